@@ -1,0 +1,251 @@
+//! The journal: requests, events, deliveries, attempts and plugin state, durably.
+//!
+//! [`Journal`] is the interface; the contract that every implementation keeps is `contract`. No type of a
+//! database crosses it, and nothing that must survive lives only in one process: claims have owners and leases.
+//! What a method committed is on disk when its future is ready.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    delivery::{Outcome, Phase, State},
+    reason::Reason,
+    router::{GenerationId, Routed},
+};
+
+/// An event and what it came from, to be committed whole.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The event and the deliveries that it owes; its payload is the request's body.
+    pub routed: Routed,
+    /// The headers that are kept, through an allow-list, secrets redacted.
+    pub headers: Vec<(String, String)>,
+    /// When the request arrived.
+    pub received: Timestamp,
+    /// How long redeliveries of this event are told by its dedup key.
+    pub dedup_window: Duration,
+}
+
+/// Proof that an event is on disk. Only a journal makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    event: EventId,
+    duplicate: bool,
+    deliveries: Vec<DeliveryId>,
+}
+
+impl Committed {
+    /// The event: for a duplicate, the one that was first.
+    pub fn event(&self) -> EventId {
+        self.event
+    }
+
+    /// Whether the provider had delivered it before.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// The deliveries that came to be owed.
+    pub fn deliveries(&self) -> &[DeliveryId] {
+        &self.deliveries
+    }
+}
+
+/// What a dispatcher asks for.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// Who asks: unique to a process's run.
+    pub owner: String,
+    /// The present moment.
+    pub now: Timestamp,
+    /// How long the claim holds without being renewed.
+    pub lease: Duration,
+    /// How many at most.
+    pub limit: usize,
+    /// Instances that take no more calls at present: deliveries whose next step uses one stay.
+    pub busy: Vec<String>,
+}
+
+/// A delivery that one owner works at.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its route.
+    pub route: String,
+    /// The generation under which it was made.
+    pub generation: GenerationId,
+    /// Its events' JSON, payload and all, the newest last; at least one.
+    pub events: Vec<Bytes>,
+    /// What idempotency keys of its steps begin with: its own id, or that of the delivery whose keys a replay keeps.
+    pub key_root: String,
+    /// Which list of steps it is in.
+    pub phase: Phase,
+    /// The first step of that list without an outcome, from 0.
+    pub step: usize,
+    /// How many attempts of that step were started.
+    pub attempts: u32,
+    /// Outputs of the steps of `phase` before it that were done, by step id, in JSON.
+    pub outputs: BTreeMap<String, Bytes>,
+    /// Why it was given up, once it is in its `on_failure` phase.
+    pub failure: Option<Failure>,
+}
+
+/// Why a delivery was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The id of the step that failed; absent where it failed before any.
+    pub step: Option<String>,
+    /// The code for it.
+    pub reason: Reason,
+    /// In words.
+    pub error: String,
+}
+
+/// An attempt that is about to be made.
+#[derive(Clone, Debug)]
+pub struct AttemptStart {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Who claimed it.
+    pub owner: String,
+    /// Which list of steps.
+    pub phase: Phase,
+    /// Which step of the list, from 0.
+    pub step: usize,
+    /// The step's id.
+    pub step_id: String,
+    /// The instance that is called.
+    pub instance: String,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// The rendered input, in JSON.
+    pub input: Bytes,
+    /// When.
+    pub started: Timestamp,
+}
+
+/// How a step ended or an attempt of it, and what that makes of the delivery.
+#[derive(Clone, Debug)]
+pub struct StepEnd {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Who claimed it.
+    pub owner: String,
+    /// Which list of steps.
+    pub phase: Phase,
+    /// Which step of the list, from 0.
+    pub step: usize,
+    /// The step's id.
+    pub step_id: String,
+    /// The attempt that ended; absent where the step ended without a call.
+    pub attempt: Option<u32>,
+    /// How.
+    pub outcome: Outcome,
+    /// The code for it, where it is not done.
+    pub reason: Option<Reason>,
+    /// What the plugin said.
+    pub message: Option<String>,
+    /// What the plugin put out, in JSON.
+    pub output: Option<Bytes>,
+    /// When.
+    pub ended: Timestamp,
+    /// What becomes of the delivery.
+    pub next: Next,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// The same owner goes on with the step after this one, of this list.
+    Step {
+        /// The instance that it uses.
+        instance: String,
+    },
+    /// The same step is due again at `due`; the claim ends.
+    Wait {
+        /// When.
+        due: Timestamp,
+        /// Why.
+        reason: Reason,
+        /// In words.
+        detail: Option<String>,
+    },
+    /// The same owner goes on with the first `on_failure` step.
+    OnFailure {
+        /// What failed.
+        failure: Failure,
+        /// The instance that the first `on_failure` step uses.
+        instance: String,
+    },
+    /// It is settled; the claim ends and its order key is free.
+    Settle {
+        /// `Succeeded` or `Dead`.
+        state: State,
+        /// What failed, where it is dead.
+        failure: Option<Failure>,
+    },
+}
+
+/// Keeps everything that a 200 promises.
+#[async_trait]
+pub trait Journal: Send + Sync + std::fmt::Debug {
+    /// Commits a request, its event, its dedup key and its deliveries in one transaction, or finds it a duplicate.
+    async fn append(&self, arrival: Arrival) -> Result<Committed, AppendError>;
+
+    /// Changes whenever a delivery may have become claimable other than by the passing of time.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Claims deliveries that are due, oldest first; of those with one order key of one route only the oldest.
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError>;
+
+    /// When the next delivery is due that is not yet, or whose claim runs out.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError>;
+
+    /// Holds an owner's claims for another `lease` from `now`.
+    async fn renew(&self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), JournalError>;
+
+    /// Gives a claimed delivery back unchanged, due again at `due` for `reason`, where there is one.
+    async fn release(
+        &self,
+        delivery: DeliveryId,
+        owner: &str,
+        due: Option<(Timestamp, Reason, String)>,
+    ) -> Result<(), JournalError>;
+
+    /// Commits that an attempt is about to be made.
+    async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;
+
+    /// Commits how a step or an attempt ended and what that makes of the delivery.
+    async fn end(&self, end: StepEnd) -> Result<(), JournalError>;
+}
+
+/// Why an arrival was not committed. It is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// More wait for the writer than memory is set aside for.
+    #[error("the journal's queue is full")]
+    Full,
+    /// The disk or the database refused.
+    #[error("the journal could not commit")]
+    Unavailable(#[source] JournalError),
+}
+
+/// Why the journal could not do something.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store refused: a full disk, a failing one.
+    #[error("{0}")]
+    Store(String),
+    /// There is no such event or delivery, or it is not this owner's any more.
+    #[error("{0}")]
+    NotFound(String),
+    /// The journal is closed.
+    #[error("the journal is closed")]
+    Closed,
+}

@@ -1,0 +1,17 @@
+//! Jackfield: a plugin-based event router for webhooks.
+//!
+//! Data goes right: `ingress → provider → router → journal → dispatcher → plugin`. Imports go down: words,
+//! stages, drivers, root. `ARCHITECTURE.md` beside this package has the map, and `tests/architecture.rs`
+//! checks it.
+
+// Words: what every stage speaks of.
+pub mod clock;
+pub mod delivery;
+pub mod reason;
+pub mod secret;
+
+// Stages: each proves something and hands the proof on.
+pub mod journal;
+pub mod plugin;
+pub mod provider;
+pub mod router;

@@ -1,0 +1,2 @@
+//! The binary `jackfield`.
+fn main() {}

@@ -1,0 +1,128 @@
+//! Plugins: native libraries, loaded step by step, and the instances of them that steps call.
+//!
+//! What comes in is a [`StepCall`]; what goes out is a [`Report`], whatever the plugin does. Who makes the call
+//! (this process now, a worker process later) hides behind [`Caller`]. What a plugin may ask of the router is
+//! [`Host`].
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jackfield_event::DeliveryId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{delivery::Outcome, reason::Reason, secret::Secret};
+
+/// One call of an instance for one step of a delivery.
+#[derive(Clone, Debug)]
+pub struct StepCall {
+    /// The event in JSON, payload and all.
+    pub event: Bytes,
+    /// The rendered `with`, in JSON.
+    pub input: Bytes,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The route's name.
+    pub route: String,
+    /// The step's id within its route.
+    pub step: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The same for every attempt of this step of this delivery.
+    pub idempotency_key: String,
+    /// When the call is given up.
+    pub deadline: Instant,
+    /// Where the step may leave files for the steps after it. Exists, and is the delivery's own.
+    pub workdir: PathBuf,
+    /// Tells the plugin to stop.
+    pub cancelled: CancellationToken,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The code for it, where the outcome is not done.
+    pub reason: Option<Reason>,
+    /// What the plugin put out, in JSON; what later steps see as `steps.<id>`.
+    pub output: Option<Bytes>,
+    /// What went wrong, or why there was nothing to do, in the plugin's words.
+    pub message: Option<String>,
+    /// How long the plugin asks to wait before the next attempt.
+    pub retry_after: Option<Duration>,
+}
+
+/// Makes calls of one instance.
+#[async_trait]
+pub trait Caller: Send + Sync + fmt::Debug {
+    /// Makes one call and waits for its end. Never panics, whatever the plugin does.
+    async fn call(&self, call: StepCall) -> Report;
+
+    /// Ends the instance: no call is made afterwards.
+    async fn shutdown(&self, grace: Duration);
+}
+
+/// What the router does for plugins. Whatever must be durable is, when the future is ready.
+#[async_trait]
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Reads `key` of the instance's own key-value store.
+    async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, HostError>;
+
+    /// Writes `key`; `None` deletes it. Expires after `ttl`, where there is one.
+    async fn kv_put(
+        &self,
+        instance: &str,
+        key: &str,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> Result<(), HostError>;
+
+    /// Reads the receipt kept under an idempotency key.
+    async fn receipt(&self, idempotency_key: &str) -> Result<Option<Receipt>, HostError>;
+
+    /// Keeps a receipt under an idempotency key, in place of the one before.
+    async fn keep_receipt(&self, idempotency_key: &str, receipt: Receipt) -> Result<(), HostError>;
+
+    /// Resolves a secret that the instance's configuration names.
+    async fn secret(&self, instance: &str, name: &str) -> Result<Secret, HostError>;
+
+    /// Journals and routes a follow-up event that a plugin raises while it handles `cause`, the event of its call.
+    async fn emit(&self, instance: &str, idempotency_key: &str, event: Bytes) -> Result<String, HostError>;
+
+    /// Adds to a metric of the plugin's own.
+    fn metric(&self, instance: &str, name: &str, labels: &[(String, String)], value: f64);
+}
+
+/// A trace of what a step is about to do, or has done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// Whether it is about to be done or is done.
+    pub stage: ReceiptStage,
+    /// What the plugin wrote down, in JSON.
+    pub body: Bytes,
+}
+
+/// How far a step got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptStage {
+    /// It is about to act; whether it did must be looked up.
+    Intent,
+    /// It has acted.
+    Done,
+}
+
+/// Why the router could not do what a plugin asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,118 @@
+//! Providers: each verifies a request on its raw bytes and translates it into an event.
+//!
+//! A [`Request`] comes in, untrusted. [`Provider::verify`] hands out [`Verified`], which only it can make;
+//! [`Provider::translate`] takes that and gives an [`Event`] with the key that tells redeliveries, or an answer
+//! to a handshake. Nothing is parsed before it is verified.
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use jackfield_event::{Event, EventId, Timestamp, Verification};
+
+use crate::reason::Reason;
+
+/// What came over the wire.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The headers, names in lower case.
+    pub headers: HeaderMap,
+    /// The body as it came, byte for byte.
+    pub body: Bytes,
+    /// The path segment after the source's name, where there was one. Secret.
+    pub token: Option<crate::secret::Secret>,
+    /// When its last byte arrived.
+    pub received: Timestamp,
+}
+
+/// A request that proved where it comes from.
+#[derive(Clone, Debug)]
+pub struct Verified<'r> {
+    request: &'r Request,
+    verification: Verification,
+}
+
+impl<'r> Verified<'r> {
+    /// The request.
+    pub fn request(&self) -> &'r Request {
+        self.request
+    }
+
+    /// How it proved it.
+    pub fn verification(&self) -> Verification {
+        self.verification
+    }
+}
+
+/// What a request becomes.
+#[derive(Debug)]
+pub enum Translation {
+    /// An event to journal and route.
+    Event(Box<Translated>),
+    /// A handshake, answered at once and not journaled.
+    Handshake(Handshake),
+}
+
+/// An event without its payload, which is the request's body.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// The event; `data.payload` is absent and joined on read.
+    pub event: Event,
+    /// What stays the same over redeliveries, unique within its source; absent where nothing does.
+    pub dedup: Option<String>,
+}
+
+/// The answer to a handshake.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    /// The media type of `body`.
+    pub content_type: &'static str,
+    /// The body of the 200.
+    pub body: Bytes,
+}
+
+/// One service that calls us, as one source is configured for it.
+pub trait Provider: Send + Sync + std::fmt::Debug {
+    /// Checks the raw bytes against every live secret, in constant time.
+    ///
+    /// # Errors
+    ///
+    /// Where the request does not prove that the provider sent it, and lately.
+    fn verify<'r>(&self, request: &'r Request) -> Result<Verified<'r>, VerifyError>;
+
+    /// Turns the body into the event `id` of the source `source`.
+    ///
+    /// A body that is JSON, but not as the provider documents it, still becomes an event.
+    ///
+    /// # Errors
+    ///
+    /// Where the body is not JSON at all, or nests too deep.
+    fn translate(
+        &self,
+        id: EventId,
+        source: &str,
+        request: &Verified<'_>,
+    ) -> Result<Translation, TranslateError>;
+}
+
+/// Why a request is not believed. Its text is for the operator; the sender learns only that it was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct VerifyError {
+    /// The code for it.
+    pub reason: Reason,
+    /// What was found and what was expected. Never a secret, nor what could be one.
+    pub detail: String,
+}
+
+/// Why a body cannot become an event.
+#[derive(Debug, thiserror::Error)]
+pub enum TranslateError {
+    /// It is not JSON.
+    #[error("the body is not JSON: {0}")]
+    NotJson(String),
+    /// It nests deeper than is allowed.
+    #[error("the body nests deeper than {limit} levels")]
+    TooDeep {
+        /// How deep it may nest.
+        limit: usize,
+    },
+}

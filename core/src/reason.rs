@@ -1,0 +1,116 @@
+//! Why something did not happen: the fixed vocabulary of logs, metrics, the journal and the CLI.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
+        /// Why a request was refused, or why a delivery waits, was skipped or is dead.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[$doc])* #[serde(rename = $code)] $name,)+
+        }
+
+        impl Reason {
+            /// All of them, for documentation and metrics.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The code as it is spelled everywhere.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+        }
+
+        impl FromStr for Reason {
+            type Err = UnknownReason;
+
+            fn from_str(code: &str) -> Result<Self, Self::Err> {
+                match code { $($code => Ok(Self::$name),)+ _ => Err(UnknownReason(code.to_owned())) }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Requests that were refused.
+    /// No source of that name, or a wrong token: the answer does not tell which.
+    UnknownSource = "unknown-source",
+    /// The path token is wrong or missing.
+    WrongToken = "wrong-token",
+    /// A header that the verification needs is missing or empty.
+    MissingHeader = "missing-header",
+    /// The signature matches none of the live secrets.
+    WrongSignature = "wrong-signature",
+    /// The signed timestamp is outside the tolerance.
+    StaleTimestamp = "stale-timestamp",
+    /// The body is longer than the source allows.
+    BodyTooLarge = "body-too-large",
+    /// The client did not send its request in time, or broke off.
+    IncompleteRequest = "incomplete-request",
+    /// The body is not JSON in UTF-8.
+    NotJson = "not-json",
+    /// The body nests deeper than is allowed.
+    TooDeep = "too-deep",
+    /// The journal could not commit.
+    JournalUnavailable = "journal-unavailable",
+    /// More requests wait for the journal than memory is set aside for.
+    Overloaded = "overloaded",
+
+    // Events and deliveries.
+    /// The provider had delivered this event before.
+    Duplicate = "duplicate",
+    /// `if` of the step is false.
+    ConditionFalse = "condition-false",
+    /// The plugin had nothing to do.
+    PluginSkipped = "plugin-skipped",
+    /// No instance of the name that the step uses is running.
+    InstanceMissing = "instance-missing",
+    /// `order_by` could not be rendered.
+    OrderKeyFailed = "order-key-failed",
+    /// `with` or `if` of a step could not be rendered.
+    TemplateFailed = "template-failed",
+    /// The rendered input does not fit the plugin's input schema.
+    InputInvalid = "input-invalid",
+    /// The plugin says that a later attempt may succeed.
+    PluginRetry = "plugin-retry",
+    /// The plugin says that no attempt can succeed.
+    PluginFatal = "plugin-fatal",
+    /// The plugin says that it may have happened, and nothing can tell.
+    PluginAmbiguous = "plugin-ambiguous",
+    /// The plugin panicked.
+    PluginPanicked = "plugin-panicked",
+    /// The plugin did not answer within the instance's time-out.
+    TimedOut = "timed-out",
+    /// The router ended while the attempt ran.
+    Interrupted = "interrupted",
+    /// All attempts that the policy allows have been made.
+    AttemptsExhausted = "attempts-exhausted",
+    /// The rule text of the delivery's generation is missing or no longer compiles.
+    GenerationMissing = "generation-missing",
+    /// A person canceled it.
+    Canceled = "canceled",
+}
+
+/// The text is none of the reason codes.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a reason code")]
+pub struct UnknownReason(String);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_reads_back() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.code().parse::<Reason>().unwrap(), *reason);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The router: which routes an event owes, and what their steps say.
+//!
+//! Rule text comes in and is compiled into an immutable [`Generation`]; an event comes in and goes out as
+//! [`Routed`], which only a generation can make. A generation decides nothing about time, order or retries of
+//! what it found: that is the dispatcher's, which asks it for steps.
+
+use std::fmt;
+
+use bytes::Bytes;
+use jackfield_event::Event;
+use serde::{Deserialize, Serialize};
+
+/// Names a generation: the SHA-256 of its rule text, in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GenerationId(pub String);
+
+impl fmt::Display for GenerationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An event with the deliveries that it owes under one generation.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    event: Event,
+    payload: Bytes,
+    dedup: Option<String>,
+    generation: GenerationId,
+    owed: Vec<Owed>,
+}
+
+/// One delivery that is owed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owed {
+    /// The route's name.
+    pub route: String,
+    /// The instance that its first step uses.
+    pub instance: String,
+    /// The rendered `order_by`, where the route has one; or why it could not be rendered, which makes the
+    /// delivery dead from the start.
+    pub order: Result<Option<String>, String>,
+}
+
+impl Routed {
+    /// The event, without its payload.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The payload: the body of the request.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// What tells redeliveries of the event.
+    pub fn dedup(&self) -> Option<&str> {
+        self.dedup.as_deref()
+    }
+
+    /// The generation that decided.
+    pub fn generation(&self) -> &GenerationId {
+        &self.generation
+    }
+
+    /// The deliveries, in the order of the rule file.
+    pub fn owed(&self) -> &[Owed] {
+        &self.owed
+    }
+}

@@ -1,0 +1,2 @@
+//! Downloads a file and unpacks it.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Commits files to a git repository.
+#![forbid(unsafe_code)]

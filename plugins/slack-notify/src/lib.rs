@@ -1,0 +1,2 @@
+//! Posts a message to Slack.
+#![forbid(unsafe_code)]
