@@ -71,6 +71,18 @@ pub struct Handshake {
 
 /// One service that calls us, as one source is configured for it.
 pub trait Provider: Send + Sync + std::fmt::Debug {
+    /// Checks the token of the address, before anything of the body is read.
+    ///
+    /// A wrong token is then answered exactly as an unknown source is, whatever the body. A source that has no
+    /// path token admits every request.
+    ///
+    /// # Errors
+    ///
+    /// Where the source has a path token and this is not it.
+    fn admit(&self, _token: Option<&crate::secret::Secret>) -> Result<(), VerifyError> {
+        Ok(())
+    }
+
     /// Checks the raw bytes against every live secret, in constant time.
     ///
     /// # Errors

@@ -44,6 +44,12 @@ reasons! {
     WrongSignature = "wrong-signature",
     /// The signed timestamp is outside the tolerance.
     StaleTimestamp = "stale-timestamp",
+    /// There is nothing at the path.
+    UnknownPath = "unknown-path",
+    /// The method is not one that the path answers.
+    WrongMethod = "wrong-method",
+    /// The body is compressed or otherwise encoded.
+    UnsupportedEncoding = "unsupported-encoding",
     /// The body is longer than the source allows.
     BodyTooLarge = "body-too-large",
     /// The client did not send its request in time, or broke off.
