@@ -7,6 +7,8 @@
 // Words: what every stage speaks of.
 pub mod clock;
 pub mod delivery;
+pub mod document;
+pub mod fault;
 pub mod reason;
 pub mod secret;
 
