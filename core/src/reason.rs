@@ -88,6 +88,8 @@ reasons! {
     PluginPanicked = "plugin-panicked",
     /// The plugin did not answer within the instance's time-out.
     TimedOut = "timed-out",
+    /// The work directory could not be made or synced.
+    WorkDirectoryFailed = "work-directory-failed",
     /// The router ended while the attempt ran.
     Interrupted = "interrupted",
     /// All attempts that the policy allows have been made.

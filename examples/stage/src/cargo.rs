@@ -1,0 +1,112 @@
+//! Builds packages of this workspace and says where their files are, as cargo itself says it.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+/// Files that a build put out.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    libraries: HashMap<String, PathBuf>,
+    binaries: HashMap<String, PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// Builds `packages` in the profile `dev` or `release`.
+///
+/// Paths come from cargo's messages and are never guessed: a `cdylib` of another package is built by no other
+/// means, and a file that lies about may be stale.
+///
+/// # Errors
+///
+/// Where cargo is missing or the build fails; cargo's diagnostics go to standard error.
+pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "build",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+            "--profile",
+            profile,
+        ])
+        .stderr(Stdio::inherit());
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let output = command.output().context("running cargo")?;
+    ensure!(output.status.success(), "building {} failed", packages.join(", "));
+    let mut built = Built::default();
+    for line in output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        built.note(serde_json::from_slice(line).context("reading cargo's messages")?);
+    }
+    Ok(built)
+}
+
+impl Built {
+    fn note(&mut self, message: Message) {
+        let (true, Some(target)) = (message.reason == "compiler-artifact", message.target) else {
+            return;
+        };
+        if let Some(executable) = message.executable {
+            self.binaries.insert(target.name.clone(), executable);
+        }
+        if target.kind.iter().any(|kind| kind == "cdylib")
+            && let Some(library) = message
+                .filenames
+                .into_iter()
+                .find(|file| file.extension().is_some_and(|e| e == "so"))
+        {
+            self.libraries.insert(target.name, library);
+        }
+    }
+
+    /// The `.so` of a package, whose target may spell `-` as `_`.
+    ///
+    /// # Errors
+    ///
+    /// Where the build put out none.
+    pub fn library(&self, package: &str) -> anyhow::Result<PathBuf> {
+        self.libraries
+            .get(package)
+            .or_else(|| self.libraries.get(&package.replace('-', "_")))
+            .cloned()
+            .with_context(|| format!("the build put out no library for `{package}`"))
+    }
+
+    /// The binary of that name.
+    ///
+    /// # Errors
+    ///
+    /// Where the build put out none.
+    pub fn binary(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.binaries
+            .get(name)
+            .cloned()
+            .with_context(|| format!("the build put out no binary `{name}`"))
+    }
+}

@@ -1,0 +1,14 @@
+//! The stage on which the demo, the load run and the system tests play.
+//!
+//! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
+//! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`git`] makes
+//! repositories. A [`gate`] holds a stand-in at a chosen point, so
+//! that a test waits for what happens and never for time.
+
+pub mod appflow;
+pub mod cargo;
+pub mod gate;
+pub mod git;
+pub mod http;
+pub mod slack;
+pub mod supernova;

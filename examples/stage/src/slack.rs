@@ -1,0 +1,256 @@
+//! A stand-in for Slack: `chat.postMessage`, `conversations.history`, `conversations.replies` and one incoming
+//! webhook, as <https://docs.slack.dev/reference/methods> and
+//! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks> say.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use hyper::{Method, StatusCode, header::RETRY_AFTER};
+use serde_json::{Value, json};
+
+use crate::{
+    gate::Gate,
+    http::{Answer, Asked, Server, answer, json as respond},
+};
+
+/// A workspace with one bot and one incoming webhook.
+#[derive(Debug)]
+pub struct Slack {
+    server: Server,
+    state: Arc<State>,
+}
+
+/// A message as it arrived.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// The channel, or `webhook`.
+    pub channel: String,
+    /// Slack's id of it within the channel.
+    pub ts: String,
+    /// The body of the request.
+    pub body: Value,
+}
+
+/// What the stand-in does with a request instead of what was asked.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// 429, to come back after so many seconds.
+    RateLimited(u32),
+    /// 200 with `ok: false` and this error.
+    Error(&'static str),
+    /// This status and nothing else.
+    Status(u16),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    posted: Mutex<Vec<Posted>>,
+    troubles: Mutex<VecDeque<Trouble>>,
+    withhold: Gate,
+}
+
+/// The token of the workspace's bot.
+pub const BOT_TOKEN: &str = "xoxb-stage-0000-0000-notarealtoken";
+/// The path of the incoming webhook, which is itself the secret.
+pub const WEBHOOK_PATH: &str = "/services/T00000000/B00000000/notarealwebhook";
+
+impl Slack {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    ///
+    /// Where no port can be bound.
+    pub async fn start() -> anyhow::Result<Self> {
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let server = Server::start(move |asked| {
+            let state = Arc::clone(&shared);
+            async move { state.answer(asked).await }
+        })
+        .await?;
+        Ok(Self { server, state })
+    }
+
+    /// What stands in for `https://slack.com/api`.
+    pub fn api(&self) -> String {
+        format!("{}/api", self.server.url())
+    }
+
+    /// The address of the incoming webhook.
+    pub fn webhook(&self) -> String {
+        format!("{}{WEBHOOK_PATH}", self.server.url())
+    }
+
+    /// What has been posted so far, in order of arrival.
+    pub fn posted(&self) -> Vec<Posted> {
+        lock(&self.state.posted).clone()
+    }
+
+    /// The next request that would post meets this.
+    pub fn trouble(&self, trouble: Trouble) {
+        lock(&self.state.troubles).push_back(trouble);
+    }
+
+    /// A message that is recorded passes here before it is answered.
+    pub fn withhold(&self) -> &Gate {
+        &self.state.withhold
+    }
+}
+
+impl State {
+    async fn answer(&self, asked: Asked) -> Answer {
+        match (&asked.method, asked.path.as_str()) {
+            (&Method::POST, WEBHOOK_PATH) => self.webhook(&asked).await,
+            (_, path) => match path.strip_prefix("/api/") {
+                Some(_) if asked.header("authorization") != Some(&format!("Bearer {BOT_TOKEN}")) => {
+                    failure(if asked.header("authorization").is_some() {
+                        "invalid_auth"
+                    } else {
+                        "not_authed"
+                    })
+                }
+                Some("chat.postMessage") => self.post_message(&asked).await,
+                Some("conversations.history") => self.history(&asked, None),
+                Some("conversations.replies") => self.history(&asked, arguments(&asked)("ts")),
+                _ => failure("unknown_method"),
+            },
+        }
+    }
+
+    async fn post_message(&self, asked: &Asked) -> Answer {
+        if let Some(trouble) = lock(&self.troubles).pop_front() {
+            return trouble.answer();
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(&asked.body) else {
+            return failure("invalid_json");
+        };
+        let Some(channel) = body["channel"].as_str().map(str::to_owned) else {
+            return failure("channel_not_found");
+        };
+        if channel.contains("nowhere") {
+            return failure("channel_not_found");
+        }
+        if body["text"].as_str().unwrap_or_default().is_empty() && body["blocks"].is_null() {
+            return failure("no_text");
+        }
+        let ts = self.record(&channel, body.clone());
+        self.withhold.pass().await;
+        respond(
+            StatusCode::OK,
+            &json!({ "ok": true, "channel": channel, "ts": ts, "message": body }),
+        )
+    }
+
+    async fn webhook(&self, asked: &Asked) -> Answer {
+        if let Some(trouble) = lock(&self.troubles).pop_front() {
+            return trouble.answer();
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(&asked.body) else {
+            return answer(StatusCode::BAD_REQUEST, "text/plain", "invalid_payload");
+        };
+        if body["text"].is_null() && body["blocks"].is_null() {
+            return answer(StatusCode::BAD_REQUEST, "text/plain", "no_text");
+        }
+        self.record("webhook", body);
+        self.withhold.pass().await;
+        answer(StatusCode::OK, "text/html", "ok")
+    }
+
+    /// Newest first, from `oldest` on, with metadata only where it is asked for.
+    fn history(&self, asked: &Asked, thread: Option<String>) -> Answer {
+        let argument = arguments(asked);
+        let Some(channel) = argument("channel") else {
+            return failure("channel_not_found");
+        };
+        let oldest: f64 = argument("oldest")
+            .and_then(|ts| ts.parse().ok())
+            .unwrap_or_default();
+        let with_metadata =
+            argument("include_all_metadata").is_some_and(|flag| flag == "true" || flag == "1");
+        let messages: Vec<Value> = lock(&self.posted)
+            .iter()
+            .rev()
+            .filter(|message| {
+                message.channel == channel && message.ts.parse::<f64>().is_ok_and(|ts| ts >= oldest)
+            })
+            .filter(|message| {
+                thread
+                    .as_deref()
+                    .is_none_or(|ts| message.body["thread_ts"].as_str() == Some(ts))
+            })
+            .map(|message| {
+                let mut shown = json!({ "type": "message", "ts": message.ts, "text": message.body["text"] });
+                if with_metadata && !message.body["metadata"].is_null() {
+                    shown["metadata"] = message.body["metadata"].clone();
+                }
+                shown
+            })
+            .collect();
+        respond(
+            StatusCode::OK,
+            &json!({ "ok": true, "messages": messages, "has_more": false }),
+        )
+    }
+
+    fn record(&self, channel: &str, body: Value) -> String {
+        #[expect(clippy::disallowed_methods, reason = "Slack's clock, not ours")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut posted = lock(&self.posted);
+        let ts = format!("{}.{:06}", now.as_secs(), posted.len() + 1);
+        posted.push(Posted {
+            channel: channel.to_owned(),
+            ts: ts.clone(),
+            body,
+        });
+        ts
+    }
+}
+
+impl Trouble {
+    fn answer(self) -> Answer {
+        match self {
+            Self::RateLimited(seconds) => {
+                let mut limited = respond(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    &json!({ "ok": false, "error": "ratelimited" }),
+                );
+                limited.headers_mut().insert(RETRY_AFTER, seconds.into());
+                limited
+            }
+            Self::Error(error) => failure(error),
+            Self::Status(status) => answer(
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                "text/plain",
+                "",
+            ),
+        }
+    }
+}
+
+/// Slack says that a call failed with a 200.
+fn failure(error: &str) -> Answer {
+    respond(StatusCode::OK, &json!({ "ok": false, "error": error }))
+}
+
+/// Arguments come in the query, in a form or in JSON.
+fn arguments(asked: &Asked) -> impl Fn(&str) -> Option<String> + '_ {
+    move |name| {
+        let in_form = || {
+            url::form_urlencoded::parse(&asked.body)
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned())
+        };
+        let in_json = || match serde_json::from_slice::<Value>(&asked.body).ok()?.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        asked.parameter(name).or_else(in_json).or_else(in_form)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
