@@ -1,8 +1,11 @@
 //! The journal: requests, events, deliveries, attempts and plugin state, durably.
 //!
-//! [`Journal`] is the interface; the contract that every implementation keeps is `contract`. No type of a
-//! database crosses it, and nothing that must survive lives only in one process: claims have owners and leases.
-//! What a method committed is on disk when its future is ready.
+//! [`Journal`] is the interface to write by, [`History`] the one to read by; the contract that every
+//! implementation keeps is `contract`. No type of a database crosses them, and nothing that must survive lives
+//! only in one process: claims have owners and leases. What a method committed is on disk when its future is
+//! ready. Nothing is pruned yet.
+
+mod record;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,6 +14,11 @@ use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+pub use record::{
+    AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
+    EventRecord, EventStory, Rejection, RejectionRecord, RequestRecord,
+};
 
 use crate::{
     delivery::{Outcome, Phase, State},
@@ -194,9 +202,18 @@ pub enum Next {
 
 /// Keeps everything that a 200 promises.
 #[async_trait]
-pub trait Journal: Send + Sync + std::fmt::Debug {
+pub trait Journal: History {
+    // The way in.
+
     /// Commits a request, its event, its dedup key and its deliveries in one transaction, or finds it a duplicate.
+    ///
+    /// The text of the generation that decided must have been stored before.
     async fn append(&self, arrival: Arrival) -> Result<Committed, AppendError>;
+
+    /// Notes that a request was refused. Never waits: of a flood, only some are kept, and how many are not.
+    fn reject(&self, rejection: Rejection);
+
+    // The way out.
 
     /// Changes whenever a delivery may have become claimable other than by the passing of time.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -211,6 +228,8 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     async fn renew(&self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), JournalError>;
 
     /// Gives a claimed delivery back unchanged, due again at `due` for `reason`, where there is one.
+    ///
+    /// An attempt of it that has not ended is marked as interrupted.
     async fn release(
         &self,
         delivery: DeliveryId,
@@ -218,11 +237,115 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
         due: Option<(Timestamp, Reason, String)>,
     ) -> Result<(), JournalError>;
 
-    /// Commits that an attempt is about to be made.
+    /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands.
     async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;
 
     /// Commits how a step or an attempt ended and what that makes of the delivery.
     async fn end(&self, end: StepEnd) -> Result<(), JournalError>;
+
+    // What people ask for.
+
+    /// Makes a new delivery that names a settled one as its parent: same route, events and generation.
+    async fn replay_delivery(
+        &self,
+        delivery: DeliveryId,
+        keys: ReplayKeys,
+    ) -> Result<DeliveryId, JournalError>;
+
+    /// Makes the deliveries that a stored event owes under today's rules, without a new event.
+    async fn replay_event(&self, event: EventId, routed: Routed) -> Result<Vec<DeliveryId>, JournalError>;
+
+    // Rules.
+
+    /// Stores a generation's rule text under its hash; storing it again changes nothing.
+    async fn store_rules(&self, generation: &GenerationId, text: &str) -> Result<(), JournalError>;
+
+    // What plugins keep.
+
+    /// Writes `key` of the instance's own store; `None` deletes it. Expires after `ttl`, where there is one.
+    async fn kv_put(
+        &self,
+        instance: &str,
+        key: &str,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> Result<(), JournalError>;
+
+    /// Keeps a receipt of the instance's under an idempotency key, in place of the one before.
+    async fn keep_receipt(
+        &self,
+        idempotency_key: &str,
+        instance: &str,
+        receipt: KeptReceipt,
+    ) -> Result<(), JournalError>;
+
+    // The end.
+
+    /// Returns when all that was asked for before is on disk.
+    async fn sync(&self) -> Result<(), JournalError>;
+
+    /// Commits what was asked for, closes the store and lets go of its lock. What comes later is refused.
+    async fn close(&self) -> Result<(), JournalError>;
+}
+
+/// Reads what a journal holds, of a running router or beside it.
+#[async_trait]
+pub trait History: Send + Sync + std::fmt::Debug {
+    /// The events that pass the filter, newest first.
+    async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError>;
+
+    /// One event, its payload joined.
+    async fn event(&self, id: EventId) -> Result<Option<EventStory>, JournalError>;
+
+    /// The request that an event came from.
+    async fn event_request(&self, id: EventId) -> Result<Option<RequestRecord>, JournalError>;
+
+    /// The deliveries that pass the filter, newest first.
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError>;
+
+    /// One delivery with its attempts.
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError>;
+
+    /// How much there is of what.
+    async fn counts(&self) -> Result<Counts, JournalError>;
+
+    /// Requests that were refused lately, newest first.
+    async fn rejections(&self, limit: usize) -> Result<Vec<RejectionRecord>, JournalError>;
+
+    /// A generation's rule text.
+    async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError>;
+
+    /// The generations of deliveries that are not settled.
+    async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError>;
+
+    /// Reads `key` of an instance's own store.
+    async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, JournalError>;
+
+    /// Reads the receipt that is kept under an idempotency key.
+    async fn receipt(
+        &self,
+        instance: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<KeptReceipt>, JournalError>;
+}
+
+/// Which idempotency keys the steps of a replayed delivery have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayKeys {
+    /// Those of the delivery that is replayed: what it did already is not done again.
+    Keep,
+    /// Keys of its own: everything is done again.
+    Renew,
+}
+
+/// A trace of what a step is about to do, or has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptReceipt {
+    /// Whether it has acted; else it is about to, and whether it did must be looked up.
+    pub done: bool,
+    /// What the plugin wrote down, in JSON.
+    pub body: Bytes,
 }
 
 /// Why an arrival was not committed. It is not on disk.
@@ -239,12 +362,15 @@ pub enum AppendError {
 /// Why the journal could not do something.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The store refused: a full disk, a failing one.
+    /// The store failed: a full disk, a failing one.
     #[error("{0}")]
     Store(String),
-    /// There is no such event or delivery, or it is not this owner's any more.
+    /// There is no such event, delivery or generation, or it is not this owner's any more.
     #[error("{0}")]
     NotFound(String),
+    /// It stands otherwise than what was asked for needs.
+    #[error("{0}")]
+    Refused(String),
     /// The journal is closed.
     #[error("the journal is closed")]
     Closed,

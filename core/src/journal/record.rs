@@ -1,0 +1,284 @@
+//! What a journal tells of what it holds: plain records, each with a JSON form for `-o json` and the admin API.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::Failure;
+use crate::{
+    delivery::{Outcome, Phase, State},
+    reason::Reason,
+    router::GenerationId,
+};
+
+/// Which events to list. The default is the 50 newest.
+#[derive(Clone, Debug)]
+pub struct EventFilter {
+    /// Of this source alone.
+    pub source: Option<String>,
+    /// Of this type alone.
+    pub kind: Option<String>,
+    /// Received at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Older than this one: where the next page begins.
+    pub before: Option<EventId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Default for EventFilter {
+    fn default() -> Self {
+        Self {
+            source: None,
+            kind: None,
+            since: None,
+            before: None,
+            limit: 50,
+        }
+    }
+}
+
+/// Which deliveries to list. The default is the 50 newest.
+#[derive(Clone, Debug)]
+pub struct DeliveryFilter {
+    /// In one of these states; in any, where it is empty.
+    pub states: Vec<State>,
+    /// Of this route alone.
+    pub route: Option<String>,
+    /// Of this event alone.
+    pub event: Option<EventId>,
+    /// Owed at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Older than this one: where the next page begins.
+    pub before: Option<DeliveryId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Default for DeliveryFilter {
+    fn default() -> Self {
+        Self {
+            states: Vec::new(),
+            route: None,
+            event: None,
+            since: None,
+            before: None,
+            limit: 50,
+        }
+    }
+}
+
+/// An event, as a list shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventRecord {
+    /// Its id.
+    pub id: EventId,
+    /// When its request arrived.
+    pub received: Timestamp,
+    /// The source's name.
+    pub source: String,
+    /// The provider's name.
+    pub provider: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it happened to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// One line for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The rules that decided about it.
+    pub generation: GenerationId,
+    /// How many redeliveries of it were recognized.
+    pub duplicates: u64,
+    /// The deliveries that it came to owe, replays included; none where no route matched.
+    pub deliveries: Vec<DeliveryMark>,
+}
+
+/// A delivery in a word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeliveryMark {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Its route.
+    pub route: String,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// An event, whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventStory {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub record: EventRecord,
+    /// What tells redeliveries of it within its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<String>,
+    /// The event in JSON, payload and all.
+    pub event: Box<RawValue>,
+}
+
+/// The request that an event came from.
+#[derive(Clone, Debug, Serialize)]
+pub struct RequestRecord {
+    /// When it arrived.
+    pub received: Timestamp,
+    /// The headers that were kept.
+    pub headers: Vec<(String, String)>,
+    /// The body as it came; in JSON a string.
+    #[serde(serialize_with = "text")]
+    pub body: Bytes,
+}
+
+/// A delivery, as a list shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryRecord {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Its route.
+    pub route: String,
+    /// The rules under which it was made.
+    pub generation: GenerationId,
+    /// Its events, the newest last.
+    pub events: Vec<EventId>,
+    /// The delivery that it replays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DeliveryId>,
+    /// What orders it among those of its route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_key: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// Whether it stands behind an older one of its order key.
+    pub blocked: bool,
+    /// Which list of steps it is in.
+    pub phase: Phase,
+    /// The first step of that list without an outcome, from 0.
+    pub step: usize,
+    /// How many attempts of that step were started.
+    pub attempts: u32,
+    /// The instance that the step uses.
+    pub instance: String,
+    /// When it came to be owed.
+    pub created: Timestamp,
+    /// When it is due again, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Why it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Why it waits, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Why it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it was settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Timestamp>,
+}
+
+/// A delivery, whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryStory {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub record: DeliveryRecord,
+    /// What was done for it, in the order in which it began.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// One attempt of a step, or the end of a step without one.
+///
+/// Without an outcome and a reason it is being made; with a reason alone it was interrupted.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptRecord {
+    /// Which list of steps.
+    pub phase: Phase,
+    /// Which step of the list, from 0.
+    pub step: usize,
+    /// The step's id.
+    pub step_id: String,
+    /// Which attempt, from 1; absent where the step ended without a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The instance that was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The rendered input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Box<RawValue>>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The code for it, where it is not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// What the plugin said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What the plugin put out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Box<RawValue>>,
+}
+
+/// How much a journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Redeliveries that were recognized.
+    pub duplicates: u64,
+    /// Deliveries by state, every state named.
+    pub deliveries: BTreeMap<&'static str, u64>,
+    /// When the oldest delivery that could be claimed, and is not, came to be owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_pending: Option<Timestamp>,
+}
+
+/// A request that was refused. Never its body, nor a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// When it arrived.
+    pub received: Timestamp,
+    /// The source that it asked for, as far as it is known to be none of a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The code for it.
+    pub reason: Reason,
+    /// What was found and what was expected.
+    pub detail: String,
+    /// Who sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<IpAddr>,
+}
+
+/// A refused request, as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectionRecord {
+    /// The request.
+    #[serde(flatten)]
+    pub rejection: Rejection,
+    /// How many before it were not kept, since they came too fast.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn text<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(bytes))
+}
