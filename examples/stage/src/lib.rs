@@ -10,5 +10,6 @@ pub mod cargo;
 pub mod gate;
 pub mod git;
 pub mod http;
+pub mod load;
 pub mod slack;
 pub mod supernova;
