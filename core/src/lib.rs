@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod document;
 pub mod fault;
 pub mod reason;
+pub mod schema;
 pub mod secret;
 
 // Stages: each proves something and hands the proof on.
