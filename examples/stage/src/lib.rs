@@ -2,7 +2,7 @@
 //!
 //! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
 //! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`git`] makes
-//! repositories. A [`gate`] holds a stand-in at a chosen point, so
+//! repositories, [`router`] runs the real binary and kills it. A [`gate`] holds a stand-in at a chosen point, so
 //! that a test waits for what happens and never for time.
 
 pub mod appflow;
@@ -11,5 +11,7 @@ pub mod gate;
 pub mod git;
 pub mod http;
 pub mod load;
+pub mod router;
 pub mod slack;
 pub mod supernova;
+pub mod zeplin;
