@@ -44,6 +44,24 @@ pub struct Owed {
 }
 
 impl Routed {
+    /// Puts one together, for tests of the stage that it is handed to.
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        event: Event,
+        payload: Bytes,
+        dedup: Option<String>,
+        generation: GenerationId,
+        owed: Vec<Owed>,
+    ) -> Self {
+        Self {
+            event,
+            payload,
+            dedup,
+            generation,
+            owed,
+        }
+    }
+
     /// The event, without its payload.
     pub fn event(&self) -> &Event {
         &self.event
