@@ -3,12 +3,35 @@
 //! A [`Request`] comes in, untrusted. [`Provider::verify`] hands out [`Verified`], which only it can make;
 //! [`Provider::translate`] takes that and gives an [`Event`] with the key that tells redeliveries, or an answer
 //! to a handshake. Nothing is parsed before it is verified.
+//!
+//! [`build`] makes a provider from a source's checked [`Options`]; [`sign`] is the other side of `verify`, for
+//! whoever plays the provider: `jackfield send`, the demo, load tests.
+//!
+//! A translation reads the body once, borrowing from it, into the few fields that it wants; no tree of the
+//! whole is built. It forgives what it can: a field of an unexpected type is absent, of duplicate keys the
+//! last wins, a state nobody has heard of passes through in lower case. What it cannot interpret at all
+//! becomes an event whose type ends in `.unrecognized`.
+
+mod appflow;
+mod body;
+mod draft;
+mod lenient;
+mod options;
+mod outcome;
+mod proof;
+mod sending;
+mod supernova;
+mod zeplin;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
 use jackfield_event::{Event, EventId, Timestamp, Verification};
 
 use crate::reason::Reason;
+
+pub use body::MAX_DEPTH;
+pub use options::{BuildError, Options, build, event_types, names};
+pub use sending::{SignedRequest, sign};
 
 /// What came over the wire.
 #[derive(Clone, Debug)]
