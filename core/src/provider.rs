@@ -96,15 +96,13 @@ pub struct Handshake {
 pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Checks the token of the address, before anything of the body is read.
     ///
-    /// A wrong token is then answered exactly as an unknown source is, whatever the body. A source that has no
-    /// path token admits every request.
+    /// A wrong token is then answered exactly as an unknown source is, whatever the body. A source that
+    /// has no path token admits only requests without one.
     ///
     /// # Errors
     ///
-    /// Where the source has a path token and this is not it.
-    fn admit(&self, _token: Option<&crate::secret::Secret>) -> Result<(), VerifyError> {
-        Ok(())
-    }
+    /// Where this is not the source's path token, if it has one.
+    fn admit(&self, token: Option<&crate::secret::Secret>) -> Result<(), VerifyError>;
 
     /// Checks the raw bytes against every live secret, in constant time.
     ///

@@ -48,6 +48,10 @@ struct Appflow {
 }
 
 impl Provider for Appflow {
+    fn admit(&self, token: Option<&Secret>) -> Result<(), VerifyError> {
+        proof::check_path_token(self.path_token.as_ref(), token)
+    }
+
     fn verify<'r>(&self, request: &'r Request) -> Result<Verified<'r>, VerifyError> {
         proof::verify_unsigned(self.path_token.as_ref(), request)
     }

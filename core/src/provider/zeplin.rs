@@ -85,8 +85,12 @@ impl fmt::Debug for Zeplin {
 }
 
 impl Provider for Zeplin {
+    fn admit(&self, token: Option<&Secret>) -> Result<(), VerifyError> {
+        check_path_token(self.path_token.as_ref(), token)
+    }
+
     fn verify<'r>(&self, request: &'r Request) -> Result<Verified<'r>, VerifyError> {
-        check_path_token(self.path_token.as_ref(), request)?;
+        check_path_token(self.path_token.as_ref(), request.token.as_ref())?;
         if self.keys.is_empty() {
             return Ok(Verified::by(request, Verification::None));
         }
