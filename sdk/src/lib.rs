@@ -1,1 +1,139 @@
 //! All that the author of a Jackfield plugin needs.
+//!
+//! A plugin is a type that implements [`Plugin`], and one line, [`export_plugin!`]. It is built as a `cdylib` and dropped
+//! into the router's plugins directory; a step of a route then calls it.
+//!
+//! ```
+//! #![forbid(unsafe_code)]
+//! use jackfield_sdk::prelude::*;
+//!
+//! /// Needs no configuration.
+//! #[derive(Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields)]
+//! struct Config {}
+//!
+//! #[derive(Deserialize, JsonSchema)]
+//! struct Input {
+//!     /// Whom to greet.
+//!     name: String,
+//! }
+//!
+//! #[derive(Serialize, JsonSchema)]
+//! struct Output {
+//!     greeting: String,
+//! }
+//!
+//! struct Greeter;
+//!
+//! #[async_trait]
+//! impl Plugin for Greeter {
+//!     type Config = Config;
+//!     type Input = Input;
+//!     type Output = Output;
+//!     const NAME: &'static str = "greeter";
+//!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+//!
+//!     async fn create(_config: Config, _start: Start) -> Result<Self> {
+//!         Ok(Greeter)
+//!     }
+//!
+//!     async fn call(&self, input: Input, _cx: &Cx) -> Result<Outcome<Output>> {
+//!         let greeting = format!("Hello, {}!", input.name);
+//!         tracing::info!(greeting, "greeted");
+//!         Ok(Outcome::Done(Output { greeting }))
+//!     }
+//! }
+//!
+//! export_plugin!(Greeter);
+//! ```
+//!
+//! # What always holds
+//!
+//! - Each instance has a tokio runtime of its own, with one worker thread. A plugin that blocks stalls only itself.
+//! - Each call ends with exactly one outcome: also after a panic, a cancellation, or a shutdown in its middle.
+//! - A future that is canceled is dropped at its next `.await`, unless [`Plugin::CANCEL_GRACE`] gives it time.
+//! - What is logged with `tracing` on the instance's threads reaches the router's log, with its fields and those of the
+//!   spans around it. A panic is logged there as well.
+//! - Nothing here asks for `unsafe`; a plugin can forbid it.
+//!
+//! What a plugin must not do is in this package's README.
+
+mod call;
+pub mod command;
+mod cx;
+mod emit;
+mod error;
+mod ffi;
+mod instance;
+mod kv;
+mod log;
+mod manifest;
+mod panic;
+mod plugin;
+mod receipt;
+mod secret;
+mod start;
+
+pub use async_trait::async_trait;
+pub use jackfield_event as event;
+pub use schemars;
+pub use serde;
+pub use serde_json;
+pub use tokio;
+pub use tracing;
+
+pub use crate::{
+    cx::Cx,
+    emit::NewEvent,
+    error::{Error, Result},
+    kv::Kv,
+    manifest::Manifest,
+    plugin::{Outcome, Plugin},
+    receipt::Receipt,
+    secret::Secret,
+    start::Start,
+};
+
+/// What nearly every plugin uses, for `use jackfield_sdk::prelude::*;`.
+///
+/// The derives of serde and schemars name their crates, so a plugin's `Cargo.toml` lists `serde` and `schemars` too.
+pub mod prelude {
+    pub use crate::{
+        Cx, Error, Kv, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait, event::Event,
+        export_plugin, tracing,
+    };
+    pub use schemars::JsonSchema;
+    pub use serde::{Deserialize, Serialize};
+    pub use serde_json::json;
+}
+
+/// For [`export_plugin!`] alone; not part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::ffi::{Note, Table, entry, note};
+}
+
+/// Makes a library of the crate: exports the plugin's one function and its identity.
+///
+/// It stands once in a crate, at the top of `lib.rs`, and the crate's type is `cdylib`; with `rlib` beside it, the
+/// crate's own tests in `tests/` can use it as well. See the [crate's docs](crate) for a whole plugin.
+///
+/// It does not compile for a name that is not `[a-z0-9-]` or is longer than 63 bytes.
+#[macro_export]
+macro_rules! export_plugin {
+    ($plugin:ty) => {
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".note.jackfield")]
+            static NOTE: $crate::__private::Note = $crate::__private::note::<$plugin>();
+
+            #[unsafe(no_mangle)]
+            extern "C" fn jf_plugin_entry(
+                host_major: u32,
+                host_minor: u32,
+            ) -> *const $crate::__private::Table {
+                $crate::__private::entry::<$plugin>(host_major, host_minor)
+            }
+        };
+    };
+}

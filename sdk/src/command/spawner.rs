@@ -1,0 +1,113 @@
+//! The thread that programs are started from.
+//!
+//! `PR_SET_PDEATHSIG` fires when the *thread* that started a program ends, not the process. A thread of tokio's may end at any
+//! time; this one ends with the instance.
+
+use std::{
+    io,
+    process::Stdio,
+    sync::{Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use tokio::{process::Child, runtime::Handle, sync::oneshot};
+
+use crate::ffi;
+
+/// Starts programs, from one thread, which is itself started with the first of them.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    thread_name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    // Idle => (Running | Ended)
+    Idle,
+    // Running => Ended
+    Running(mpsc::Sender<Job>, JoinHandle<()>),
+    Ended,
+}
+
+struct Job {
+    command: std::process::Command,
+    runtime: Handle,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+impl Spawner {
+    pub(crate) fn new(plugin: &str) -> Self {
+        Self {
+            thread_name: format!("plug-{plugin}"),
+            state: Mutex::new(State::Idle),
+        }
+    }
+
+    /// Starts a program as the leader of its own process group, with pipes at all three of its ends.
+    pub(super) async fn spawn(&self, command: std::process::Command) -> io::Result<Child> {
+        let (reply, child) = oneshot::channel();
+        let job = Job {
+            command,
+            runtime: Handle::current(),
+            reply,
+        };
+        self.submit(job)?;
+        child.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    fn submit(&self, job: Job) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Idle = *state {
+            let (jobs, queue) = mpsc::channel::<Job>();
+            let work = move || queue.into_iter().for_each(start);
+            let thread = thread::Builder::new()
+                .name(self.thread_name.clone())
+                .spawn(work)?;
+            *state = State::Running(jobs, thread);
+        }
+        match &*state {
+            State::Running(jobs, _) => jobs.send(job).map_err(|_| ended()),
+            State::Idle | State::Ended => Err(ended()),
+        }
+    }
+
+    /// Ends the thread, and with it the programs that still run.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Running(jobs, thread) = std::mem::replace(&mut *state, State::Ended) {
+            drop(jobs);
+            // The last clone can go on the thread itself, with the last job.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn start(mut job: Job) {
+    use std::os::unix::process::CommandExt as _;
+
+    job.command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    job.command.process_group(0);
+    ffi::die_with_parent(&mut job.command);
+    let _runtime = job.runtime.enter();
+    let started = tokio::process::Command::from(job.command).spawn();
+    // Where nobody waits any longer, the child goes with the message: killed by its group's guard, or at once.
+    if let Err(Ok(mut child)) = job.reply.send(started) {
+        let _ = child.start_kill();
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the instance is being shut down")
+}

@@ -1,0 +1,275 @@
+//! The context of one call.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use jackfield_event::Event;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Kv, NewEvent, Receipt, Secret,
+    call::Report,
+    command::Scope,
+    error::{Error, Result},
+    ffi::{Host, OpenCall, Stage},
+};
+
+/// The context of one call: what it is about, and what the router does for it.
+///
+/// It lives as long as the call and not longer, so it cannot be moved into a spawned task. What such a task needs
+/// ([`kv`](Self::kv), [`scope`](Self::scope)) can be taken out of it first.
+pub struct Cx {
+    // The order matters for nothing but the eye: whatever drops `open` ends the call.
+    open: OpenCall,
+    host: Arc<Host>,
+    scope: Scope,
+    event: OnceLock<Event>,
+}
+
+/// What the call is about.
+impl Cx {
+    /// The event. It is read when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// Where it has a shape that this SDK does not know: an event of a newer router, for example.
+    pub fn event(&self) -> Result<&Event> {
+        if let Some(event) = self.event.get() {
+            return Ok(event);
+        }
+        let event = Event::from_json(self.open.event())
+            .map_err(|error| Error::invalid(format_args!("the event cannot be read: {error}")))?;
+        Ok(self.event.get_or_init(|| event))
+    }
+
+    /// The event in JSON, byte for byte as the router keeps it.
+    pub fn event_json(&self) -> &[u8] {
+        self.open.event()
+    }
+
+    /// The delivery's id: `dlv_…`.
+    pub fn delivery(&self) -> &str {
+        &self.open.facts().delivery
+    }
+
+    /// The route's name.
+    pub fn route(&self) -> &str {
+        &self.open.facts().route
+    }
+
+    /// The step's id within its route.
+    pub fn step(&self) -> &str {
+        &self.open.facts().step
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.open.facts().attempt
+    }
+
+    /// A text that is the same for every attempt at this step of this delivery, and different for all others: what a service
+    /// with idempotent requests wants to be given.
+    pub fn idempotency_key(&self) -> &str {
+        &self.open.facts().idempotency_key
+    }
+
+    /// When the router cancels the call, if it does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.open.facts().deadline
+    }
+
+    /// A directory of the delivery's own, where a step leaves files for the steps after it. It is there already, is synced to
+    /// disk after the step, and goes when the delivery has settled.
+    pub fn workdir(&self) -> &Path {
+        &self.open.facts().workdir
+    }
+
+    /// The W3C trace context of the call, to hand on to services; empty where there is none.
+    pub fn traceparent(&self) -> &str {
+        &self.open.facts().traceparent
+    }
+
+    /// Waits until the call should end. Of use with a [`CANCEL_GRACE`](crate::Plugin::CANCEL_GRACE); without one, the call's
+    /// future is dropped at the same moment.
+    pub async fn cancelled(&self) {
+        self.scope.cancelled().await;
+    }
+
+    /// Whether the call should end: for loops that do not `.await`.
+    pub fn is_cancelled(&self) -> bool {
+        self.open.is_cancelled() || self.scope.is_cancelled()
+    }
+
+    /// The limits of the call, for programs that [`command`](crate::command) starts: `run(cx)` takes them from here by itself.
+    pub fn scope(&self) -> Scope {
+        self.scope.clone()
+    }
+}
+
+/// What the router does for the call.
+impl Cx {
+    /// Adds `value`, which is not negative, to the counter `name`. Labels have few distinct values: never an id.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.host.metric(name, labels, value);
+    }
+
+    /// The instance's own key-value store.
+    pub fn kv(&self) -> Kv {
+        Kv::new(self.host.clone())
+    }
+
+    /// Resolves a secret that the instance's configuration names. (Those of type [`Secret`] in it are resolved already.)
+    ///
+    /// # Errors
+    ///
+    /// Where the configuration has no secret of this name, or it cannot be read.
+    pub async fn secret(&self, name: &str) -> Result<Secret> {
+        self.host.secret(name).await.secret(name)
+    }
+
+    /// Raises a follow-up event, which is routed like any other, and returns its id. It is on disk when this returns.
+    ///
+    /// `name` tells the events of one step apart: another attempt with the same name raises it once.
+    ///
+    /// # Errors
+    ///
+    /// Where the router cannot write, or refuses the event.
+    pub async fn emit(&self, name: &str, event: &NewEvent) -> Result<String> {
+        let json = to_json("the follow-up event", event)?;
+        let reply = self
+            .host
+            .emit(self.open.id(), name, &json)
+            .await
+            .ok(|| format!("raising the event `{name}`"))?;
+        String::from_utf8(reply.value)
+            .map_err(|_| Error::retry("the router's id of the new event is not UTF-8"))
+    }
+
+    /// What the attempts at this step before have written down.
+    ///
+    /// With [`intend`](Self::intend) and [`record`](Self::record) it makes an action that happens once, crash or no crash:
+    ///
+    /// ```
+    /// # use jackfield_sdk::prelude::*;
+    /// # async fn find_message(key: &str, since: u64) -> Result<Option<String>> { Ok(None) }
+    /// # async fn post_message(key: &str) -> Result<String> { Ok("1.2".into()) }
+    /// async fn post_once(cx: &Cx, now: u64) -> Result<String> {
+    ///     let key = cx.idempotency_key();
+    ///     let earlier = match cx.receipt::<u64, String>().await? {
+    ///         Receipt::Done(message) => return Ok(message),
+    ///         Receipt::Intended(since) => find_message(key, since).await?,
+    ///         Receipt::Absent => None,
+    ///     };
+    ///     let message = match earlier {
+    ///         Some(message) => message,
+    ///         None => {
+    ///             cx.intend(&now).await?;
+    ///             post_message(key).await?
+    ///         }
+    ///     };
+    ///     cx.record(&message).await?;
+    ///     Ok(message)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A retry where the router cannot read its store at present; *ambiguous* where a receipt is there but cannot be
+    /// read as `I` or `D`, since something has then happened that this version does not understand.
+    pub async fn receipt<I: DeserializeOwned, D: DeserializeOwned>(&self) -> Result<Receipt<I, D>> {
+        let answer = self.host.receipt_get(self.open.id()).await;
+        let Some(reply) = answer.found(|| "reading the receipt of this step".to_owned())? else {
+            return Ok(Receipt::Absent);
+        };
+        let unreadable = |error: serde_json::Error| {
+            Error::ambiguous(format_args!(
+                "an earlier attempt left a receipt that cannot be read: {error}"
+            ))
+        };
+        match reply.stage {
+            Some(Stage::Intent) => serde_json::from_slice(&reply.value)
+                .map(Receipt::Intended)
+                .map_err(unreadable),
+            Some(Stage::Done) => serde_json::from_slice(&reply.value)
+                .map(Receipt::Done)
+                .map_err(unreadable),
+            None => Err(Error::ambiguous(
+                "an earlier attempt left a receipt of an unknown stage",
+            )),
+        }
+    }
+
+    /// Writes down what is about to be done. It is durable when this returns; only then act.
+    ///
+    /// # Errors
+    ///
+    /// Where the router cannot write. Nothing has happened yet: hand the error on.
+    pub async fn intend<I: Serialize + Sync>(&self, intent: &I) -> Result<()> {
+        self.keep(Stage::Intent, &to_json("the intent", intent)?).await
+    }
+
+    /// Writes down what was done. It is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Where the router cannot write. The next attempt then finds the intent, and looks.
+    pub async fn record<D: Serialize + Sync>(&self, done: &D) -> Result<()> {
+        self.keep(Stage::Done, &to_json("the receipt", done)?).await
+    }
+
+    async fn keep(&self, stage: Stage, body: &[u8]) -> Result<()> {
+        let answer = self.host.receipt_put(self.open.id(), stage, body).await;
+        answer
+            .ok(|| "keeping the receipt of this step".to_owned())
+            .map(drop)
+    }
+}
+
+impl Cx {
+    pub(crate) fn new(
+        open: OpenCall,
+        host: Arc<Host>,
+        cancel: watch::Receiver<bool>,
+        instance: &Scope,
+    ) -> Self {
+        let scope = instance.for_call(open.facts().deadline, cancel);
+        Self {
+            open,
+            host,
+            scope,
+            event: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.open.id()
+    }
+
+    pub(crate) fn input_json(&self) -> &[u8] {
+        self.open.input()
+    }
+
+    /// Ends the call. Nothing borrowed from it can be left: that is what taking `self` says.
+    pub(crate) fn finish(self, report: &Report) {
+        self.open.finish(report);
+    }
+}
+
+fn to_json(what: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::fatal(format_args!("{what} has no JSON form: {error}")))
+}
+
+impl fmt::Debug for Cx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cx")
+            .field("delivery", &self.delivery())
+            .field("route", &self.route())
+            .field("step", &self.step())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}

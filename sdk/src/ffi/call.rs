@@ -1,0 +1,153 @@
+//! An open call.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use jackfield_abi as abi;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+use super::{CODES, ENDED, bytes, number, read, slice, struct_size, text};
+use crate::call::{Code, Report};
+
+/// A call that has not ended. Whatever becomes of it, it ends exactly once: by [`finish`](Self::finish), or by its drop.
+///
+/// The host keeps all that belongs to the call until then. What is borrowed from here borrows from the value itself, so the
+/// compiler sees to it that nothing is used afterwards.
+pub(crate) struct OpenCall {
+    raw: abi::Call,
+    done: abi::DoneFn,
+    facts: Facts,
+    finished: bool,
+}
+
+/// What is small enough to be copied.
+pub(crate) struct Facts {
+    pub(crate) delivery: String,
+    pub(crate) route: String,
+    pub(crate) step: String,
+    pub(crate) idempotency_key: String,
+    pub(crate) traceparent: String,
+    pub(crate) workdir: PathBuf,
+    pub(crate) attempt: u32,
+    pub(crate) deadline: Option<Instant>,
+}
+
+// SAFETY: the ABI says that a call's memory is valid on any thread until `done`, that nobody writes to it but for the
+// atomic flag, and that `done` may be called on any thread.
+unsafe impl Send for OpenCall {}
+// SAFETY: as above; `&OpenCall` only reads.
+unsafe impl Sync for OpenCall {}
+
+impl OpenCall {
+    /// Takes on a call, or `None` where there is no telling how to end it.
+    ///
+    /// # Safety
+    ///
+    /// `call` is what the host passed to `jf_plugin.call`, and is taken on once.
+    pub(super) unsafe fn accept(call: *const abi::Call) -> Option<Self> {
+        // SAFETY: the host wrote it.
+        let raw = unsafe { read(call) }?;
+        let done = raw.done?;
+        // SAFETY: the slices are the host's, valid until `done` is called.
+        let text = |slice| unsafe { text(slice) };
+        // SAFETY: as above.
+        let workdir = unsafe { bytes(raw.workdir) };
+        let facts = Facts {
+            delivery: text(raw.delivery),
+            route: text(raw.route),
+            step: text(raw.step),
+            idempotency_key: text(raw.idempotency_key),
+            traceparent: text(raw.traceparent),
+            workdir: PathBuf::from(OsStr::from_bytes(workdir)),
+            attempt: raw.attempt,
+            deadline: instant(raw.deadline_mono_ns),
+        };
+        Some(Self {
+            raw,
+            done,
+            facts,
+            finished: false,
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.raw.id
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn event(&self) -> &[u8] {
+        // SAFETY: valid until `done` is called, which takes `self` or drops it.
+        unsafe { bytes(self.raw.event) }
+    }
+
+    pub(crate) fn input(&self) -> &[u8] {
+        // SAFETY: as above.
+        unsafe { bytes(self.raw.input) }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let flag = self.raw.cancelled;
+        if flag.is_null() {
+            return false;
+        }
+        // SAFETY: the ABI says that the flag is valid until `done` is called, and is only accessed atomically.
+        let flag = unsafe { AtomicU32::from_ptr(flag.cast_mut()) };
+        flag.load(Ordering::Relaxed) != 0
+    }
+
+    /// Ends the call.
+    pub(crate) fn finish(mut self, report: &Report) {
+        self.end(report);
+    }
+
+    fn end(&mut self, report: &Report) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let retry_after = report
+            .retry_after
+            .unwrap_or(Duration::ZERO)
+            .as_nanos()
+            .div_ceil(1_000_000);
+        let result = abi::CallResult {
+            struct_size: struct_size::<abi::CallResult>(),
+            outcome: number(&ENDED, report.ended),
+            code: number(&CODES, report.code),
+            reserved: 0,
+            retry_after_ms: u64::try_from(retry_after).unwrap_or(u64::MAX),
+            output: slice(&report.output),
+            message: slice(report.message.as_bytes()),
+        };
+        // SAFETY: the host's function with the host's argument, called once as `finished` shows; the result lives until it
+        // returns.
+        unsafe { (self.done)(self.raw.done_ctx, &raw const result) };
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.end(&Report::stopped(
+            Code::Shutdown,
+            "the instance was shut down in the middle of the call",
+        ));
+    }
+}
+
+/// The moment at which the monotonic clock shows `mono_ns`.
+pub(super) fn instant(mono_ns: u64) -> Option<Instant> {
+    if mono_ns == 0 {
+        return None;
+    }
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
+    Instant::now().checked_add(Duration::from_nanos(mono_ns).saturating_sub(now))
+}

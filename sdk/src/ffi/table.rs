@@ -1,0 +1,161 @@
+//! The plugin's functions, as the host calls them.
+//!
+//! Each catches panics, and turns pointers into what [`Instance`] takes. A `jf_instance` is a boxed [`Instance`], a `jf_op` a
+//! boxed [`CancelHandle`].
+
+use std::{ffi::c_void, marker::PhantomData, mem, ptr, time::Duration};
+
+use jackfield_abi as abi;
+
+use super::{
+    CODES, bytes,
+    call::{OpenCall, instant},
+    host::Host,
+    number, read, slice, struct_size, text,
+};
+use crate::{
+    Manifest, Plugin,
+    call::Code,
+    instance::{CancelHandle, Instance, Refusal},
+    panic::{contain, drop_quietly},
+};
+
+/// The table of a plugin, for [`export_plugin!`](crate::export_plugin).
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Table(abi::Plugin);
+
+// SAFETY: the pointers in it are to static texts and functions.
+unsafe impl Sync for Table {}
+
+/// What `jf_plugin_entry` answers.
+pub fn entry<P: Plugin>(host_major: u32, host_minor: u32) -> *const Table {
+    if (host_major, host_minor) == (abi::ABI_MAJOR, abi::ABI_MINOR) {
+        ptr::from_ref(table::<P>())
+    } else {
+        ptr::null()
+    }
+}
+
+/// The table of `P`.
+pub(super) const fn table<P: Plugin>() -> &'static Table {
+    Exported::<P>::TABLE
+}
+
+struct Exported<P>(PhantomData<P>);
+
+impl<P: Plugin> Exported<P> {
+    const TABLE: &'static Table = &Table(abi::Plugin {
+        struct_size: struct_size::<abi::Plugin>(),
+        abi_major: abi::ABI_MAJOR,
+        abi_minor: abi::ABI_MINOR,
+        flags: 0,
+        name: slice(P::NAME.as_bytes()),
+        version: slice(P::VERSION.as_bytes()),
+        describe: Some(describe::<P>),
+        create: Some(create::<P>),
+        call: Some(call::<P>),
+        op_cancel: Some(op_cancel),
+        op_release: Some(op_release),
+        shutdown: Some(shutdown::<P>),
+        destroy: Some(destroy::<P>),
+        get_extension: Some(get_extension),
+    });
+}
+
+unsafe extern "C" fn describe<P: Plugin>() -> abi::Slice {
+    slice(contain(Manifest::json_of::<P>).unwrap_or_default())
+}
+
+unsafe extern "C" fn create<P: Plugin>(
+    host: *const abi::Host,
+    start: *const abi::Start,
+) -> *mut abi::Instance {
+    // SAFETY: the host wrote it; it lives until this function returns.
+    let Some(raw) = (unsafe { read(start) }) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the host's arguments, handed on.
+    let made = contain(|| unsafe { make::<P>(host, &raw) })
+        .unwrap_or_else(|message| Err(Refusal::new(Code::Panic, message)));
+    match made {
+        Ok(instance) => Box::into_raw(Box::new(instance)).cast(),
+        Err(refusal) => {
+            if let Some(fail) = raw.fail {
+                let message = slice(refusal.message.as_bytes());
+                // SAFETY: the host's function with the host's argument, called once; the message lives until it returns.
+                unsafe { fail(raw.fail_ctx, number(&CODES, refusal.code), message) };
+            }
+            ptr::null_mut()
+        }
+    }
+}
+
+/// # Safety
+///
+/// The arguments are those of `create`.
+unsafe fn make<P: Plugin>(host: *const abi::Host, start: &abi::Start) -> Result<Instance<P>, Refusal> {
+    // SAFETY: `Instance` closes the host when it is not made, and else when it is dropped, in `destroy`.
+    let host = unsafe { Host::accept(host) }.map_err(|what| Refusal::new(Code::Unsupported, what))?;
+    // SAFETY: the slices live until `create` returns.
+    let name = unsafe { text(start.name) };
+    // SAFETY: as above.
+    let config = unsafe { bytes(start.config) };
+    Instance::start(host, &name, config, instant(start.deadline_mono_ns))
+}
+
+unsafe extern "C" fn call<P: Plugin>(instance: *mut abi::Instance, call: *const abi::Call) -> *mut abi::Op {
+    // SAFETY: the host's call, taken on once.
+    let Ok(Some(open)) = contain(|| unsafe { OpenCall::accept(call) }) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: what `create` has made, and `destroy` has not freed.
+    let Some(instance) = (unsafe { instance.cast::<Instance<P>>().as_ref() }) else {
+        // Dropping `open` ends the call.
+        return ptr::null_mut();
+    };
+    // From here on the call ends with the value of `open`, wherever a panic takes it.
+    contain(|| Box::into_raw(Box::new(instance.call(open))).cast()).unwrap_or(ptr::null_mut())
+}
+
+unsafe extern "C" fn op_cancel(op: *mut abi::Op) {
+    // SAFETY: what `call` returned, not yet released.
+    if let Some(handle) = unsafe { op.cast::<CancelHandle>().as_ref() } {
+        let _ = contain(|| handle.cancel());
+    }
+}
+
+unsafe extern "C" fn op_release(op: *mut abi::Op) {
+    if !op.is_null() {
+        // SAFETY: what `call` made by `Box::into_raw`, released once.
+        drop_quietly(unsafe { Box::from_raw(op.cast::<CancelHandle>()) });
+    }
+}
+
+unsafe extern "C" fn shutdown<P: Plugin>(instance: *mut abi::Instance, grace_ms: u32) -> u32 {
+    // SAFETY: what `create` has made, and `destroy` has not freed.
+    let Some(instance) = (unsafe { instance.cast::<Instance<P>>().as_ref() }) else {
+        return 0;
+    };
+    let ended = contain(|| instance.shutdown(Duration::from_millis(grace_ms.into())));
+    u32::from(!ended.unwrap_or(false))
+}
+
+unsafe extern "C" fn destroy<P: Plugin>(instance: *mut abi::Instance) {
+    if !instance.is_null() {
+        // SAFETY: what `create` made by `Box::into_raw`, destroyed once, after `shutdown`.
+        let instance = unsafe { Box::from_raw(instance.cast::<Instance<P>>()) };
+        // Closed first, and not by a destructor of the author's that may panic before.
+        instance.close();
+        drop_quietly(instance);
+    }
+}
+
+unsafe extern "C" fn get_extension(_id: abi::Slice) -> *const c_void {
+    ptr::null()
+}
+
+const _: () = assert!(
+    mem::size_of::<Table>() == mem::size_of::<abi::Plugin>(),
+    "the table is the ABI's own struct"
+);

@@ -1,0 +1,321 @@
+//! One instance of a plugin: the author's value, and the runtime that it lives on.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::Instrument as _;
+
+use crate::{
+    Cx, Outcome, Plugin, Start,
+    call::{Code, Report},
+    command::Scope,
+    error::{Error, Result},
+    ffi::{Host, OpenCall},
+    log,
+    panic::{self, Contained, drop_quietly},
+};
+
+/// How long a start may take that has no deadline of its own.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long the threads of an instance have to end, even when no grace is given.
+const LEAST_GRACE: Duration = Duration::from_millis(100);
+
+/// One instance of the plugin `P`.
+pub(crate) struct Instance<P> {
+    /// Taken by the shutdown.
+    plugin: Mutex<Option<Arc<P>>>,
+    home: Home,
+}
+
+/// Where an instance lives.
+struct Home {
+    host: Arc<Host>,
+    /// Taken by the shutdown.
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
+    scope: Scope,
+    /// Turns true when the instance ends.
+    closing: watch::Sender<bool>,
+    /// Each open call holds a receiver.
+    open_calls: watch::Sender<()>,
+    threads: Arc<AtomicUsize>,
+}
+
+/// Why there is no instance.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+/// Cancels one call.
+#[derive(Debug)]
+pub(crate) struct CancelHandle(watch::Sender<bool>);
+
+impl<P: Plugin> Instance<P> {
+    /// Starts an instance, and waits for it. Must not be called on a thread of an async runtime.
+    pub(crate) fn start(
+        host: Host,
+        name: &str,
+        config: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<Self, Refusal> {
+        let host = Arc::new(host);
+        let made = Home::build::<P>(host.clone(), deadline).and_then(|home| {
+            let start = Start::new(host.clone(), name, home.scope.clone());
+            match home.wait(create::<P>(config.to_owned(), start), deadline) {
+                Ok(plugin) => Ok(Self {
+                    plugin: Mutex::new(Some(Arc::new(plugin))),
+                    home,
+                }),
+                Err(refusal) => {
+                    home.end(LEAST_GRACE);
+                    Err(refusal)
+                }
+            }
+        });
+        if made.is_err() {
+            host.close();
+        }
+        made
+    }
+
+    /// Takes on one call. It ends by itself; the handle can hurry it.
+    pub(crate) fn call(&self, open: OpenCall) -> CancelHandle {
+        let (cancel, cancelled) = watch::channel(false);
+        let cx = Cx::new(open, self.home.host.clone(), cancelled, &self.home.scope);
+        match lock(&self.plugin).clone() {
+            Some(plugin) => {
+                let open = self.home.open_calls.subscribe();
+                let closing = self.home.closing.subscribe();
+                self.home.handle.spawn(drive(open, cx, plugin, closing));
+            }
+            None => cx.finish(&Report::stopped(
+                Code::Shutdown,
+                "the instance has been shut down",
+            )),
+        }
+        CancelHandle(cancel)
+    }
+
+    /// Ends the instance within `grace`. Whether all calls and threads have ended.
+    pub(crate) fn shutdown(&self, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace.max(LEAST_GRACE);
+        let Some(plugin) = lock(&self.plugin).take() else {
+            return self.home.has_ended();
+        };
+        self.home.closing.send_replace(true);
+        let open_calls = self.home.open_calls.clone();
+        let farewell = async move {
+            open_calls.closed().await;
+            Contained::new(plugin.shutdown()).await.ok();
+            // Here, on its own runtime, and not on a thread of the host's.
+            drop_quietly(plugin);
+            Ok(())
+        };
+        // A plugin that does not end in time is ended with its runtime.
+        let _ = self.home.wait(farewell, Some(deadline));
+        self.home.end(
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(LEAST_GRACE),
+        );
+        self.home.has_ended()
+    }
+
+    /// Lets go of the host.
+    pub(crate) fn close(&self) {
+        self.home.host.close();
+    }
+}
+
+async fn create<P: Plugin>(config: Vec<u8>, start: Start) -> Result<P> {
+    let config = parse("the configuration", &config)?;
+    P::create(config, start).await
+}
+
+/// One call, from its start to its end.
+///
+/// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first,
+/// and `open` says that the call has ended, which dropping `cx` does.
+async fn drive<P: Plugin>(open: watch::Receiver<()>, cx: Cx, plugin: Arc<P>, closing: watch::Receiver<bool>) {
+    let report = attempt(&*plugin, &cx, closing)
+        .instrument(log::call_span(cx.id()))
+        .await;
+    cx.finish(&report);
+    drop_quietly(plugin);
+    drop(open);
+}
+
+async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, closing: watch::Receiver<bool>) -> Report {
+    if cx.is_cancelled() {
+        return Report::stopped(Code::Cancelled, "the call was canceled before it began");
+    }
+    let call = Contained::new(carry_out(plugin, cx));
+    tokio::select! {
+        biased;
+        ended = call => match ended {
+            Ok(report) => report,
+            Err(message) => Error::panicked(message).into_report(),
+        },
+        report = stopped(cx, closing, P::CANCEL_GRACE) => report,
+    }
+}
+
+/// What the author wrote, with its input read and its output written.
+async fn carry_out<P: Plugin>(plugin: &P, cx: &Cx) -> Report {
+    let outcome = async {
+        let input = parse("the input", cx.input_json())?;
+        plugin.call(input, cx).await
+    };
+    match outcome.await {
+        Ok(Outcome::Done(output)) => match serde_json::to_vec(&output) {
+            Ok(json) => Report::done(json),
+            Err(error) => Error::fatal(format_args!(
+                "it happened, but its output has no JSON form: {error}"
+            ))
+            .into_report(),
+        },
+        Ok(Outcome::Skipped(reason)) => Report::skipped(reason),
+        Err(error) => error.into_report(),
+    }
+}
+
+/// Waits until the call is to be given up: after its cancellation, or the beginning of the shutdown, and the grace for it.
+async fn stopped(cx: &Cx, mut closing: watch::Receiver<bool>, grace: Duration) -> Report {
+    let report = tokio::select! {
+        () = cx.cancelled() => Report::stopped(Code::Cancelled, "the call was canceled"),
+        _ = closing.wait_for(|closing| *closing) => {
+            Report::stopped(Code::Shutdown, "the instance was shut down in the middle of the call")
+        }
+    };
+    if !grace.is_zero() {
+        sleep(grace).await;
+    }
+    report
+}
+
+/// Reads JSON from the host, and names the field where it does not fit.
+fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
+    // A step without `with` gives nothing; that is the empty object.
+    let json = if json.is_empty() { b"{}" } else { json };
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let place = error.path().to_string();
+        let error = error.inner();
+        match place.as_str() {
+            "." => Error::invalid(format_args!("{what} does not fit: {error}")),
+            place => Error::invalid(format_args!("{what} does not fit at `{place}`: {error}")),
+        }
+    })
+}
+
+impl Home {
+    /// A runtime with one worker thread, all of whose threads log to the host.
+    fn build<P: Plugin>(host: Arc<Host>, deadline: Option<Instant>) -> Result<Self, Refusal> {
+        let (closing, closed) = watch::channel(false);
+        let threads = Arc::new(AtomicUsize::new(0));
+        let (dispatch, begun, ended) = (log::dispatch(host.clone()), threads.clone(), threads.clone());
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name(format!("plug-{}", P::NAME))
+            .enable_all()
+            .on_thread_start(move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                log::forward_from_this_thread(&dispatch);
+                panic::report_from_this_thread();
+            })
+            .on_thread_stop(move || {
+                log::forget_this_thread();
+                ended.fetch_sub(1, Ordering::Relaxed);
+            })
+            .build()
+            .map_err(|error| {
+                Refusal::new(
+                    Code::None,
+                    format!("the plugin's runtime cannot be started: {error}"),
+                )
+            })?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            scope: Scope::of_instance(P::NAME, deadline, closed),
+            runtime: Mutex::new(Some(runtime)),
+            host,
+            closing,
+            open_calls: watch::channel(()).0,
+            threads,
+        })
+    }
+
+    /// Runs `work` on the runtime, and waits for it until `deadline`.
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        deadline: Option<Instant>,
+    ) -> Result<T, Refusal> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let work = async move {
+            let result = Contained::new(work)
+                .await
+                .unwrap_or_else(|message| Err(Error::panicked(message)));
+            // Nobody is there any longer where it came too late.
+            let _ = tell.send(result);
+        };
+        self.handle.spawn(work);
+        let limit = deadline.map_or(START_LIMIT, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        match told.recv_timeout(limit) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Refusal::new(error.code(), error.to_string())),
+            Err(_) => Err(Refusal::new(
+                Code::Cancelled,
+                format!("it was not ready within {limit:.1?}"),
+            )),
+        }
+    }
+
+    /// Ends the runtime: tasks at their next `.await`, threads within `grace`.
+    fn end(&self, grace: Duration) {
+        self.closing.send_replace(true);
+        if let Some(runtime) = lock(&self.runtime).take() {
+            runtime.shutdown_timeout(grace);
+        }
+        self.scope.end();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.open_calls.receiver_count() == 0 && self.threads.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl CancelHandle {
+    pub(crate) fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,81 @@
+//! What an author implements.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Cx, Start, error::Result};
+
+/// A plugin: what it is called, what it takes, and what it does.
+///
+/// A value of the type is one *instance*: the plugin with a configuration. Calls of an instance run concurrently, up to
+/// the limit that the router's configuration sets. See the [crate's docs](crate) for a whole plugin.
+#[async_trait]
+pub trait Plugin: Send + Sync + Sized + 'static {
+    /// The configuration of an instance: `[instance.config]`.
+    ///
+    /// Put `#[serde(deny_unknown_fields)]` on it, so that a slip of the pen is an error. A type that accepts `{}` gets an
+    /// instance by the mere presence of the library.
+    type Config: DeserializeOwned + JsonSchema + Send + 'static;
+    /// What a step gives to each call: its rendered `with`.
+    type Input: DeserializeOwned + JsonSchema + Send + 'static;
+    /// What a call leaves to the steps after it: `steps.<id>` in their templates. `()` for nothing.
+    type Output: Serialize + JsonSchema + Send + 'static;
+
+    /// The plugin's name, `[a-z0-9-]`: usually `env!("CARGO_PKG_NAME")`.
+    const NAME: &'static str;
+    /// The plugin's version: usually `env!("CARGO_PKG_VERSION")`.
+    const VERSION: &'static str;
+    /// One line for people: usually `env!("CARGO_PKG_DESCRIPTION")`.
+    const DESCRIPTION: &'static str = "";
+    /// More for people, in Markdown: usually `include_str!("../README.md")`.
+    const DOCS: &'static str = "";
+    /// How long a canceled call may go on to tidy up, before its future is dropped.
+    ///
+    /// With the default, none, a canceled call ends at its next `.await`, and a plugin need not know of cancellation. One that
+    /// sets it watches [`Cx::cancelled`].
+    const CANCEL_GRACE: Duration = Duration::ZERO;
+
+    /// Makes an instance. It may connect, log in and look around; it must not act for any event yet.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the instance from working: it is then parked, with this error.
+    async fn create(config: Self::Config, start: Start) -> Result<Self>;
+
+    /// Carries out one attempt at one step.
+    ///
+    /// At-least-once: a call can be repeated after a crash, with the same [`Cx::idempotency_key`]. [`Cx::receipt`] is how to
+    /// find out what the attempt before has done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`](crate::Error) says what kind of failure it was. Any `std` error becomes a retry by `?`.
+    async fn call(&self, input: Self::Input, cx: &Cx) -> Result<Outcome<Self::Output>>;
+
+    /// Ends the instance, after its last call. Runs under the router's grace period.
+    async fn shutdown(&self) {}
+}
+
+/// How a call that did not fail has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<O> {
+    /// It happened.
+    Done(O),
+    /// There was nothing to do, for this reason.
+    Skipped(String),
+}
+
+impl<O> Outcome<O> {
+    /// There was nothing to do, for this reason.
+    ///
+    /// ```
+    /// # use jackfield_sdk::Outcome;
+    /// let outcome: Outcome<()> = Outcome::skipped("the branch is already there");
+    /// ```
+    pub fn skipped(reason: impl Into<String>) -> Self {
+        Self::Skipped(reason.into())
+    }
+}
