@@ -5,7 +5,9 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, body::Incoming, header::HOST, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -165,7 +167,7 @@ pub async fn send(
     address: SocketAddr,
     method: Method,
     path: &str,
-    headers: &[(String, String)],
+    headers: &HeaderMap,
     body: impl Into<Bytes>,
 ) -> anyhow::Result<Answered> {
     let stream = TcpStream::connect(address)
@@ -175,11 +177,12 @@ pub async fn send(
     let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", address.to_string());
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let request = request.body(Full::new(body.into()))?;
+        .body(Full::new(body.into()))?;
+    request.headers_mut().extend(headers.clone());
+    request.headers_mut().insert(
+        HOST,
+        address.to_string().parse().expect("an address is a header value"),
+    );
     let exchange = async {
         let answer = sender.send_request(request).await?;
         let (head, body) = answer.into_parts();

@@ -12,6 +12,7 @@ pub mod git;
 pub mod http;
 pub mod load;
 pub mod router;
+pub mod scene;
 pub mod slack;
 pub mod supernova;
 pub mod zeplin;

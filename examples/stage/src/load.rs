@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use hyper::HeaderMap;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -64,17 +65,18 @@ impl Progress {
 }
 
 impl Template {
-    /// A POST of `body` to `path`; the header `varies` is added with the number of each request.
-    pub fn post(path: &str, headers: &[(String, String)], varies: &str, body: &[u8]) -> Self {
+    /// A POST of `body` to `path`; the header `varies`, in lower case, is added with the number of each request.
+    pub fn post(path: &str, headers: &HeaderMap, varies: &str, body: &[u8]) -> Self {
         let mut before = format!(
             "POST {path} HTTP/1.1\r\nhost: stage\r\ncontent-length: {}\r\n",
             body.len()
         );
-        for (name, value) in headers
-            .iter()
-            .filter(|(name, _)| !name.eq_ignore_ascii_case(varies))
-        {
-            before.push_str(&format!("{name}: {value}\r\n"));
+        for (name, value) in headers.iter().filter(|(name, _)| *name != varies) {
+            before.push_str(&format!(
+                "{name}: {}
+",
+                value.to_str().unwrap_or_default()
+            ));
         }
         before.push_str(&format!("{varies}: "));
         let mut after = b"\r\n\r\n".to_vec();

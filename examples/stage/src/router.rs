@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use hyper::Method;
+use hyper::{HeaderMap, Method};
 use serde_json::Value;
 use tokio::process::{Child, Command as AsyncCommand};
 
@@ -122,7 +122,7 @@ impl Router {
                 self.child = None;
                 bail!("the router ended with {status}:\n{}", self.end_of_log());
             }
-            match http::send(self.admin, Method::GET, "/readyz", &[], "").await {
+            match http::send(self.admin, Method::GET, "/readyz", &HeaderMap::new(), "").await {
                 Ok(answer) if answer.status == 200 => return Ok(()),
                 Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -170,12 +170,7 @@ impl Router {
     /// # Errors
     ///
     /// Where there is no whole answer.
-    pub async fn post(
-        &self,
-        path: &str,
-        headers: &[(String, String)],
-        body: &[u8],
-    ) -> anyhow::Result<http::Answered> {
+    pub async fn post(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> anyhow::Result<http::Answered> {
         http::send(self.ingress, Method::POST, path, headers, body.to_vec()).await
     }
 
