@@ -79,11 +79,16 @@ pub trait Host: Send + Sync + fmt::Debug {
         ttl: Option<Duration>,
     ) -> Result<(), HostError>;
 
-    /// Reads the receipt kept under an idempotency key.
-    async fn receipt(&self, idempotency_key: &str) -> Result<Option<Receipt>, HostError>;
+    /// Reads the receipt that the instance keeps under an idempotency key.
+    async fn receipt(&self, instance: &str, idempotency_key: &str) -> Result<Option<Receipt>, HostError>;
 
-    /// Keeps a receipt under an idempotency key, in place of the one before.
-    async fn keep_receipt(&self, idempotency_key: &str, receipt: Receipt) -> Result<(), HostError>;
+    /// Keeps a receipt of the instance's under an idempotency key, in place of the one before.
+    async fn keep_receipt(
+        &self,
+        instance: &str,
+        idempotency_key: &str,
+        receipt: Receipt,
+    ) -> Result<(), HostError>;
 
     /// Resolves a secret that the instance's configuration names.
     async fn secret(&self, instance: &str, name: &str) -> Result<Secret, HostError>;

@@ -67,6 +67,8 @@ pub enum Verification {
     Signature,
     /// The provider signs nothing; the address held a secret token.
     PathToken,
+    /// A plugin of the router itself raised it, while it handled another.
+    Plugin,
     /// Nothing was checked, as the source's configuration spells out with `unverified = true`.
     None,
 }
