@@ -149,3 +149,13 @@ pub enum TranslateError {
         limit: usize,
     },
 }
+
+impl TranslateError {
+    /// The code for it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotJson(_) => Reason::NotJson,
+            Self::TooDeep { .. } => Reason::TooDeep,
+        }
+    }
+}

@@ -168,7 +168,8 @@ impl Body<'_> {
         event.data.title = Some(self.title(kind, &action));
         event.data.actor = self.actor.user.actor();
         event.data.project = self.project();
-        event.data.resource = Some(Resource {
+        // A ping is about nothing.
+        event.data.resource = (kind.event != "ping").then(|| Resource {
             kind: kind.resource.clone().into_owned(),
             id: id.map(str::to_owned),
             name: self.name(kind).map(str::to_owned),
@@ -187,9 +188,10 @@ impl Body<'_> {
         id.get().or(data.id.get()).or(data.user.id.get())
     }
 
-    /// When the change happened, as Zeplin says; this is not when the delivery was sent.
+    /// When the change happened, as Zeplin says, to the second; this is not when the delivery was sent.
     fn time(&self) -> Option<Timestamp> {
-        Timestamp::from_secs(self.timestamp.get()?.parse().ok()?)
+        let seconds = self.timestamp.get()?.split('.').next()?;
+        Timestamp::from_secs(seconds.parse().ok()?)
     }
 
     /// The name of what it happened to; a version goes by the name of its screen.
