@@ -1,0 +1,89 @@
+//! The HTTP client: one for each hop, bound to the addresses that were checked for it.
+//!
+//! Environment proxies are ignored, redirects are not followed, nothing is retried and no referrer is sent: each of
+//! these would reach an address that nobody checked.
+
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use reqwest::{Client, redirect};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_platform_verifier::Verifier;
+
+/// What all hops share: the TLS settings and the patience.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    tls: ClientConfig,
+    /// Why no certificate of a server can be verified here, where that is so.
+    no_roots: Option<String>,
+    stall: Duration,
+}
+
+impl Http {
+    /// A client that gives up on a server which is silent for `stall`.
+    ///
+    /// The provider of cryptography is handed over here, not installed for the process. Roots are the system's, so
+    /// that an administrator's own authority (or a removed one) counts; `SSL_CERT_FILE` points elsewhere. A machine
+    /// without any can still fetch from the hosts that are excepted from https.
+    pub(crate) fn new(stall: Duration) -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default versions");
+        let (builder, no_roots) = match Verifier::new(provider) {
+            Ok(verifier) => (
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(verifier)),
+                None,
+            ),
+            Err(error) => (
+                builder.with_root_certificates(RootCertStore::empty()),
+                Some(error.to_string()),
+            ),
+        };
+        let mut tls = builder.with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self { tls, no_roots, stall }
+    }
+
+    /// Why https is out of the question on this machine.
+    pub(crate) fn https_hindrance(&self) -> Option<&str> {
+        self.no_roots.as_deref()
+    }
+
+    /// A client that reaches `host` at `addresses` and nowhere else.
+    pub(crate) fn client(&self, host: &str, addresses: &[SocketAddr]) -> reqwest::Result<Client> {
+        Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .resolve_to_addrs(host, addresses)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(self.stall)
+            .read_timeout(self.stall)
+            .user_agent(concat!(
+                "jackfield-",
+                env!("CARGO_PKG_NAME"),
+                "/",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .build()
+    }
+}
+
+/// An error and its causes in one line, without the URL, which may hold a token.
+pub(crate) fn chain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
