@@ -4,11 +4,21 @@
 //! [`Routed`], which only a generation can make. A generation decides nothing about time, order or retries of
 //! what it found: that is the dispatcher's, which asks it for steps.
 
+mod context;
+mod route;
+mod shape;
+mod step;
+mod template;
+
 use std::fmt;
 
 use bytes::Bytes;
 use jackfield_event::Event;
 use serde::{Deserialize, Serialize};
+
+pub use context::{Context, ContextError, FailureView};
+pub use route::Route;
+pub use step::{RenderError, Step};
 
 /// Names a generation: the SHA-256 of its rule text, in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,0 +1,119 @@
+//! What templates see: the events, the outputs of earlier steps, the route, the delivery, and its failure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jackfield_event::DeliveryId;
+use minijinja::Value;
+
+use crate::reason::Reason;
+
+/// What the templates of one delivery's steps see.
+///
+/// | name | what it is |
+/// |---|---|
+/// | `event` | the newest event, whole |
+/// | `events` | all events of the delivery, the newest last |
+/// | `steps` | by id, what the steps before put out |
+/// | `route.name`, `delivery.id` | where the step belongs |
+/// | `failure.step`, `.reason`, `.error` | in `on_failure`: what failed; no `step` where it failed before any |
+#[derive(Clone, Debug)]
+pub struct Context {
+    route: String,
+    root: Value,
+}
+
+/// What failed, as `on_failure` steps see it.
+#[derive(Clone, Copy, Debug)]
+pub struct FailureView<'a> {
+    /// The id of the step, where it was one.
+    pub step: Option<&'a str>,
+    /// The code for it.
+    pub reason: Reason,
+    /// In words.
+    pub error: &'a str,
+}
+
+/// What the journal gave is no JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is not JSON")]
+pub struct ContextError {
+    what: String,
+    source: serde_json::Error,
+}
+
+impl Context {
+    /// Puts together what the steps of `delivery` see. `events` are in JSON, payload and all, the newest last;
+    /// `outputs` are by step id, in JSON.
+    ///
+    /// # Errors
+    ///
+    /// Where an event or an output is not JSON.
+    pub fn new(
+        route: &str,
+        delivery: DeliveryId,
+        events: &[Bytes],
+        outputs: &BTreeMap<String, Bytes>,
+        failure: Option<FailureView<'_>>,
+    ) -> Result<Self, ContextError> {
+        let outputs = outputs
+            .iter()
+            .map(|(step, output)| {
+                Ok((
+                    step.as_str(),
+                    parse(output, || format!("the output of step `{step}`"))?,
+                ))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut names = with_events(route, events)?;
+        names.push(("steps", Value::from_pairs(outputs)));
+        names.push(("delivery", Value::from_pairs([("id", delivery.to_string())])));
+        names.extend(failure.map(|failure| ("failure", failure.value())));
+        Ok(Self::of(route, names))
+    }
+
+    /// What a template sees before there is a delivery: one event and the route.
+    pub(super) fn before_delivery(route: &str, event: &[u8]) -> Result<Self, ContextError> {
+        let names = with_events(route, &[event])?;
+        Ok(Self::of(route, names))
+    }
+
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
+    pub(super) fn root(&self) -> &Value {
+        &self.root
+    }
+
+    fn of(route: &str, names: Vec<(&str, Value)>) -> Self {
+        Self {
+            route: route.to_owned(),
+            root: Value::from_pairs(names),
+        }
+    }
+}
+
+impl FailureView<'_> {
+    fn value(&self) -> Value {
+        let mut members = vec![("reason", self.reason.code()), ("error", self.error)];
+        members.extend(self.step.map(|step| ("step", step)));
+        Value::from_pairs(members)
+    }
+}
+
+fn with_events(route: &str, events: &[impl AsRef<[u8]>]) -> Result<Vec<(&'static str, Value)>, ContextError> {
+    let events = events
+        .iter()
+        .map(|event| parse(event.as_ref(), || "the event".to_owned()))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![
+        ("event", events.last().cloned().unwrap_or_default()),
+        ("events", Value::from(events)),
+        ("route", Value::from_pairs([("name", route.to_owned())])),
+    ])
+}
+
+fn parse(json: &[u8], what: impl FnOnce() -> String) -> Result<Value, ContextError> {
+    serde_json::from_slice(json).map_err(|source| ContextError { what: what(), source })
+}
