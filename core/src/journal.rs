@@ -5,7 +5,10 @@
 //! only in one process: claims have owners and leases. What a method committed is on disk when its future is
 //! ready. Nothing is pruned yet.
 
+#[cfg(test)]
+mod contract;
 mod record;
+mod sqlite;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,6 +22,7 @@ pub use record::{
     AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
     EventRecord, EventStory, Rejection, RejectionRecord, RequestRecord,
 };
+pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
 use crate::{
     delivery::{Outcome, Phase, State},
@@ -271,13 +275,8 @@ pub trait Journal: History {
         ttl: Option<Duration>,
     ) -> Result<(), JournalError>;
 
-    /// Keeps a receipt of the instance's under an idempotency key, in place of the one before.
-    async fn keep_receipt(
-        &self,
-        idempotency_key: &str,
-        instance: &str,
-        receipt: KeptReceipt,
-    ) -> Result<(), JournalError>;
+    /// Keeps a receipt under an idempotency key, in place of the one before.
+    async fn keep_receipt(&self, idempotency_key: &str, receipt: KeptReceipt) -> Result<(), JournalError>;
 
     // The end.
 
@@ -322,11 +321,7 @@ pub trait History: Send + Sync + std::fmt::Debug {
     async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, JournalError>;
 
     /// Reads the receipt that is kept under an idempotency key.
-    async fn receipt(
-        &self,
-        instance: &str,
-        idempotency_key: &str,
-    ) -> Result<Option<KeptReceipt>, JournalError>;
+    async fn receipt(&self, idempotency_key: &str) -> Result<Option<KeptReceipt>, JournalError>;
 }
 
 /// Which idempotency keys the steps of a replayed delivery have.

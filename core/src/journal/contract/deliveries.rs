@@ -1,0 +1,347 @@
+//! The way out: claims, attempts, outcomes.
+
+use super::{Bench, at, end, failure, next, owed, start, wait_until};
+use crate::{
+    delivery::{Outcome, Phase, State},
+    journal::{JournalError, Next},
+    reason::Reason,
+};
+
+pub(crate) async fn claims_are_oldest_first_and_taken_once(bench: Bench<'_>) {
+    let mut ids = Vec::new();
+    for seconds in 0..5 {
+        // The clock went backwards while they arrived; what is owed at once does not wait for it.
+        ids.push(
+            bench
+                .owe(
+                    1_000 - seconds,
+                    owed("a", ["slack", "git"][usize::from(seconds % 2 == 0)], None),
+                )
+                .await,
+        );
+    }
+    let first: Vec<_> = bench
+        .claim_as("me", 0, 2, &[])
+        .await
+        .iter()
+        .map(|claim| claim.delivery)
+        .collect();
+    assert_eq!(first, ids[..2]);
+    assert_eq!(bench.claimed(0).await, ids[2..]);
+    assert!(bench.claim(0).await.is_empty());
+}
+
+pub(crate) async fn a_claim_holds_all_that_a_dispatcher_needs(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    let claims = bench.claim(0).await;
+    let claim = &claims[0];
+    assert_eq!(
+        (claim.delivery, claim.route.as_str(), &claim.generation),
+        (delivery, "a", &super::generation())
+    );
+    assert_eq!((claim.phase, claim.step, claim.attempts), (Phase::Steps, 0, 0));
+    assert_eq!(
+        (&claim.key_root, &claim.failure, claim.outputs.len()),
+        (&delivery.to_string(), &None, 0)
+    );
+    let event = jackfield_event::Event::from_json(&claim.events[0]).unwrap();
+    assert_eq!(event.data.payload.unwrap().get().as_bytes(), super::PAYLOAD);
+    assert_eq!(claim.events.len(), 1);
+}
+
+pub(crate) async fn deliveries_of_a_busy_instance_stay(bench: Bench<'_>) {
+    let slack = bench.owe(0, owed("a", "slack", None)).await;
+    let git = bench.owe(0, owed("a", "git", None)).await;
+    let claimed = bench.claim_as("me", 0, 10, &["slack"]).await;
+    assert_eq!(
+        claimed.iter().map(|claim| claim.delivery).collect::<Vec<_>>(),
+        [git]
+    );
+    // Its next step is of another instance, and that counts.
+    let step = Next::Step {
+        instance: "slack".into(),
+    };
+    bench.attempt(git, 0, 1, Outcome::Done, step).await;
+    bench.journal.release(git, "me", None).await.unwrap();
+    assert!(bench.claim_as("me", 0, 10, &["slack"]).await.is_empty());
+    assert_eq!(bench.claimed(0).await, [slack, git]);
+}
+
+pub(crate) async fn steps_run_in_turn_and_hand_on_what_they_put_out(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    bench.attempt(delivery, 0, 1, Outcome::Done, next()).await;
+    let skipped = end(delivery, Phase::Steps, 1, None, Outcome::Skipped, next());
+    bench.journal.end(skipped).await.unwrap();
+    bench
+        .attempt(delivery, 2, 1, Outcome::Retry, wait_until(60))
+        .await;
+    assert_eq!(bench.state(delivery).await, State::Waiting);
+    assert!(bench.claim(59).await.is_empty());
+    assert_eq!(bench.journal.next_due(at(0)).await.unwrap(), Some(at(60)));
+
+    let bench = bench.reopen();
+    let record = bench.journal.delivery(delivery).await.unwrap().unwrap().record;
+    assert_eq!(
+        (record.due, record.reason, record.detail.as_deref()),
+        (Some(at(60)), Some(Reason::PluginRetry), Some("503"))
+    );
+    let claim = &bench.claim(60).await[0];
+    assert_eq!((claim.step, claim.attempts, claim.outputs.len()), (2, 1, 1));
+    assert_eq!(&claim.outputs["step-0"][..], b"{\"of\":0}");
+    bench
+        .attempt(
+            delivery,
+            2,
+            2,
+            Outcome::Done,
+            Next::Settle {
+                state: State::Succeeded,
+                failure: None,
+            },
+        )
+        .await;
+
+    let story = bench.journal.delivery(delivery).await.unwrap().unwrap();
+    assert_eq!(
+        (story.record.state, story.record.settled),
+        (State::Succeeded, Some(at(2)))
+    );
+    let attempts: Vec<_> = story
+        .attempts
+        .iter()
+        .map(|made| (made.step_id.as_str(), made.attempt, made.outcome.unwrap()))
+        .collect();
+    assert_eq!(
+        attempts,
+        [
+            ("step-0", Some(1), Outcome::Done),
+            ("step-1", None, Outcome::Skipped),
+            ("step-2", Some(1), Outcome::Retry),
+            ("step-2", Some(2), Outcome::Done),
+        ]
+    );
+    assert_eq!(
+        story.attempts[0].input.as_ref().unwrap().get(),
+        "{\"text\":\"hello\"}"
+    );
+    assert_eq!(story.attempts[0].output.as_ref().unwrap().get(), "{\"of\":0}");
+    assert_eq!(story.attempts[2].message.as_deref(), Some("said so"));
+    assert!(bench.claim(1_000).await.is_empty());
+}
+
+pub(crate) async fn a_failed_delivery_runs_its_on_failure_steps_with_the_reason(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "git", None)).await;
+    bench.claim(0).await;
+    bench.attempt(delivery, 0, 1, Outcome::Done, next()).await;
+    let failed = Next::OnFailure {
+        failure: failure(),
+        instance: "slack".into(),
+    };
+    bench.attempt(delivery, 1, 1, Outcome::Fatal, failed).await;
+    bench.journal.release(delivery, "me", None).await.unwrap();
+
+    let bench = bench.reopen();
+    assert!(bench.claim_as("me", 0, 9, &["slack"]).await.is_empty());
+    let claim = &bench.claim(0).await[0];
+    assert_eq!(
+        (claim.phase, claim.step, claim.attempts),
+        (Phase::OnFailure, 0, 0)
+    );
+    assert_eq!((claim.failure.clone(), claim.outputs.len()), (Some(failure()), 0));
+    bench
+        .journal
+        .begin(start(delivery, Phase::OnFailure, 0, 1))
+        .await
+        .unwrap();
+    let settled = Next::Settle {
+        state: State::Dead,
+        failure: None,
+    };
+    bench
+        .journal
+        .end(end(
+            delivery,
+            Phase::OnFailure,
+            0,
+            Some(1),
+            Outcome::Done,
+            settled,
+        ))
+        .await
+        .unwrap();
+
+    let story = bench.journal.delivery(delivery).await.unwrap().unwrap();
+    assert_eq!(
+        (story.record.state, story.record.failure),
+        (State::Dead, Some(failure()))
+    );
+    let phases: Vec<_> = story
+        .attempts
+        .iter()
+        .map(|made| (made.phase, made.step))
+        .collect();
+    assert_eq!(
+        phases,
+        [(Phase::Steps, 0), (Phase::Steps, 1), (Phase::OnFailure, 0)]
+    );
+}
+
+pub(crate) async fn what_was_interrupted_counts_and_goes_on_at_once(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    let untouched = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    bench.attempt(delivery, 0, 1, Outcome::Done, next()).await;
+    bench
+        .journal
+        .begin(start(delivery, Phase::Steps, 1, 1))
+        .await
+        .unwrap();
+
+    let bench = bench.reopen();
+    let story = bench.journal.delivery(delivery).await.unwrap().unwrap();
+    assert_eq!(
+        (story.record.state, story.record.reason),
+        (State::Pending, Some(Reason::Interrupted))
+    );
+    let cut = &story.attempts[1];
+    assert_eq!(
+        (cut.attempt, cut.outcome, cut.reason),
+        (Some(1), None, Some(Reason::Interrupted))
+    );
+    assert!(cut.ended.is_some());
+    let claims = bench.claim(0).await;
+    assert_eq!(
+        claims.iter().map(|claim| claim.delivery).collect::<Vec<_>>(),
+        [delivery, untouched]
+    );
+    assert_eq!(
+        (claims[0].step, claims[0].attempts, claims[0].outputs.len()),
+        (1, 1, 1)
+    );
+    assert_eq!((claims[1].step, claims[1].attempts), (0, 0));
+
+    let late = end(delivery, Phase::Steps, 1, Some(1), Outcome::Done, next());
+    assert!(matches!(
+        bench.journal.end(late).await,
+        Err(JournalError::Refused(_))
+    ));
+    bench
+        .attempt(
+            delivery,
+            1,
+            2,
+            Outcome::Done,
+            Next::Settle {
+                state: State::Succeeded,
+                failure: None,
+            },
+        )
+        .await;
+}
+
+pub(crate) async fn a_claim_ends_with_its_lease_and_then_belongs_to_another(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    bench
+        .journal
+        .begin(start(delivery, Phase::Steps, 0, 1))
+        .await
+        .unwrap();
+    assert_eq!(bench.journal.next_due(at(0)).await.unwrap(), Some(at(10)));
+    bench
+        .journal
+        .renew("me", at(5), std::time::Duration::from_secs(10))
+        .await
+        .unwrap();
+    bench
+        .journal
+        .renew("somebody else", at(5), std::time::Duration::from_secs(100))
+        .await
+        .unwrap();
+    assert!(bench.claim_as("you", 14, 9, &[]).await.is_empty());
+
+    let yours = bench.claim_as("you", 15, 9, &[]).await;
+    assert_eq!((yours[0].delivery, yours[0].attempts), (delivery, 1));
+    let late = bench
+        .journal
+        .end(end(delivery, Phase::Steps, 0, Some(1), Outcome::Done, next()))
+        .await;
+    assert!(matches!(late, Err(JournalError::NotFound(_))), "{late:?}");
+    let late = bench.journal.begin(start(delivery, Phase::Steps, 0, 2)).await;
+    assert!(matches!(late, Err(JournalError::NotFound(_))), "{late:?}");
+    let late = bench.journal.release(delivery, "me", None).await;
+    assert!(matches!(late, Err(JournalError::NotFound(_))), "{late:?}");
+    bench.journal.release(delivery, "you", None).await.unwrap();
+}
+
+pub(crate) async fn attempts_follow_their_numbers_and_steps(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    for (phase, step, attempt) in [
+        (Phase::Steps, 0, 2),
+        (Phase::Steps, 1, 1),
+        (Phase::OnFailure, 0, 1),
+    ] {
+        let begun = bench.journal.begin(start(delivery, phase, step, attempt)).await;
+        assert!(
+            matches!(begun, Err(JournalError::Refused(_))),
+            "{phase:?} {step} {attempt}: {begun:?}"
+        );
+    }
+    let unbegun = bench
+        .journal
+        .end(end(delivery, Phase::Steps, 0, Some(1), Outcome::Done, next()))
+        .await;
+    assert!(matches!(unbegun, Err(JournalError::Refused(_))), "{unbegun:?}");
+    bench.attempt(delivery, 0, 1, Outcome::Done, next()).await;
+    let twice = bench
+        .journal
+        .end(end(delivery, Phase::Steps, 0, Some(1), Outcome::Done, next()))
+        .await;
+    assert!(matches!(twice, Err(JournalError::Refused(_))), "{twice:?}");
+    assert_eq!(
+        bench
+            .journal
+            .delivery(delivery)
+            .await
+            .unwrap()
+            .unwrap()
+            .attempts
+            .len(),
+        1
+    );
+}
+
+pub(crate) async fn what_is_released_waits_until_it_is_due(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    let why = (at(30), Reason::InstanceMissing, "no instance `slack`".to_owned());
+    bench.journal.release(delivery, "me", Some(why)).await.unwrap();
+    let record = bench.journal.delivery(delivery).await.unwrap().unwrap().record;
+    assert_eq!(
+        (record.state, record.due, record.reason),
+        (State::Waiting, Some(at(30)), Some(Reason::InstanceMissing))
+    );
+    assert_eq!(record.detail.as_deref(), Some("no instance `slack`"));
+    assert!(bench.claim(29).await.is_empty());
+    assert_eq!(bench.claimed(30).await, [delivery]);
+    assert_eq!(
+        bench
+            .journal
+            .delivery(delivery)
+            .await
+            .unwrap()
+            .unwrap()
+            .record
+            .reason,
+        None
+    );
+
+    let mut changes = bench.journal.changes();
+    changes.mark_unchanged();
+    bench.journal.release(delivery, "me", None).await.unwrap();
+    changes.changed().await.unwrap();
+    assert_eq!(bench.state(delivery).await, State::Pending);
+    assert_eq!(bench.claimed(0).await, [delivery]);
+}

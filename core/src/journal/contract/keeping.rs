@@ -1,0 +1,198 @@
+//! What plugins keep, what people replay, and the rules that are still needed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId};
+
+use super::{Bench, PAYLOAD, arrival, at, generation, owed};
+use crate::{
+    delivery::{Outcome, State},
+    journal::{JournalError, KeptReceipt, ReplayKeys},
+    router::{GenerationId, Routed},
+};
+
+pub(crate) async fn values_are_an_instances_own_and_expire(bench: Bench<'_>) {
+    let journal = &bench.journal;
+    let put = async |instance, key, value: Option<&'static str>, ttl| {
+        journal
+            .kv_put(instance, key, value.map(Bytes::from), ttl)
+            .await
+            .unwrap();
+    };
+    put("slack", "channel", Some("C1"), None).await;
+    put("slack", "thread", Some("T1"), Some(Duration::from_secs(10))).await;
+    put("git", "channel", Some("other"), None).await;
+    put("slack", "channel", Some("C2"), None).await;
+    put("slack", "gone", Some("x"), None).await;
+    put("slack", "gone", None, None).await;
+
+    let get = async |bench: &Bench<'_>, instance, key| {
+        let value = bench.journal.kv_get(instance, key).await.unwrap();
+        value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+    };
+    bench.set_clock(9);
+    let bench = bench.reopen();
+    for (instance, key, value) in [
+        ("slack", "channel", Some("C2")),
+        ("git", "channel", Some("other")),
+        ("slack", "thread", Some("T1")),
+        ("slack", "gone", None),
+        ("git", "thread", None),
+    ] {
+        assert_eq!(
+            get(&bench, instance, key).await.as_deref(),
+            value,
+            "{instance} {key}"
+        );
+    }
+    bench.set_clock(10);
+    assert_eq!(get(&bench, "slack", "thread").await, None);
+}
+
+pub(crate) async fn a_receipt_is_there_when_it_is_kept(bench: Bench<'_>) {
+    let receipt = |done, body: &'static str| KeptReceipt {
+        done,
+        body: body.into(),
+    };
+    assert_eq!(bench.journal.receipt("dlv_1/post").await.unwrap(), None);
+    bench
+        .journal
+        .keep_receipt("dlv_1/post", receipt(false, "{\"channel\":1}"))
+        .await
+        .unwrap();
+    let bench = bench.reopen();
+    assert_eq!(
+        bench.journal.receipt("dlv_1/post").await.unwrap(),
+        Some(receipt(false, "{\"channel\":1}"))
+    );
+    bench
+        .journal
+        .keep_receipt("dlv_1/post", receipt(true, "{\"ts\":2}"))
+        .await
+        .unwrap();
+    assert_eq!(
+        bench.journal.receipt("dlv_1/post").await.unwrap(),
+        Some(receipt(true, "{\"ts\":2}"))
+    );
+    assert_eq!(bench.journal.receipt("dlv_1/other").await.unwrap(), None);
+}
+
+pub(crate) async fn a_replay_is_a_new_delivery_with_the_keys_that_are_asked_for(bench: Bench<'_>) {
+    let first = bench.owe(0, owed("a", "slack", None)).await;
+    let early = bench.journal.replay_delivery(first, ReplayKeys::Keep).await;
+    assert!(matches!(early, Err(JournalError::Refused(_))), "{early:?}");
+    bench.claim(0).await;
+    bench
+        .attempt(
+            first,
+            0,
+            1,
+            Outcome::Done,
+            super::Next::Step {
+                instance: "git".into(),
+            },
+        )
+        .await;
+    bench
+        .attempt(
+            first,
+            1,
+            1,
+            Outcome::Done,
+            super::Next::Settle {
+                state: State::Succeeded,
+                failure: None,
+            },
+        )
+        .await;
+
+    bench.set_clock(500);
+    let kept = bench
+        .journal
+        .replay_delivery(first, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert!(
+        bench.claim_as("me", 500, 9, &["slack"]).await.is_empty(),
+        "it begins with the first step's instance"
+    );
+    let claim = bench.claim(500).await.remove(0);
+    assert_eq!(
+        (claim.delivery, claim.key_root, claim.step, claim.attempts),
+        (kept, first.to_string(), 0, 0)
+    );
+    assert_eq!(
+        (claim.generation, claim.outputs.len(), claim.events.len()),
+        (generation(), 0, 1)
+    );
+    let record = bench.journal.delivery(kept).await.unwrap().unwrap().record;
+    assert_eq!((record.parent, record.created), (Some(first), at(500)));
+    bench.finish(kept, State::Succeeded).await;
+
+    let again = bench
+        .journal
+        .replay_delivery(kept, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert_eq!(bench.claim(500).await[0].key_root, first.to_string());
+    bench.finish(again, State::Succeeded).await;
+    let renewed = bench
+        .journal
+        .replay_delivery(first, ReplayKeys::Renew)
+        .await
+        .unwrap();
+    assert_eq!(bench.claim(500).await[0].key_root, renewed.to_string());
+    assert_eq!(bench.state(first).await, State::Succeeded);
+
+    let unknown = bench
+        .journal
+        .replay_delivery(DeliveryId::new(at(0), 0), ReplayKeys::Keep)
+        .await;
+    assert!(matches!(unknown, Err(JournalError::NotFound(_))), "{unknown:?}");
+}
+
+pub(crate) async fn an_event_is_replayed_under_other_rules(bench: Bench<'_>) {
+    let committed = bench.append(arrival(0, Some("key"), vec![])).await;
+    let today = GenerationId("today".into());
+    bench.journal.store_rules(&today, "today's rules").await.unwrap();
+    let event = arrival(0, None, vec![]).routed.event().clone();
+    let routed = Routed::for_test(
+        event,
+        PAYLOAD.into(),
+        None,
+        today.clone(),
+        vec![owed("new", "slack", None)],
+    );
+    let replayed = bench
+        .journal
+        .replay_event(committed.event(), routed.clone())
+        .await
+        .unwrap();
+
+    let claim = bench.claim(0).await.remove(0);
+    assert_eq!(
+        (vec![claim.delivery], claim.route.as_str(), claim.generation),
+        (replayed, "new", today)
+    );
+    let event = jackfield_event::Event::from_json(&claim.events[0]).unwrap();
+    assert_eq!(event.id, committed.event());
+    assert_eq!(bench.journal.counts().await.unwrap().events, 1);
+    let unknown = bench.journal.replay_event(EventId::new(at(0), 0), routed).await;
+    assert!(matches!(unknown, Err(JournalError::NotFound(_))), "{unknown:?}");
+}
+
+pub(crate) async fn generations_are_needed_until_their_deliveries_settle(bench: Bench<'_>) {
+    assert_eq!(bench.journal.unsettled_generations().await.unwrap(), []);
+    let first = bench.owe(0, owed("a", "slack", Some("7"))).await;
+    let second = bench.owe(0, owed("a", "slack", Some("7"))).await;
+    for delivery in [first, second] {
+        assert_eq!(bench.claimed(0).await, [delivery]);
+        assert_eq!(
+            bench.journal.unsettled_generations().await.unwrap(),
+            [generation()]
+        );
+        bench.finish(delivery, State::Succeeded).await;
+    }
+    assert_eq!(bench.journal.unsettled_generations().await.unwrap(), []);
+}

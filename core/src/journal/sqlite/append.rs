@@ -1,0 +1,324 @@
+//! The way in: an arrival becomes rows, or turns out to be a duplicate. Replays make deliveries here too.
+
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId, Timestamp};
+use rusqlite::{OptionalExtension, params};
+
+use super::{
+    dedup::{self, Entry},
+    job::Fault,
+    store::Store,
+};
+use crate::{
+    delivery::State,
+    journal::{Arrival, Committed, Failure, JournalError, ReplayKeys},
+    reason::Reason,
+    router::{GenerationId, Owed, Routed},
+};
+
+/// An arrival as the writer takes it: all that can be done before it is its turn is done.
+#[derive(Debug)]
+pub(super) struct NewEvent {
+    id: EventId,
+    id_text: String,
+    source: String,
+    received: Timestamp,
+    generation: GenerationId,
+    envelope: Vec<u8>,
+    headers: String,
+    body: Bytes,
+    dedup: Option<Key>,
+    owed: Vec<Owed>,
+}
+
+#[derive(Debug)]
+struct Key {
+    text: String,
+    hash: u64,
+    until: i64,
+}
+
+impl NewEvent {
+    pub(super) fn new(arrival: Arrival) -> Self {
+        let Arrival {
+            routed,
+            headers,
+            received,
+            dedup_window,
+        } = arrival;
+        let event = routed.event();
+        Self {
+            id: event.id,
+            id_text: event.id.to_string(),
+            source: event.sourcename.clone(),
+            received,
+            generation: routed.generation().clone(),
+            envelope: event.to_json(),
+            headers: serde_json::to_string(&headers).expect("pairs of strings have a JSON form"),
+            body: routed.payload().clone(),
+            dedup: routed.dedup().map(|text| Key {
+                text: text.to_owned(),
+                hash: dedup::hash(&event.sourcename, text),
+                until: received.saturating_add(dedup_window).as_millis(),
+            }),
+            owed: routed.owed().to_vec(),
+        }
+    }
+
+    /// How much memory it holds while it waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len() + self.envelope.len() + self.headers.len()
+    }
+}
+
+/// What deliveries that are made together have in common.
+struct Origin<'a> {
+    created: Timestamp,
+    rules: i64,
+    parent: Option<i64>,
+    key_root: Option<&'a str>,
+}
+
+impl Store<'_> {
+    /// Writes a request, its event, its dedup key and its deliveries, or finds the event that was first.
+    pub(super) fn append(&mut self, new: &NewEvent) -> Result<Committed, Fault> {
+        if let Some(key) = &new.dedup
+            && let Some((seq, event)) = self.first_with(&new.source, key, new.received)?
+        {
+            self.cached("INSERT INTO duplicate (event, received) VALUES (?, ?)")?
+                .execute(params![seq, new.received.as_millis()])?;
+            self.tally("duplicate", 1);
+            return Ok(Committed {
+                event,
+                duplicate: true,
+                deliveries: Vec::new(),
+            });
+        }
+        let rules = self.rules(&new.generation)?;
+        let seq = self.insert_event(new, rules)?;
+        let origin = Origin {
+            created: new.received,
+            rules,
+            parent: None,
+            key_root: None,
+        };
+        let deliveries = new
+            .owed
+            .iter()
+            .map(|owed| self.owe(owed, &[seq], &origin))
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Committed {
+            event: new.id,
+            duplicate: false,
+            deliveries,
+        })
+    }
+
+    /// Makes a new delivery like a settled one.
+    pub(super) fn replay_delivery(
+        &mut self,
+        delivery: DeliveryId,
+        keys: ReplayKeys,
+        now: Timestamp,
+    ) -> Result<DeliveryId, Fault> {
+        let id = delivery.to_string();
+        let parent = self
+            .cached(
+                "SELECT seq, route, rules, order_key, first_instance, key_root, state, settled, \
+                 failure ->> '$.reason' FROM delivery WHERE id = ?",
+            )?
+            .query_row([&id], |row| {
+                Ok(Parent {
+                    seq: row.get(0)?,
+                    rules: row.get(2)?,
+                    owed: Owed {
+                        route: row.get(1)?,
+                        instance: row.get(4)?,
+                        order: Ok(row.get(3)?),
+                    },
+                    key_root: row.get(5)?,
+                    state: row.get(6)?,
+                    settled: row.get::<_, Option<i64>>(7)?.is_some(),
+                    reason: row.get(8)?,
+                })
+            })
+            .optional()?
+            .ok_or_else(|| JournalError::NotFound(format!("there is no delivery {delivery}")))?;
+        parent.check(delivery)?;
+        let events: Vec<i64> = self
+            .cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
+            .query_map([parent.seq], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let kept = parent.key_root.as_deref().unwrap_or(&id);
+        let origin = Origin {
+            created: now,
+            rules: parent.rules,
+            parent: Some(parent.seq),
+            key_root: match keys {
+                ReplayKeys::Keep => Some(kept),
+                ReplayKeys::Renew => None,
+            },
+        };
+        Ok(self.owe(&parent.owed, &events, &origin)?)
+    }
+
+    /// Makes the deliveries that a stored event owes under other rules than it came under.
+    pub(super) fn replay_event(
+        &mut self,
+        event: EventId,
+        routed: &Routed,
+        now: Timestamp,
+    ) -> Result<Vec<DeliveryId>, Fault> {
+        let seq: i64 = self
+            .cached("SELECT seq FROM event WHERE id = ?")?
+            .query_row([event.to_string()], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| JournalError::NotFound(format!("there is no event {event}")))?;
+        let origin = Origin {
+            created: now,
+            rules: self.rules(routed.generation())?,
+            parent: None,
+            key_root: None,
+        };
+        let owed = routed.owed().iter();
+        Ok(owed
+            .map(|owed| self.owe(owed, &[seq], &origin))
+            .collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The event that has the key, where its window is not over.
+    fn first_with(
+        &self,
+        source: &str,
+        key: &Key,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<(i64, EventId)>> {
+        for seq in self.dedup.candidates(key.hash, self.marks.event) {
+            let found: Option<String> = self
+                .cached(
+                    "SELECT id FROM event WHERE seq = ? AND dedup = ? AND source = ? AND dedup_until > ?",
+                )?
+                .query_row(params![seq, key.text, source, now.as_millis()], |row| row.get(0))
+                .optional()?;
+            if let Some(id) = found {
+                return Ok(Some((seq, super::row::id(&id)?)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn insert_event(&mut self, new: &NewEvent, rules: i64) -> Result<i64, Fault> {
+        let seq = self.marks.event + 1;
+        let envelope = super::row::json(&new.envelope);
+        self.insert.event.execute(params![
+            seq,
+            new.id_text,
+            new.received.as_millis(),
+            rules,
+            new.dedup.as_ref().map(|key| &key.text),
+            new.dedup.as_ref().map(|key| key.until),
+            envelope,
+        ])?;
+        self.insert
+            .request
+            .execute(params![seq, new.headers, &new.body[..]])?;
+        self.marks.event = seq;
+        self.tally("event", 1);
+        if let Some(key) = &new.dedup {
+            self.dedup.insert(Entry {
+                hash: key.hash,
+                event: seq,
+                until: key.until,
+            });
+        }
+        Ok(seq)
+    }
+
+    /// Writes one delivery of `events`: due at once, or behind the one before it of its order key, or dead where
+    /// it could not be told which key that is.
+    fn owe(&mut self, owed: &Owed, events: &[i64], origin: &Origin<'_>) -> rusqlite::Result<DeliveryId> {
+        let id = DeliveryId::new(origin.created, fastrand::u128(..));
+        let seq = self.marks.delivery + 1;
+        let created = origin.created.as_millis();
+        let (key, failure) = match &owed.order {
+            Ok(key) => (key.as_deref(), None),
+            Err(error) => (
+                None,
+                Some(Failure {
+                    step: None,
+                    reason: Reason::OrderKeyFailed,
+                    error: error.clone(),
+                }),
+            ),
+        };
+        let blocked = match key {
+            Some(key) => self.is_taken(&owed.route, key)?,
+            None => false,
+        };
+        let state = if failure.is_some() {
+            State::Dead
+        } else {
+            State::Pending
+        };
+        let due = (state == State::Pending && !blocked).then_some(0);
+        self.insert.delivery.execute(params![
+            seq,
+            id.to_string(),
+            owed.route,
+            origin.rules,
+            created,
+            origin.parent,
+            origin.key_root,
+            key,
+            owed.instance,
+            state.word(),
+            due,
+            failure.as_ref().map(super::row::failure),
+            failure.is_some().then_some(created),
+        ])?;
+        for event in events {
+            self.insert.delivery_event.execute([seq, *event])?;
+        }
+        self.marks.delivery = seq;
+        self.tally(state.word(), 1);
+        self.wake |= due.is_some();
+        Ok(id)
+    }
+
+    /// Whether a delivery of the route and key is not settled.
+    fn is_taken(&self, route: &str, key: &str) -> rusqlite::Result<bool> {
+        self.cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_key \
+             WHERE route = ? AND order_key = ? AND settled IS NULL)",
+        )?
+        .query_row([route, key], |row| row.get(0))
+    }
+}
+
+/// The delivery that is replayed.
+struct Parent {
+    seq: i64,
+    rules: i64,
+    owed: Owed,
+    key_root: Option<String>,
+    state: String,
+    settled: bool,
+    reason: Option<String>,
+}
+
+impl Parent {
+    fn check(&self, id: DeliveryId) -> Result<(), JournalError> {
+        if !self.settled {
+            return Err(JournalError::Refused(format!(
+                "delivery {id} is {}, not settled; what is under way is not replayed",
+                self.state
+            )));
+        }
+        if self.reason.as_deref() == Some(Reason::OrderKeyFailed.code()) {
+            return Err(JournalError::Refused(format!(
+                "delivery {id} has no order key, since `order_by` of its rules failed; mend the rule and replay the event"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! What a dispatcher gets for a claimed delivery, read beside the writer; and when to come back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jackfield_event::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{history::event_json, row};
+use crate::{journal::Claim, router::GenerationId};
+
+/// Reads the deliveries that were claimed.
+pub(super) fn read(connection: &Connection, claimed: &[i64]) -> rusqlite::Result<Vec<Claim>> {
+    claimed.iter().map(|seq| claim(connection, *seq)).collect()
+}
+
+fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
+    connection
+        .prepare_cached(
+            "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
+             coalesce(key_root, id) AS key_root, phase, step, attempts, failure FROM delivery WHERE seq = ?",
+        )?
+        .query_row([seq], |row| {
+            let step: i64 = row.get("step")?;
+            Ok(Claim {
+                delivery: row::id_at(row, "id")?,
+                route: row.get("route")?,
+                generation: GenerationId(row.get("generation")?),
+                events: events(connection, seq)?,
+                key_root: row.get("key_root")?,
+                phase: row::word_at(row, "phase")?,
+                step: usize::try_from(step).unwrap_or(0),
+                attempts: row.get("attempts")?,
+                outputs: outputs(connection, seq, row.get_ref("phase")?.as_str()?, step)?,
+                failure: row::failure_at(row, "failure")?,
+            })
+        })
+}
+
+fn events(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Bytes>> {
+    connection
+        .prepare_cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
+        .query_and_then([delivery], |row| Ok(event_json(connection, row.get(0)?)?.into()))?
+        .collect()
+}
+
+/// What the steps before `step` put out that were done.
+fn outputs(
+    connection: &Connection,
+    delivery: i64,
+    phase: &str,
+    step: i64,
+) -> rusqlite::Result<BTreeMap<String, Bytes>> {
+    if step == 0 {
+        return Ok(BTreeMap::new());
+    }
+    connection
+        .prepare_cached(
+            "SELECT step_id, output FROM attempt WHERE delivery = ? AND phase = ? AND step < ? AND outcome = 'done' \
+             AND output IS NOT NULL",
+        )?
+        .query_map(params![delivery, phase, step], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?
+        .collect()
+}
+
+/// When the next waiting delivery is due after `now`, or the next claim runs out.
+pub(super) fn next_due(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
+    let mut next: Option<i64> = connection
+        .prepare_cached("SELECT min(lease) FROM delivery INDEXED BY delivery_lease WHERE lease IS NOT NULL")?
+        .query_row([], |row| row.get(0))?;
+    // One seek for each instance, as in a claim.
+    let mut instance = connection.prepare_cached(
+        "SELECT instance FROM delivery INDEXED BY delivery_due WHERE due IS NOT NULL AND instance > ? \
+         ORDER BY instance LIMIT 1",
+    )?;
+    let mut due = connection.prepare_cached(
+        "SELECT due FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due > ? ORDER BY due LIMIT 1",
+    )?;
+    let mut after = String::new();
+    while let Some(name) = instance
+        .query_row([&after], |row| row.get::<_, String>(0))
+        .optional()?
+    {
+        let first: Option<i64> = due
+            .query_row(params![name, now.as_millis()], |row| row.get(0))
+            .optional()?;
+        next = first.into_iter().chain(next).min();
+        after = name;
+    }
+    Ok(next.and_then(Timestamp::from_millis))
+}

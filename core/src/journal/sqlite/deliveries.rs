@@ -1,0 +1,344 @@
+//! The way out: deliveries are claimed, attempted and settled.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jackfield_event::{DeliveryId, Timestamp};
+use rusqlite::{OptionalExtension, params};
+
+use super::{job::Fault, row, store::Store};
+use crate::{
+    delivery::{Phase, State},
+    journal::{AttemptStart, ClaimRequest, Failure, JournalError, Next, StepEnd},
+    reason::Reason,
+};
+
+/// A claimed delivery, as far as the writer has to know it.
+struct Claimed {
+    seq: i64,
+    phase: Phase,
+    step: i64,
+    attempts: u32,
+}
+
+impl Store<'_> {
+    /// Claims what is due, oldest first, and says which rows they are.
+    ///
+    /// Each instance has its own queue in `delivery_due`, so that deliveries of a busy one are not even looked at,
+    /// and deliveries behind another of their order key are in no queue.
+    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Result<Vec<i64>, Fault> {
+        self.end_claims(request.now, Some(request.now))?;
+        let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+        // Two queries for each instance: `OR` would have SQLite sort both queues whole.
+        let mut due = BTreeSet::new();
+        for instance in self.instances()? {
+            if request.busy.contains(&instance) {
+                continue;
+            }
+            let mut take = |sql, parameters: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
+                let mut statement = self.cached(sql)?;
+                let mut rows = statement.query(parameters)?;
+                while let Some(row) = rows.next()? {
+                    due.insert((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
+                }
+                Ok(())
+            };
+            take(
+                "SELECT seq, FALSE FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due = 0 \
+                 ORDER BY seq LIMIT ?",
+                params![instance, limit],
+            )?;
+            take(
+                "SELECT seq, TRUE FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due > 0 AND due <= ? \
+                 ORDER BY due LIMIT ?",
+                params![instance, request.now.as_millis(), limit],
+            )?;
+        }
+        let lease = request.now.saturating_add(request.lease).as_millis();
+        let mut claimed = Vec::new();
+        for (seq, waited) in due.into_iter().take(request.limit) {
+            self.cached(
+                "UPDATE delivery SET state = 'running', owner = ?, lease = ?, due = NULL, reason = NULL, detail = NULL \
+                 WHERE seq = ?",
+            )?
+            .execute(params![request.owner, lease, seq])?;
+            self.moved(
+                if waited { State::Waiting } else { State::Pending },
+                State::Running,
+            );
+            claimed.push(seq);
+        }
+        Ok(claimed)
+    }
+
+    /// The instances that deliveries are due for, now or later: one seek in the index for each.
+    fn instances(&self) -> rusqlite::Result<Vec<String>> {
+        let mut next = self.cached(
+            "SELECT instance FROM delivery INDEXED BY delivery_due WHERE due IS NOT NULL AND instance > ? \
+             ORDER BY instance LIMIT 1",
+        )?;
+        let mut instances: Vec<String> = Vec::new();
+        let mut after = String::new();
+        while let Some(instance) = next
+            .query_row([&after], |row| row.get::<_, String>(0))
+            .optional()?
+        {
+            after.clone_from(&instance);
+            instances.push(instance);
+        }
+        Ok(instances)
+    }
+
+    /// Ends claims whose lease ran out by `expired`, or all of them: what was being attempted was interrupted, and
+    /// the delivery is due at once.
+    pub(super) fn end_claims(&mut self, now: Timestamp, expired: Option<Timestamp>) -> rusqlite::Result<()> {
+        let until = expired.map_or(i64::MAX, Timestamp::as_millis);
+        let over: Vec<i64> = self
+            .cached(
+                "SELECT seq FROM delivery INDEXED BY delivery_lease WHERE lease IS NOT NULL AND lease <= ?",
+            )?
+            .query_map([until], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for seq in over {
+            let interrupted = self.interrupt(seq, now)?;
+            let reason = interrupted.then_some(Reason::Interrupted.code());
+            self.give_back(seq, State::Pending, 0, reason, None)?;
+        }
+        Ok(())
+    }
+
+    /// Marks attempts of a delivery that have not ended as interrupted, and says whether there was one.
+    fn interrupt(&mut self, seq: i64, now: Timestamp) -> rusqlite::Result<bool> {
+        let marked = self
+            .cached("UPDATE attempt SET ended = ?, reason = ? WHERE delivery = ? AND ended IS NULL")?
+            .execute(params![now.as_millis(), Reason::Interrupted.code(), seq])?;
+        Ok(marked > 0)
+    }
+
+    /// Ends the claim of a running delivery that is not settled.
+    fn give_back(
+        &mut self,
+        seq: i64,
+        state: State,
+        due: i64,
+        reason: Option<&str>,
+        detail: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        self.cached(
+            "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ?",
+        )?
+        .execute(params![state.word(), due, reason, detail, seq])?;
+        self.moved(State::Running, state);
+        self.wake = true;
+        Ok(())
+    }
+
+    pub(super) fn renew(&mut self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), Fault> {
+        self.cached(
+            "UPDATE delivery INDEXED BY delivery_lease SET lease = ? WHERE lease IS NOT NULL AND owner = ?",
+        )?
+        .execute(params![now.saturating_add(lease).as_millis(), owner])?;
+        Ok(())
+    }
+
+    pub(super) fn release(
+        &mut self,
+        delivery: DeliveryId,
+        owner: &str,
+        due: Option<&(Timestamp, Reason, String)>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let claimed = self.claimed(delivery, owner)?;
+        self.interrupt(claimed.seq, now)?;
+        match due {
+            None => self.give_back(claimed.seq, State::Pending, 0, None, None)?,
+            Some((due, reason, detail)) => {
+                let detail = Some(detail.as_str()).filter(|detail| !detail.is_empty());
+                self.give_back(
+                    claimed.seq,
+                    State::Waiting,
+                    waiting_until(*due),
+                    Some(reason.code()),
+                    detail,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes that an attempt begins.
+    pub(super) fn begin_attempt(&mut self, start: &AttemptStart) -> Result<(), Fault> {
+        let claimed = self.claimed(start.delivery, &start.owner)?;
+        claimed.check(start.delivery, start.phase, start.step)?;
+        if start.attempt != claimed.attempts + 1 {
+            return Err(JournalError::Refused(format!(
+                "delivery {} has begun {} attempts of step `{}`; the next is not number {}",
+                start.delivery, claimed.attempts, start.step_id, start.attempt
+            ))
+            .into());
+        }
+        self.cached(
+            "INSERT INTO attempt (delivery, phase, step, attempt, step_id, instance, started, input) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            claimed.seq,
+            row::phase(start.phase),
+            claimed.step,
+            start.attempt,
+            start.step_id,
+            start.instance,
+            start.started.as_millis(),
+            row::json(&start.input),
+        ])?;
+        self.cached("UPDATE delivery SET attempts = ? WHERE seq = ?")?
+            .execute(params![start.attempt, claimed.seq])?;
+        Ok(())
+    }
+
+    /// Writes how a step or an attempt of it ended, and moves the delivery on.
+    pub(super) fn end_step(&mut self, end: &StepEnd) -> Result<(), Fault> {
+        let claimed = self.claimed(end.delivery, &end.owner)?;
+        claimed.check(end.delivery, end.phase, end.step)?;
+        self.write_outcome(&claimed, end)?;
+        match &end.next {
+            Next::Step { instance } => {
+                self.cached(
+                    "UPDATE delivery SET step = step + 1, attempts = 0, instance = ? WHERE seq = ? AND state = 'running'",
+                )?
+                .execute(params![instance, claimed.seq])?;
+            }
+            Next::Wait { due, reason, detail } => {
+                let due = waiting_until(*due);
+                self.give_back(
+                    claimed.seq,
+                    State::Waiting,
+                    due,
+                    Some(reason.code()),
+                    detail.as_deref(),
+                )?;
+            }
+            Next::OnFailure { failure, instance } => {
+                self.cached(
+                    "UPDATE delivery SET phase = 'on-failure', step = 0, attempts = 0, instance = ?, failure = ? \
+                     WHERE seq = ?",
+                )?
+                .execute(params![instance, row::failure(failure), claimed.seq])?;
+            }
+            Next::Settle { state, failure } => {
+                self.settle(claimed.seq, *state, failure.as_ref(), end.ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_outcome(&mut self, claimed: &Claimed, end: &StepEnd) -> Result<(), Fault> {
+        let output = end.output.as_deref().map(row::json);
+        let ended = end.ended.as_millis();
+        let reason = end.reason.map(Reason::code);
+        let Some(attempt) = end.attempt else {
+            self.cached(
+                "INSERT OR REPLACE INTO attempt (delivery, phase, step, attempt, step_id, started, ended, outcome, \
+                 reason, message, output) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                claimed.seq,
+                row::phase(end.phase),
+                claimed.step,
+                end.step_id,
+                ended,
+                end.outcome.word(),
+                reason,
+                end.message,
+                output,
+            ])?;
+            return Ok(());
+        };
+        let ended = self
+            .cached(
+                "UPDATE attempt SET ended = ?, outcome = ?, reason = ?, message = ?, output = ? \
+                 WHERE delivery = ? AND phase = ? AND step = ? AND attempt = ? AND ended IS NULL",
+            )?
+            .execute(params![
+                ended,
+                end.outcome.word(),
+                reason,
+                end.message,
+                output,
+                claimed.seq,
+                row::phase(end.phase),
+                claimed.step,
+                attempt,
+            ])?;
+        if ended == 0 {
+            return Err(JournalError::Refused(format!(
+                "attempt {attempt} of step `{}` of delivery {} was not begun, or has ended",
+                end.step_id, end.delivery
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Settles a running delivery, and lets the next one of its order key go.
+    fn settle(
+        &mut self,
+        seq: i64,
+        state: State,
+        failure: Option<&Failure>,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let failure = failure.map(row::failure);
+        let (route, key): (String, Option<String>) = self
+            .cached(
+                "UPDATE delivery SET state = ?, settled = ?, failure = coalesce(?, failure), due = NULL, owner = NULL, \
+                 lease = NULL WHERE seq = ? RETURNING route, order_key",
+            )?
+            .query_row(params![state.word(), now.as_millis(), failure, seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.moved(State::Running, state);
+        let Some(key) = key else { return Ok(()) };
+        let freed = self
+            .cached(
+                "UPDATE delivery SET due = 0 WHERE state = 'pending' AND seq = (SELECT seq FROM delivery \
+                 INDEXED BY delivery_key WHERE route = ? AND order_key = ? AND settled IS NULL ORDER BY seq LIMIT 1)",
+            )?
+            .execute([&route, &key])?;
+        self.wake |= freed > 0;
+        Ok(())
+    }
+
+    fn claimed(&self, delivery: DeliveryId, owner: &str) -> Result<Claimed, Fault> {
+        let claimed = self
+            .cached("SELECT seq, phase, step, attempts FROM delivery WHERE id = ? AND owner = ? AND lease IS NOT NULL")?
+            .query_row(params![delivery.to_string(), owner], |row| {
+                Ok(Claimed {
+                    seq: row.get(0)?,
+                    phase: row::word_at(row, "phase")?,
+                    step: row.get(2)?,
+                    attempts: row.get(3)?,
+                })
+            })
+            .optional()?;
+        Ok(claimed.ok_or_else(|| {
+            JournalError::NotFound(format!("delivery {delivery} is not claimed by `{owner}`"))
+        })?)
+    }
+}
+
+impl Claimed {
+    fn check(&self, delivery: DeliveryId, phase: Phase, step: usize) -> Result<(), JournalError> {
+        if self.phase == phase && usize::try_from(self.step) == Ok(step) {
+            return Ok(());
+        }
+        Err(JournalError::Refused(format!(
+            "delivery {delivery} is at step {} of its {} list, not at step {step} of {}",
+            self.step,
+            row::phase(self.phase),
+            row::phase(phase)
+        )))
+    }
+}
+
+/// A waiting delivery's `due`: never 0, which means that it does not wait.
+fn waiting_until(due: Timestamp) -> i64 {
+    due.as_millis().max(1)
+}

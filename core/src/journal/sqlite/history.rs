@@ -1,0 +1,409 @@
+//! What people read: events, deliveries and what became of them.
+
+use std::{fmt::Write as _, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId, Timestamp, join_payload};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter, types::Type};
+
+use super::{OpenError, pool::Pool, ring, row};
+use crate::{
+    clock::Clock,
+    delivery::State,
+    journal::{
+        AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
+        EventRecord, EventStory, History, JournalError, KeptReceipt, RejectionRecord, RequestRecord,
+    },
+    router::GenerationId,
+};
+
+/// A journal to read: beside a running router, after its end, or after a kill.
+#[derive(Clone, Debug)]
+pub struct SqliteHistory {
+    pub(super) pool: Arc<Pool>,
+    pub(super) clock: Arc<dyn Clock>,
+    directory: Arc<Path>,
+}
+
+impl SqliteHistory {
+    /// Opens the journal in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or it is another version's.
+    pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self {
+            pool: Pool::open(directory)?,
+            clock,
+            directory: directory.into(),
+        })
+    }
+}
+
+#[async_trait]
+impl History for SqliteHistory {
+    async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError> {
+        self.pool
+            .read(move |connection| events(connection, &filter))
+            .await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventStory>, JournalError> {
+        self.pool.read(move |connection| event(connection, id)).await
+    }
+
+    async fn event_request(&self, id: EventId) -> Result<Option<RequestRecord>, JournalError> {
+        self.pool.read(move |connection| request(connection, id)).await
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError> {
+        self.pool
+            .read(move |connection| deliveries(connection, &filter))
+            .await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {
+        self.pool.read(move |connection| delivery(connection, id)).await
+    }
+
+    async fn counts(&self) -> Result<Counts, JournalError> {
+        self.pool.read(counts).await
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<RejectionRecord>, JournalError> {
+        let directory = Arc::clone(&self.directory);
+        // Not a query, but as blocking as one.
+        self.pool.read(move |_| Ok(ring::read(&directory, limit))).await
+    }
+
+    async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError> {
+        let hash = generation.0.clone();
+        self.pool
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT text FROM rules WHERE hash = ?")?
+                    .query_row([hash], |row| row.get(0))
+                    .optional()
+            })
+            .await
+    }
+
+    async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError> {
+        self.pool.read(unsettled_generations).await
+    }
+
+    async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, JournalError> {
+        let (instance, key, now) = (instance.to_owned(), key.to_owned(), self.clock.now().as_millis());
+        self.pool
+            .read(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT value FROM kv WHERE instance = ? AND key = ? AND (expires IS NULL OR expires > ?)",
+                    )?
+                    .query_row(params![instance, key, now], |row| row.get::<_, Vec<u8>>(0))
+                    .optional()
+            })
+            .await
+            .map(|value| value.map(Bytes::from))
+    }
+
+    async fn receipt(&self, idempotency_key: &str) -> Result<Option<KeptReceipt>, JournalError> {
+        let key = idempotency_key.to_owned();
+        self.pool
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT stage = 'done', body FROM receipt WHERE key = ?")?
+                    .query_row([key], |row| {
+                        Ok(KeptReceipt {
+                            done: row.get(0)?,
+                            body: row.get::<_, Vec<u8>>(1)?.into(),
+                        })
+                    })
+                    .optional()
+            })
+            .await
+    }
+}
+
+/// A query that is put together of what a filter asks for.
+struct Query {
+    sql: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Query {
+    fn new(sql: &str) -> Self {
+        Self {
+            sql: format!("{sql} WHERE TRUE"),
+            values: Vec::new(),
+        }
+    }
+
+    fn and(&mut self, condition: &str, value: Option<impl ToSql + 'static>) {
+        if let Some(value) = value {
+            self.values.push(Box::new(value));
+            let _ = write!(self.sql, " AND {condition}");
+        }
+    }
+
+    fn newest<T>(
+        mut self,
+        connection: &Connection,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let _ = write!(
+            self.sql,
+            " ORDER BY seq DESC LIMIT {limit}",
+            limit = limit.min(MOST)
+        );
+        let mut statement = connection.prepare_cached(&self.sql)?;
+        statement
+            .query_map(params_from_iter(self.values), read)?
+            .collect()
+    }
+}
+
+fn events(connection: &Connection, filter: &EventFilter) -> rusqlite::Result<Vec<EventRecord>> {
+    let mut query = Query::new(EVENT);
+    // Ids sort by time, and have an index; the row where the range begins bounds the walk back.
+    let since = filter.since.map(|since| EventId::new(since, 0).to_string());
+    query.and("seq >= (SELECT min(seq) FROM event WHERE id >= ?)", since);
+    query.and("received >= ?", filter.since.map(Timestamp::as_millis));
+    query.and(
+        "seq < (SELECT seq FROM event WHERE id = ?)",
+        filter.before.map(|id| id.to_string()),
+    );
+    query.and("source = ?", filter.source.clone());
+    query.and("type = ?", filter.kind.clone());
+    query.newest(connection, filter.limit, |row| event_record(connection, row))
+}
+
+fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventStory>> {
+    connection
+        .prepare_cached(&format!("{EVENT} WHERE id = ?"))?
+        .query_row([id.to_string()], |row| {
+            let record = event_record(connection, row)?;
+            let json = event_json(connection, row.get("seq")?)?;
+            Ok(EventStory {
+                record,
+                dedup: row.get("dedup")?,
+                event: row::raw(row::json(&json).into_owned()),
+            })
+        })
+        .optional()
+}
+
+fn event_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<EventRecord> {
+    let seq: i64 = row.get("seq")?;
+    let deliveries = connection
+        .prepare_cached(
+            "SELECT id, route, state FROM delivery_event JOIN delivery ON delivery.seq = delivery_event.delivery \
+             WHERE event = ? ORDER BY delivery",
+        )?
+        .query_map([seq], |row| {
+            Ok(DeliveryMark {
+                id: row::id_at(row, "id")?,
+                route: row.get("route")?,
+                state: row::word_at(row, "state")?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(EventRecord {
+        id: row::id_at(row, "id")?,
+        received: row::time_at(row, "received")?,
+        source: row.get("source")?,
+        provider: row.get("provider")?,
+        kind: row.get("type")?,
+        subject: row.get("subject")?,
+        title: row.get("title")?,
+        generation: GenerationId(row.get("generation")?),
+        duplicates: unsigned(row.get("duplicates")?),
+        deliveries,
+    })
+}
+
+/// An event's JSON with its payload.
+pub(super) fn event_json(connection: &Connection, event: i64) -> rusqlite::Result<Vec<u8>> {
+    connection
+        .prepare_cached(
+            "SELECT envelope, body FROM event JOIN request ON request.event = event.seq WHERE seq = ?",
+        )?
+        .query_row([event], |row| {
+            let (envelope, body) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?);
+            join_payload(envelope.as_bytes(), body)
+                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+        })
+}
+
+fn request(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RequestRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT received, headers, body FROM event JOIN request ON request.event = event.seq WHERE id = ?",
+        )?
+        .query_row([id.to_string()], |row| {
+            Ok(RequestRecord {
+                received: row::time_at(row, "received")?,
+                headers: serde_json::from_str(row.get_ref("headers")?.as_str()?)
+                    .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error)))?,
+                body: row.get::<_, Vec<u8>>("body")?.into(),
+            })
+        })
+        .optional()
+}
+
+fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> rusqlite::Result<Vec<DeliveryRecord>> {
+    let mut query = Query::new(DELIVERY);
+    // Words of ours; that of the dead stands alone, so that their index can be used.
+    match filter.states.as_slice() {
+        [] => {}
+        [state] => {
+            let _ = write!(query.sql, " AND state = '{}'", state.word());
+        }
+        states => {
+            let words: Vec<_> = states.iter().map(|state| format!("'{}'", state.word())).collect();
+            let _ = write!(query.sql, " AND state IN ({})", words.join(", "));
+        }
+    }
+    let since = filter.since.map(|since| DeliveryId::new(since, 0).to_string());
+    query.and("seq >= (SELECT min(seq) FROM delivery WHERE id >= ?)", since);
+    query.and("created >= ?", filter.since.map(Timestamp::as_millis));
+    query.and(
+        "seq < (SELECT seq FROM delivery WHERE id = ?)",
+        filter.before.map(|id| id.to_string()),
+    );
+    query.and("route = ?", filter.route.clone());
+    query.and(
+        "seq IN (SELECT delivery FROM delivery_event WHERE event = (SELECT seq FROM event WHERE id = ?))",
+        filter.event.map(|id| id.to_string()),
+    );
+    query.newest(connection, filter.limit, |row| delivery_record(connection, row))
+}
+
+fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<DeliveryStory>> {
+    connection
+        .prepare_cached(&format!("{DELIVERY} WHERE id = ?"))?
+        .query_row([id.to_string()], |row| {
+            Ok(DeliveryStory {
+                record: delivery_record(connection, row)?,
+                attempts: attempts(connection, row.get("seq")?)?,
+            })
+        })
+        .optional()
+}
+
+fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
+    let events = connection
+        .prepare_cached(
+            "SELECT id FROM delivery_event JOIN event ON event.seq = delivery_event.event WHERE delivery = ? ORDER BY seq",
+        )?
+        .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
+        .collect::<rusqlite::Result<_>>()?;
+    let state: State = row::word_at(row, "state")?;
+    let due: Option<i64> = row.get("due")?;
+    Ok(DeliveryRecord {
+        id: row::id_at(row, "id")?,
+        route: row.get("route")?,
+        generation: GenerationId(row.get("generation")?),
+        events,
+        parent: row
+            .get::<_, Option<String>>("parent_id")?
+            .map(|id| row::id(&id))
+            .transpose()?,
+        order_key: row.get("order_key")?,
+        state,
+        blocked: state == State::Pending && due.is_none(),
+        phase: row::word_at(row, "phase")?,
+        step: usize::try_from(row.get::<_, i64>("step")?).unwrap_or(0),
+        attempts: row.get("attempts")?,
+        instance: row.get("instance")?,
+        created: row::time_at(row, "created")?,
+        due: match due {
+            Some(0) => None,
+            _ => row::maybe_time_at(row, "due")?,
+        },
+        reason: row::maybe_word_at(row, "reason")?,
+        detail: row.get("detail")?,
+        failure: row::failure_at(row, "failure")?,
+        settled: row::maybe_time_at(row, "settled")?,
+    })
+}
+
+fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
+    let json = |row: &Row<'_>, column| -> rusqlite::Result<_> {
+        Ok(row.get::<_, Option<String>>(column)?.map(row::raw))
+    };
+    connection
+        .prepare_cached(
+            "SELECT * FROM attempt WHERE delivery = ? ORDER BY phase = 'on-failure', step, attempt = 0, attempt",
+        )?
+        .query_map([delivery], |row| {
+            Ok(AttemptRecord {
+                phase: row::word_at(row, "phase")?,
+                step: usize::try_from(row.get::<_, i64>("step")?).unwrap_or(0),
+                step_id: row.get("step_id")?,
+                attempt: Some(row.get("attempt")?).filter(|attempt| *attempt > 0),
+                instance: row.get("instance")?,
+                input: json(row, "input")?,
+                started: row::time_at(row, "started")?,
+                ended: row::maybe_time_at(row, "ended")?,
+                outcome: row::maybe_word_at(row, "outcome")?,
+                reason: row::maybe_word_at(row, "reason")?,
+                message: row.get("message")?,
+                output: json(row, "output")?,
+            })
+        })?
+        .collect()
+}
+
+fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
+    let mut counts = Counts::default();
+    let mut tally = connection.prepare_cached("SELECT name, count FROM tally")?;
+    let mut rows = tally.query([])?;
+    while let Some(row) = rows.next()? {
+        let count = unsigned(row.get(1)?);
+        match row.get_ref(0)?.as_str()? {
+            "event" => counts.events = count,
+            "duplicate" => counts.duplicates = count,
+            state => {
+                counts.deliveries.insert(row::word::<State>(state)?.word(), count);
+            }
+        }
+    }
+    let oldest: Option<i64> = connection
+        .prepare_cached(
+            "SELECT min(created) FROM (SELECT (SELECT seq FROM delivery INDEXED BY delivery_due WHERE due = 0 \
+             AND instance = queue.instance ORDER BY seq LIMIT 1) AS first FROM (SELECT DISTINCT instance FROM delivery \
+             INDEXED BY delivery_due WHERE due = 0) AS queue) JOIN delivery ON delivery.seq = first",
+        )?
+        .query_row([], |row| row.get(0))?;
+    counts.oldest_pending = oldest.and_then(Timestamp::from_millis);
+    Ok(counts)
+}
+
+fn unsettled_generations(connection: &Connection) -> rusqlite::Result<Vec<GenerationId>> {
+    // A delivery that is not settled is due, claimed, or behind one of its key: each of these has an index.
+    connection
+        .prepare_cached(
+            "SELECT hash FROM rules WHERE seq IN (SELECT rules FROM delivery WHERE due IS NOT NULL UNION \
+             SELECT rules FROM delivery WHERE lease IS NOT NULL UNION \
+             SELECT rules FROM delivery WHERE order_key IS NOT NULL AND settled IS NULL) ORDER BY seq",
+        )?
+        .query_map([], |row| Ok(GenerationId(row.get(0)?)))?
+        .collect()
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
+const EVENT: &str = "SELECT seq, id, received, dedup, source, provider, type, subject, title, \
+     (SELECT hash FROM rules WHERE rules.seq = event.rules) AS generation, \
+     (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates FROM event";
+
+const DELIVERY: &str = "SELECT *, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
+     (SELECT id FROM delivery AS parents WHERE parents.seq = delivery.parent) AS parent_id FROM delivery";
+
+/// A list longer than this is asked for in pages.
+const MOST: usize = 10_000;

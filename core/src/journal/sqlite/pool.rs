@@ -1,0 +1,94 @@
+//! Connections to read by: a few, kept open, used on threads that may block.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::{OpenError, schema, writer::text};
+use crate::journal::JournalError;
+
+/// Hands out connections; each read is one snapshot.
+#[derive(Debug)]
+pub(super) struct Pool {
+    directory: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+    closed: AtomicBool,
+}
+
+impl Pool {
+    /// A pool over the journal in `directory`, which must be there.
+    pub(super) fn open(directory: &Path) -> Result<Arc<Self>, OpenError> {
+        let first = schema::open_to_read(directory)?;
+        Ok(Arc::new(Self {
+            directory: directory.to_owned(),
+            idle: Mutex::new(vec![first]),
+            permits: Semaphore::new(READERS),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Reads with `query`, on a thread that may block.
+    pub(super) async fn read<T, Q>(self: &Arc<Self>, query: Q) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let _permit = self.permits.acquire().await.map_err(|_| JournalError::Closed)?;
+        let pool = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || pool.read_here(query));
+        reading.await.unwrap_or_else(|error| {
+            Err(JournalError::Store(format!(
+                "reading the journal failed: {error}"
+            )))
+        })
+    }
+
+    fn read_here<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, JournalError> {
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_to_read(&self.directory)
+                .map_err(|error| JournalError::Store(error.to_string()))?,
+        };
+        let result = connection
+            .unchecked_transaction()
+            .and_then(|snapshot| query(&snapshot))
+            .map_err(|error| JournalError::Store(text(&error)));
+        let mut idle = self.idle();
+        if !self.closed.load(Ordering::Relaxed) {
+            idle.push(connection);
+        }
+        result
+    }
+
+    /// Waits for reads under way, closes all connections and refuses what comes later.
+    pub(super) async fn close(&self) {
+        // All permits: nobody reads any more.
+        let all = u32::try_from(READERS).expect("a handful");
+        if let Ok(permits) = self.permits.acquire_many(all).await {
+            self.closed.store(true, Ordering::Relaxed);
+            self.idle().clear();
+            self.permits.close();
+            drop(permits);
+        }
+    }
+
+    /// The lock is held for a push or a pop, and no other is taken under it.
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many read at a time: lists and claims; each holds up to 2 MB of pages.
+const READERS: usize = 4;

@@ -1,0 +1,202 @@
+//! The database file: how it is made, opened and checked. What comes out is a connection that knows this schema.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The revision of the schema that this code reads and writes.
+pub(super) const VERSION: i64 = 1;
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another router has it.
+    #[error(
+        "another router ({holder}) uses the data directory {directory}; stop it, or give this one a `data_dir` of its own"
+    )]
+    Locked {
+        /// The data directory.
+        directory: PathBuf,
+        /// Its process id and since when, as far as it is known.
+        holder: String,
+    },
+    /// There is none.
+    #[error("there is no journal at {0}; the first `jackfield run` makes it")]
+    Missing(PathBuf),
+    /// It was made by a newer Jackfield.
+    #[error(
+        "the journal {path} has schema version {found}, and this Jackfield knows versions up to {VERSION}; use the newer \
+         one that wrote it"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// It is a database of something else.
+    #[error("{0} is an SQLite database, but not a journal of Jackfield's; move it away")]
+    Foreign(PathBuf),
+    /// A file or directory could not be made, read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite could not open it, or what it reads is damaged.
+    #[error("{path}: {source}")]
+    Store {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn store(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Store {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Where the database lies within its data directory.
+pub(super) fn file(directory: &Path) -> PathBuf {
+    directory.join("journal.db")
+}
+
+/// Makes the data directory, for its owner alone, where there is none; and syncs its name.
+pub(super) fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(OpenError::io(directory))?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the database for the writer, making it where there is none.
+pub(super) fn open_to_write(directory: &Path) -> Result<Connection, OpenError> {
+    let path = file(directory);
+    // SQLite would make it readable to all; its log and shared memory get the permissions of this file.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(OpenError::io(&path))?;
+    sync_directory(directory)?;
+    let connection = open_existing(&path)?;
+    match identity(&connection).map_err(OpenError::store(&path))? {
+        (0, 0) if is_empty(&connection).map_err(OpenError::store(&path))? => {
+            create(&connection).map_err(OpenError::store(&path))?;
+        }
+        identity => check(identity, &path)?,
+    }
+    prepare(&connection, 8 << 20).map_err(OpenError::store(&path))?;
+    Ok(connection)
+}
+
+/// Opens an existing database to read, whatever its router does or did last.
+pub(super) fn open_to_read(directory: &Path) -> Result<Connection, OpenError> {
+    let path = file(directory);
+    if !path.exists() {
+        return Err(OpenError::Missing(path));
+    }
+    // Not SQLITE_OPEN_READ_ONLY: after a kill, the first to come must be able to recover the log's index.
+    let connection = open_existing(&path)?;
+    check(identity(&connection).map_err(OpenError::store(&path))?, &path)?;
+    prepare(&connection, 2 << 20).map_err(OpenError::store(&path))?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(OpenError::store(&path))?;
+    Ok(connection)
+}
+
+fn open_existing(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(OpenError::store(path))?;
+    connection
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(OpenError::store(path))?;
+    Ok(connection)
+}
+
+/// The application id and the schema version.
+fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    Ok((pragma("application_id")?, pragma("user_version")?))
+}
+
+fn check((application, version): (i64, i64), path: &Path) -> Result<(), OpenError> {
+    if application != APPLICATION {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    if version > VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: version,
+        });
+    }
+    Ok(())
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// Makes the tables, or nothing.
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(&format!(
+        "BEGIN;\n{}\nPRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {VERSION};\nCOMMIT;",
+        include_str!("schema.sql")
+    ))
+}
+
+fn prepare(connection: &Connection, cache_bytes: i64) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer bounds the log itself; a checkpoint in the midst of a commit would be a stall.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -cache_bytes / 1024)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn sync_directory(directory: &Path) -> Result<(), OpenError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(OpenError::io(directory))
+}
+
+/// "Jack", so that `file` and SQLite can tell a journal from other databases.
+const APPLICATION: i64 = 0x4a61_636b;
+
+/// Five events of 3 KB fit into a page of 16 KB: fewer frames of the log for each than with smaller ones, and at
+/// 32 KB a lone event writes too much. Measured; see JOURNAL.md.
+const PAGE: i64 = 16 * 1024;

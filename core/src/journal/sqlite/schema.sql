@@ -1,0 +1,158 @@
+-- The journal, version 1. JOURNAL.md explains it. Times are milliseconds since 1970; `seq` is the order of arrival.
+
+-- Rule text by content hash: a generation that an event or a delivery names is here before it.
+CREATE TABLE rules (
+    seq    INTEGER PRIMARY KEY,
+    hash   TEXT NOT NULL UNIQUE,
+    stored INTEGER NOT NULL,
+    text   TEXT NOT NULL
+) STRICT;
+
+-- One row for each event, without its payload. What lists show is read out of the envelope.
+CREATE TABLE event (
+    seq         INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL,
+    received    INTEGER NOT NULL,
+    rules       INTEGER NOT NULL REFERENCES rules (seq),
+    dedup       TEXT,
+    dedup_until INTEGER,
+    envelope    TEXT NOT NULL,
+    source      TEXT GENERATED ALWAYS AS (envelope ->> '$.sourcename') VIRTUAL,
+    provider    TEXT GENERATED ALWAYS AS (envelope ->> '$.provider') VIRTUAL,
+    type        TEXT GENERATED ALWAYS AS (envelope ->> '$.type') VIRTUAL,
+    subject     TEXT GENERATED ALWAYS AS (envelope ->> '$.subject') VIRTUAL,
+    title       TEXT GENERATED ALWAYS AS (envelope ->> '$.data.title') VIRTUAL
+) STRICT;
+CREATE UNIQUE INDEX event_id ON event (id);
+
+-- What came over the wire: the body once, as it came. Apart from the event, so that lists do not read past it.
+CREATE TABLE request (
+    event   INTEGER PRIMARY KEY REFERENCES event (seq),
+    headers TEXT NOT NULL,
+    body    BLOB NOT NULL
+) STRICT;
+
+-- Redeliveries that were recognized.
+CREATE TABLE duplicate (
+    seq      INTEGER PRIMARY KEY,
+    event    INTEGER NOT NULL REFERENCES event (seq),
+    received INTEGER NOT NULL
+) STRICT;
+CREATE INDEX duplicate_event ON duplicate (event);
+
+-- Hashes of dedup keys up to the event `last`, in arrival order: 8 bytes of hash, 4 of `seq`. For a quick start only;
+-- the keys themselves are in `event`.
+CREATE TABLE dedup_block (
+    last    INTEGER PRIMARY KEY,
+    until   INTEGER NOT NULL,
+    entries BLOB NOT NULL
+) STRICT;
+
+-- One row for each delivery. `due` is 0 where it is due at once, a time while it waits, and NULL while it is
+-- running, settled, or behind an unsettled delivery of its route and order key.
+CREATE TABLE delivery (
+    seq            INTEGER PRIMARY KEY,
+    id             TEXT NOT NULL,
+    route          TEXT NOT NULL,
+    rules          INTEGER NOT NULL REFERENCES rules (seq),
+    created        INTEGER NOT NULL,
+    parent         INTEGER REFERENCES delivery (seq),
+    key_root       TEXT,
+    order_key      TEXT,
+    first_instance TEXT NOT NULL,
+    state          TEXT NOT NULL,
+    phase          TEXT NOT NULL,
+    step           INTEGER NOT NULL,
+    attempts       INTEGER NOT NULL,
+    instance       TEXT NOT NULL,
+    due            INTEGER,
+    owner          TEXT,
+    lease          INTEGER,
+    reason         TEXT,
+    detail         TEXT,
+    failure        TEXT,
+    settled        INTEGER
+) STRICT;
+CREATE UNIQUE INDEX delivery_id ON delivery (id);
+CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
+CREATE INDEX delivery_lease ON delivery (lease) WHERE lease IS NOT NULL;
+CREATE INDEX delivery_key ON delivery (route, order_key) WHERE order_key IS NOT NULL AND settled IS NULL;
+CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
+
+-- Which events a delivery stands for.
+CREATE TABLE delivery_event (
+    delivery INTEGER NOT NULL REFERENCES delivery (seq),
+    event    INTEGER NOT NULL REFERENCES event (seq),
+    PRIMARY KEY (delivery, event)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_event_event ON delivery_event (event);
+
+-- Attempts of steps. Number 0 is the end of a step without a call. Without `ended` it is being made; ended without
+-- an outcome it was interrupted.
+CREATE TABLE attempt (
+    delivery INTEGER NOT NULL REFERENCES delivery (seq),
+    phase    TEXT NOT NULL,
+    step     INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    step_id  TEXT NOT NULL,
+    instance TEXT,
+    started  INTEGER NOT NULL,
+    ended    INTEGER,
+    outcome  TEXT,
+    reason   TEXT,
+    message  TEXT,
+    input    TEXT,
+    output   TEXT,
+    PRIMARY KEY (delivery, phase, step, attempt)
+) STRICT, WITHOUT ROWID;
+
+-- What plugins keep for themselves.
+CREATE TABLE kv (
+    instance TEXT NOT NULL,
+    key      TEXT NOT NULL,
+    expires  INTEGER,
+    value    BLOB NOT NULL,
+    PRIMARY KEY (instance, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
+
+-- What a step was about to do, or has done, by its idempotency key.
+CREATE TABLE receipt (
+    key   TEXT PRIMARY KEY,
+    stage TEXT NOT NULL,
+    kept  INTEGER NOT NULL,
+    body  BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How many rows there are of what, kept along, so that nobody has to count.
+CREATE TABLE tally (
+    name  TEXT PRIMARY KEY,
+    count INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO tally VALUES
+    ('event', 0), ('duplicate', 0), ('pending', 0), ('running', 0), ('waiting', 0), ('succeeded', 0), ('dead', 0),
+    ('superseded', 0), ('canceled', 0);
+
+-- For people with the sqlite3 command: readable times, and the event whole.
+CREATE VIEW events AS
+    SELECT event.id, datetime(received / 1000, 'unixepoch') AS received, source, type, subject, title,
+        (SELECT count(*) FROM delivery_event WHERE delivery_event.event = event.seq) AS deliveries,
+        (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates,
+        substr(envelope, 1, length(envelope) - 2) || iif(envelope LIKE '%{}}', '', ',') || '"payload":'
+            || CAST(body AS TEXT) || '}}' AS json
+    FROM event JOIN request ON request.event = event.seq;
+CREATE VIEW deliveries AS
+    SELECT delivery.id, route, state, phase, step, attempts, instance, order_key,
+        datetime(created / 1000, 'unixepoch') AS created,
+        iif(due > 0, datetime(due / 1000, 'unixepoch'), NULL) AS due,
+        state = 'pending' AND due IS NULL AS blocked,
+        coalesce(failure ->> '$.reason', reason) AS reason, coalesce(failure ->> '$.error', detail) AS detail,
+        datetime(settled / 1000, 'unixepoch') AS settled,
+        (SELECT group_concat(event.id) FROM delivery_event JOIN event ON event.seq = delivery_event.event
+            WHERE delivery_event.delivery = delivery.seq) AS events
+    FROM delivery;
+CREATE VIEW attempts AS
+    SELECT delivery.id AS delivery, route, attempt.phase, attempt.step, step_id, attempt, attempt.instance,
+        datetime(started / 1000, 'unixepoch') AS started, ended - started AS milliseconds, outcome,
+        attempt.reason, message, input, output
+    FROM attempt JOIN delivery ON delivery.seq = attempt.delivery;

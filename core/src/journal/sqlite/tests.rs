@@ -1,0 +1,77 @@
+//! The contract, and what is SQLite's own: files, locks, versions, full disks and kills.
+
+use std::{path::Path, sync::Arc};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::journal::contract::{Place, contract};
+
+/// A data directory that goes with the test.
+struct Directory(TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Place for Directory {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Journal> {
+        Arc::new(
+            SqliteJournal::open(
+                self.path(),
+                Options {
+                    clock,
+                    ..Options::default()
+                },
+            )
+            .unwrap(),
+        )
+    }
+}
+
+contract! {
+    Directory::new();
+    arrivals::{
+        an_event_is_found_whole_with_its_request_and_what_it_owes,
+        a_redelivery_gets_the_first_event_and_owes_nothing,
+        of_simultaneous_redeliveries_one_is_first,
+        one_bad_row_fails_alone,
+        rules_come_before_what_names_them,
+        a_client_that_hangs_up_takes_nothing_with_it,
+        an_arrival_wakes_who_waits_for_deliveries,
+        lists_are_filtered_and_paged,
+        refused_requests_are_told_newest_first,
+        a_closed_journal_refuses_and_keeps,
+        counts_follow_every_state,
+    }
+    deliveries::{
+        claims_are_oldest_first_and_taken_once,
+        a_claim_holds_all_that_a_dispatcher_needs,
+        deliveries_of_a_busy_instance_stay,
+        steps_run_in_turn_and_hand_on_what_they_put_out,
+        a_failed_delivery_runs_its_on_failure_steps_with_the_reason,
+        what_was_interrupted_counts_and_goes_on_at_once,
+        a_claim_ends_with_its_lease_and_then_belongs_to_another,
+        attempts_follow_their_numbers_and_steps,
+        what_is_released_waits_until_it_is_due,
+    }
+    order::{
+        of_one_key_of_one_route_only_the_oldest_runs,
+        a_dead_letter_frees_its_key,
+        a_replay_stands_behind_what_is_there_of_its_key,
+        a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothing,
+    }
+    keeping::{
+        values_are_an_instances_own_and_expire,
+        a_receipt_is_there_when_it_is_kept,
+        a_replay_is_a_new_delivery_with_the_keys_that_are_asked_for,
+        an_event_is_replayed_under_other_rules,
+        generations_are_needed_until_their_deliveries_settle,
+    }
+}
