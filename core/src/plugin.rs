@@ -3,8 +3,27 @@
 //! What comes in is a [`StepCall`]; what goes out is a [`Report`], whatever the plugin does. Who makes the call
 //! (this process now, a worker process later) hides behind [`Caller`]. What a plugin may ask of the router is
 //! [`Host`].
+//!
+//! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`elf`] (is it a plugin
+//! that this process can bear) → [`stage`] (a private copy) → [`describe`] (its manifest, asked in a child) →
+//! [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes what only the one
+//! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. A panic in
+//! a plugin, a time-out, a broken answer are [`Report`]s like others.
 
-use std::{fmt, path::PathBuf, time::Duration};
+pub mod describe;
+pub mod directory;
+pub mod elf;
+mod ffi;
+mod instance;
+mod log;
+pub mod manifest;
+pub mod note;
+mod registry;
+mod report;
+pub mod stage;
+pub mod survey;
+
+use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +31,13 @@ use jackfield_event::DeliveryId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{delivery::Outcome, reason::Reason, secret::Secret};
+pub use describe::{Runner, describe_main};
+pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
+pub use instance::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions};
+pub use registry::{Catalog, InstanceRecord, Options, PluginRecord, PluginState, Registry};
+pub use survey::Survey;
+
+use crate::{delivery::Outcome, reason::Reason};
 
 /// One call of an instance for one step of a delivery.
 #[derive(Clone, Debug)]
@@ -90,9 +115,6 @@ pub trait Host: Send + Sync + fmt::Debug {
         receipt: Receipt,
     ) -> Result<(), HostError>;
 
-    /// Resolves a secret that the instance's configuration names.
-    async fn secret(&self, instance: &str, name: &str) -> Result<Secret, HostError>;
-
     /// Journals and routes a follow-up event that a plugin raises while it handles `cause`, the event of its call.
     async fn emit(&self, instance: &str, idempotency_key: &str, event: Bytes) -> Result<String, HostError>;
 
@@ -130,4 +152,15 @@ pub enum HostError {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// An error and its causes, in one line.
+fn reason_of(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line += &format!(": {error}");
+        cause = error.source();
+    }
+    line
 }

@@ -1,0 +1,269 @@
+//! Asks a plugin for its manifest, in a child that may crash, hang or exit without harm.
+//!
+//! A staged library comes in, its [`Manifest`] goes out. The child is this binary (`jackfield plugin-describe`),
+//! or whatever else a [`Runner`] names; it gets no environment and [`Runner::limit`] to answer. The manifest is
+//! kept beside the staged file by content, so that a library is asked once and not at each start.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::{Child, Command},
+};
+
+use super::{
+    ffi::Library,
+    manifest::{Manifest, ManifestError},
+    reason_of,
+    stage::{Stage, Staged},
+};
+
+/// How the child is started that asks a plugin for its manifest.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments; the library's path comes after them.
+    pub args: Vec<OsString>,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+impl Runner {
+    /// This program, with the hidden command that ends in [`describe_main`].
+    pub fn this() -> Self {
+        Self {
+            // Not `current_exe`: the file may have been replaced since this process began.
+            program: PathBuf::from("/proc/self/exe"),
+            args: vec![OsString::from(COMMAND)],
+            limit: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The hidden command of the CLI.
+pub const COMMAND: &str = "plugin-describe";
+
+/// Why a plugin has no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum DescribeError {
+    /// The child could not be started or read from.
+    #[error("the child that asks plugins for their manifests cannot be run (`{}`)", program.display())]
+    Child {
+        /// The program.
+        program: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A signal ended it.
+    #[error("`{}` crashed when it was asked for its manifest ({signal}){}", path.display(), said(stderr))]
+    Crashed {
+        /// The library.
+        path: PathBuf,
+        /// The signal's name.
+        signal: String,
+        /// The end of what it printed.
+        stderr: String,
+    },
+    /// It ended by itself.
+    #[error("`{}` ended the process (status {code}) when it was asked for its manifest{}", path.display(), said(stderr))]
+    Exited {
+        /// The library.
+        path: PathBuf,
+        /// With which status.
+        code: i32,
+        /// The end of what it printed.
+        stderr: String,
+    },
+    /// It did not answer.
+    #[error("`{}` did not give its manifest within {limit:?}", path.display())]
+    TimedOut {
+        /// The library.
+        path: PathBuf,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// What it answered is no manifest of this plugin.
+    #[error("`{}` is a plugin, but {source}", path.display())]
+    Manifest {
+        /// The library.
+        path: PathBuf,
+        /// Why.
+        source: ManifestError,
+    },
+}
+
+/// The manifest of a staged library: the one that was kept, or else what it says in a child.
+///
+/// # Errors
+/// When it crashes, hangs, or says something else.
+pub async fn describe(staged: &Staged, stage: &Stage, runner: &Runner) -> Result<Manifest, DescribeError> {
+    let (identity, digest) = (staged.library().identity(), staged.library().digest());
+    if let Some(kept) = stage.manifest(digest)
+        && let Ok(manifest) = Manifest::read(&kept, identity)
+    {
+        return Ok(manifest);
+    }
+    let path = staged.library().candidate().path();
+    let json = ask(staged.path(), path, runner).await?;
+    let manifest = Manifest::read(&json, identity).map_err(|source| DescribeError::Manifest {
+        path: path.to_owned(),
+        source,
+    })?;
+    if let Err(error) = stage.keep_manifest(digest, &json) {
+        // It is asked again at the next start, and nothing else is lost.
+        tracing::warn!(plugin = %identity.name, error = reason_of(&error), "manifest not kept");
+    }
+    Ok(manifest)
+}
+
+async fn ask(staged: &Path, path: &Path, runner: &Runner) -> Result<Vec<u8>, DescribeError> {
+    let failed = |source| DescribeError::Child {
+        program: runner.program.clone(),
+        source,
+    };
+    let mut child = Command::new(&runner.program)
+        .args(&runner.args)
+        .arg(staged)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let Ok(answer) = tokio::time::timeout(runner.limit, answer(&mut child)).await else {
+        end_group(&child);
+        return Err(DescribeError::TimedOut {
+            path: path.to_owned(),
+            limit: runner.limit,
+        });
+    };
+    let answer = answer.map_err(failed)?;
+    judge(answer, path)
+}
+
+/// How a child ended, and what it wrote.
+struct Answer {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+async fn answer(child: &mut Child) -> io::Result<Answer> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = tokio::try_join!(read(stdout, MANIFEST_LIMIT), read(stderr, STDERR_LIMIT))?;
+    Ok(Answer {
+        status: child.wait().await?,
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads to the end and keeps the first `limit` bytes: a child must not block because nobody listens.
+async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut from) = from {
+        (&mut from).take(limit).read_to_end(&mut kept).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+fn judge(answer: Answer, path: &Path) -> Result<Vec<u8>, DescribeError> {
+    let path = path.to_owned();
+    let stderr = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+    match (answer.status.signal(), answer.status.code()) {
+        (Some(signal), _) => Err(DescribeError::Crashed {
+            path,
+            signal: signal_name(signal),
+            stderr,
+        }),
+        // What ended well but said nothing did not end by our hand.
+        (None, Some(0)) if !answer.stdout.is_empty() => Ok(answer.stdout),
+        (None, code) => Err(DescribeError::Exited {
+            path,
+            code: code.unwrap_or_default(),
+            stderr,
+        }),
+    }
+}
+
+/// Kills a child that has not been waited for, and whatever it started.
+fn end_group(child: &Child) {
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // An error says that they have all ended, which is what is wanted.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// What the child does: loads the staged library at `path` and writes its manifest to standard output.
+pub fn describe_main(path: &Path) -> ExitCode {
+    match manifest_of(path).and_then(|(mut output, manifest)| Ok(output.write_all(&manifest)?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place without a log: standard error is the message.
+            let _ = writeln!(io::stderr(), "{}", reason_of(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error>> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
+    // Whatever the plugin prints must not get between us and the manifest.
+    let output = File::from(rustix::io::dup(io::stdout())?);
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    let library = Library::open(&Staged::reopen(path)?)?;
+    Ok((output, library.describe()))
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        number => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
+fn said(stderr: &str) -> String {
+    let mut last: Vec<_> = stderr.lines().rev().take(3).collect();
+    last.reverse();
+    if last.is_empty() {
+        String::new()
+    } else {
+        format!(", saying: {}", last.join(" / "))
+    }
+}
+
+const MANIFEST_LIMIT: u64 = 4 << 20;
+const STDERR_LIMIT: u64 = 64 << 10;

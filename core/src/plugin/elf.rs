@@ -1,0 +1,602 @@
+//! What a library says of itself, read from its bytes without running any of its code.
+//!
+//! `dlopen` runs constructors, so whatever can be known before it must be: that the file is a library for this
+//! machine, that it is a plugin of an ABI that we speak, and that nothing in it would harm the process by being
+//! loaded. A [`Candidate`] comes in and goes out as [`Inspected`], which only [`inspect`] can make and which
+//! every later step asks for: what did not pass never reaches `dlopen`.
+
+use std::{fmt, path::PathBuf};
+
+use object::{
+    LittleEndian, elf,
+    read::elf::{ElfFile64, NoteIterator, ProgramHeader as _, Sym as _},
+};
+
+use super::{
+    directory::{Candidate, Digest},
+    note::{Identity, NoteError},
+};
+
+/// A library that may be loaded: checked, and with the identity that it claims.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    candidate: Candidate,
+    identity: Identity,
+    warnings: Vec<String>,
+}
+
+impl Inspected {
+    /// Who the library says it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What is unusual about it, though no reason not to load it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.candidate.digest()
+    }
+
+    /// The file that it was read from.
+    pub fn candidate(&self) -> &Candidate {
+        &self.candidate
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.candidate.bytes()
+    }
+
+    /// A library named `name` that nothing ever looks into.
+    #[cfg(test)]
+    pub(super) fn example(name: &str, bytes: &[u8]) -> Self {
+        Self {
+            candidate: Candidate::example(bytes),
+            identity: Identity::example(name),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Checks a library without running it. `ours` is the C library that this process runs on.
+///
+/// # Errors
+/// When it is not a plugin that this process can load and stay healthy.
+pub fn inspect(candidate: Candidate, ours: Option<Glibc>) -> Result<Inspected, InspectError> {
+    match examine(candidate.bytes(), ours) {
+        Ok((identity, warnings)) => Ok(Inspected {
+            candidate,
+            identity,
+            warnings,
+        }),
+        Err(fault) => Err(InspectError {
+            path: candidate.path().to_owned(),
+            fault,
+        }),
+    }
+}
+
+/// A version of the GNU C library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Glibc {
+    major: u32,
+    minor: u32,
+}
+
+impl Glibc {
+    /// Reads `2.36`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        Some(Self {
+            major: numbers.next()??,
+            minor: numbers.next()??,
+        })
+    }
+}
+
+impl fmt::Display for Glibc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Why a file was not accepted as a plugin.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` {fault}", path.display())]
+pub struct InspectError {
+    path: PathBuf,
+    fault: Fault,
+}
+
+impl InspectError {
+    /// What is wrong with it.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+/// What is wrong with a file. Each message goes on after the file's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is something else altogether.
+    #[error("is not a library: it is {0}; a plugin is a shared library (ELF, `crate-type = [\"cdylib\"]`)")]
+    NotElf(&'static str),
+    /// It was built for another kind of machine.
+    #[error("was built for {found}, this machine is {expected}: build it for this machine")]
+    Machine {
+        /// What it was built for.
+        found: String,
+        /// What is needed.
+        expected: &'static str,
+    },
+    /// It is a program or an object file.
+    #[error("is {0}, not a shared library: build it with `crate-type = [\"cdylib\"]`, or `cc -shared -fPIC`")]
+    NotShared(&'static str),
+    /// It breaks off, or its tables contradict one another.
+    #[error("is damaged ({0}): copy it again")]
+    Damaged(String),
+    /// A library, but not for us.
+    #[error(
+        "is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of \
+         jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h"
+    )]
+    NoNote,
+    /// The note is not one that we can read, or is of another ABI.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// The note is there, what it promises is not.
+    #[error("does not export `{0}`, which every plugin must: it was linked without it, or stripped of it")]
+    NoEntry(&'static str),
+    /// Its code would have to be writable to be loaded.
+    #[error("has text relocations: its code would be writable in memory; build it with -fPIC")]
+    TextRelocations,
+    /// It picks its libraries from a place of its own.
+    #[error(
+        "has a library search path of its own (`{0}`): libraries must come from the system; link it without -rpath"
+    )]
+    SearchPath(String),
+    /// Data would be code.
+    #[error("asks for an executable stack: link it with -z noexecstack")]
+    ExecutableStack,
+    /// It would take the place of functions that the whole process uses.
+    #[error(
+        "exports `{0}`, which would be mixed up with the process's own: hide it (-fvisibility=hidden, or a \
+         version script)"
+    )]
+    Interposes(String),
+    /// It cannot be loaded on this system.
+    #[error(
+        "needs version {needed} of the C library, this system has {ours}: build it on a system as old as this one"
+    )]
+    Glibc {
+        /// What it needs.
+        needed: Glibc,
+        /// What there is.
+        ours: Glibc,
+    },
+    /// It can be run, but not inside the router.
+    #[error(
+        "{0}, so it can only run in a worker process of its own, which this version of Jackfield does not have: {1}"
+    )]
+    NeedsIsolation(&'static str, &'static str),
+}
+
+const PANIC_ABORT: Fault = Fault::NeedsIsolation(
+    "was built with panic=abort: a panic in it would end the router",
+    "build it with panic = \"unwind\"",
+);
+const STATIC_TLS: Fault = Fault::NeedsIsolation(
+    "uses static thread-local storage, of which the process has only a few bytes to spare",
+    "leave out the global allocator or library that brings it, or build that one for dynamic loading",
+);
+const OPENSSL: Fault = Fault::NeedsIsolation(
+    "is linked with OpenSSL, which breaks when a process has it twice",
+    "use rustls",
+);
+const GO: Fault = Fault::NeedsIsolation(
+    "contains the Go runtime, which takes over signals",
+    "write it in Rust or C",
+);
+
+/// The symbol that every plugin exports.
+const ENTRY: &str = jackfield_abi::ENTRY_SYMBOL;
+
+/// What a plugin is expected to be linked with; anything else is worth a warning.
+const SYSTEM_LIBRARIES: &[&str] = &[
+    "libc",
+    "libm",
+    "libgcc_s",
+    "libpthread",
+    "libdl",
+    "librt",
+    "libstdc++",
+    "ld-linux",
+];
+
+#[cfg(target_arch = "x86_64")]
+const MACHINE: (elf::Machine, &str) = (elf::EM_X86_64, "x86-64");
+#[cfg(target_arch = "aarch64")]
+const MACHINE: (elf::Machine, &str) = (elf::EM_AARCH64, "ARM64");
+#[cfg(target_arch = "riscv64")]
+const MACHINE: (elf::Machine, &str) = (elf::EM_RISCV, "RISC-V");
+
+type File<'data> = ElfFile64<'data, LittleEndian>;
+
+fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<(Identity, Vec<String>), Fault> {
+    header(bytes)?;
+    let file = File::parse(bytes).map_err(damaged)?;
+    segments(&file)?;
+    let identity = Identity::read(note(&file)?.ok_or(Fault::NoNote)?)?;
+    let symbols = exported(&file)?;
+    if !symbols.contains(&ENTRY.as_bytes()) {
+        return Err(Fault::NoEntry(ENTRY));
+    }
+    let dynamic = Dynamic::read(&file)?;
+    refuse(&symbols, &dynamic)?;
+    if let (Some(needed), Some(ours)) = (glibc_needed(&file)?, ours)
+        && needed > ours
+    {
+        return Err(Fault::Glibc { needed, ours });
+    }
+    isolate(&identity, &symbols, &dynamic)?;
+    let warnings = dynamic.unexpected().map(|library| {
+        format!("needs the library `{library}`, which is the system's to provide and may clash with the router's own")
+    });
+    Ok((identity, warnings.collect()))
+}
+
+/// Whether the first bytes say: a 64-bit, little-endian library for this machine.
+fn header(bytes: &[u8]) -> Result<(), Fault> {
+    let Some(ident) = bytes
+        .first_chunk::<20>()
+        .filter(|ident| ident.starts_with(b"\x7fELF"))
+    else {
+        return Err(Fault::NotElf(kind_of(bytes)));
+    };
+    let machine = elf::Machine(u16::from_le_bytes([ident[18], ident[19]]));
+    let (class, data) = (elf::FileClass(ident[4]), elf::DataEncoding(ident[5]));
+    let suffix = match (class, data) {
+        (elf::ELFCLASS64, elf::ELFDATA2LSB) if machine == MACHINE.0 => "",
+        (elf::ELFCLASS64, elf::ELFDATA2LSB) => "",
+        (elf::ELFCLASS32, _) => " (32 bit)",
+        (_, elf::ELFDATA2MSB) => " (big-endian)",
+        _ => return Err(Fault::Damaged("its header is of no known kind".to_owned())),
+    };
+    if machine != MACHINE.0 || !suffix.is_empty() {
+        return Err(Fault::Machine {
+            found: format!("{}{suffix}", machine_name(machine)),
+            expected: MACHINE.1,
+        });
+    }
+    match elf::FileType(u16::from_le_bytes([ident[16], ident[17]])) {
+        elf::ET_DYN => Ok(()),
+        elf::ET_EXEC => Err(Fault::NotShared("a program")),
+        elf::ET_REL => Err(Fault::NotShared("an object file")),
+        elf::ET_CORE => Err(Fault::NotShared("a core dump")),
+        _ => Err(Fault::Damaged("its header has no known type".to_owned())),
+    }
+}
+
+/// Whether all that the loader would map is in the file, and may be mapped.
+fn segments(file: &File<'_>) -> Result<(), Fault> {
+    let endian = file.endian();
+    if file.elf_program_headers().is_empty() || file.elf_section_table().is_empty() {
+        return Err(Fault::Damaged(
+            "it has no tables of segments and sections".to_owned(),
+        ));
+    }
+    for segment in file.elf_program_headers() {
+        let kind = segment.p_type(endian);
+        if kind == elf::PT_LOAD || kind == elf::PT_DYNAMIC || kind == elf::PT_NOTE {
+            segment
+                .data(endian, file.data())
+                .map_err(|()| Fault::Damaged("it ends before its last segment".to_owned()))?;
+        }
+        if kind == elf::PT_GNU_STACK && segment.p_flags(endian).contains(elf::PF_X) {
+            return Err(Fault::ExecutableStack);
+        }
+    }
+    Ok(())
+}
+
+/// The description in our note, where there is one.
+fn note<'data>(file: &File<'data>) -> Result<Option<&'data [u8]>, Fault> {
+    let endian = file.endian();
+    for segment in file.elf_program_headers() {
+        let Some(notes) = segment.notes(endian, file.data()).map_err(damaged)? else {
+            continue;
+        };
+        if let Some(found) = ours(notes, endian)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn ours<'data>(
+    mut notes: NoteIterator<'data, elf::FileHeader64<LittleEndian>>,
+    endian: LittleEndian,
+) -> Result<Option<&'data [u8]>, Fault> {
+    while let Some(note) = notes.next().map_err(damaged)? {
+        if note.name() == jackfield_abi::NOTE_OWNER.as_bytes()
+            && note.n_type(endian).0 == jackfield_abi::NOTE_TYPE
+        {
+            return Ok(Some(note.desc()));
+        }
+    }
+    Ok(None)
+}
+
+/// The names that the library gives to others.
+fn exported<'data>(file: &File<'data>) -> Result<Vec<&'data [u8]>, Fault> {
+    let endian = file.endian();
+    let table = file.elf_dynamic_symbol_table();
+    let visible = table.iter().filter(|symbol| {
+        symbol.st_bind() != elf::STB_LOCAL
+            && !symbol.is_undefined(endian)
+            && matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED)
+    });
+    visible
+        .map(|symbol| symbol.name(endian, table.strings()).map_err(damaged))
+        .collect()
+}
+
+/// What must not be in any process of ours.
+fn refuse(symbols: &[&[u8]], dynamic: &Dynamic) -> Result<(), Fault> {
+    if dynamic.text_relocations {
+        return Err(Fault::TextRelocations);
+    }
+    if let Some(path) = &dynamic.search_path {
+        return Err(Fault::SearchPath(path.clone()));
+    }
+    match symbols.iter().find(|symbol| interposes(symbol)) {
+        Some(symbol) => Err(Fault::Interposes(String::from_utf8_lossy(symbol).into_owned())),
+        None => Ok(()),
+    }
+}
+
+/// What must not be in the router's own process.
+fn isolate(identity: &Identity, symbols: &[&[u8]], dynamic: &Dynamic) -> Result<(), Fault> {
+    let openssl = |library: &String| library.starts_with("libssl.") || library.starts_with("libcrypto.");
+    if identity.panic_abort {
+        Err(PANIC_ABORT)
+    } else if dynamic.static_tls {
+        Err(STATIC_TLS)
+    } else if dynamic.needed.iter().any(openssl) {
+        Err(OPENSSL)
+    } else if symbols.iter().any(|symbol| symbol.starts_with(b"_cgo_")) {
+        Err(GO)
+    } else {
+        Ok(())
+    }
+}
+
+fn interposes(symbol: &[u8]) -> bool {
+    const ALLOCATOR: &[&[u8]] = &[
+        b"malloc",
+        b"calloc",
+        b"realloc",
+        b"free",
+        b"memalign",
+        b"aligned_alloc",
+        b"posix_memalign",
+        b"valloc",
+        b"malloc_usable_size",
+    ];
+    ALLOCATOR.contains(&symbol) || symbol.starts_with(b"SSL_") || symbol.starts_with(b"CRYPTO_")
+}
+
+/// The highest version of glibc whose symbols the library uses.
+fn glibc_needed(file: &File<'_>) -> Result<Option<Glibc>, Fault> {
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let Some((mut files, link)) = sections.gnu_verneed(endian, file.data()).map_err(damaged)? else {
+        return Ok(None);
+    };
+    let strings = sections.strings(endian, file.data(), link).map_err(damaged)?;
+    let mut highest = None;
+    while let Some((_, mut versions)) = files.next().map_err(damaged)? {
+        while let Some(version) = versions.next().map_err(damaged)? {
+            let name = version.name(endian, strings).map_err(damaged)?;
+            let number = std::str::from_utf8(name)
+                .ok()
+                .and_then(|name| name.strip_prefix("GLIBC_"));
+            highest = highest.max(number.and_then(Glibc::parse));
+        }
+    }
+    Ok(highest)
+}
+
+/// What the dynamic loader is told to do.
+#[derive(Debug, Default)]
+struct Dynamic {
+    needed: Vec<String>,
+    search_path: Option<String>,
+    text_relocations: bool,
+    static_tls: bool,
+}
+
+impl Dynamic {
+    fn read(file: &File<'_>) -> Result<Self, Fault> {
+        let table = file.elf_dynamic_table().map_err(damaged)?;
+        let mut found = Self::default();
+        for entry in table.iter() {
+            let text = || {
+                Ok::<_, Fault>(String::from_utf8_lossy(table.string(entry).map_err(damaged)?).into_owned())
+            };
+            match entry.tag {
+                elf::DT_NEEDED => found.needed.push(text()?),
+                elf::DT_RPATH | elf::DT_RUNPATH => found.search_path = Some(text()?),
+                elf::DT_TEXTREL => found.text_relocations = true,
+                elf::DT_FLAGS => {
+                    let flags = elf::DynamicFlags(entry.val);
+                    found.text_relocations |= flags.contains(elf::DF_TEXTREL);
+                    found.static_tls |= flags.contains(elf::DF_STATIC_TLS);
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn unexpected(&self) -> impl Iterator<Item = &str> {
+        let stem = |library: &str| library.split(".so").next().unwrap_or_default().to_owned();
+        let known = move |library: &&str| {
+            let stem = stem(library);
+            SYSTEM_LIBRARIES
+                .iter()
+                .any(|known| stem == *known || (*known == "ld-linux" && stem.starts_with(known)))
+        };
+        self.needed
+            .iter()
+            .map(String::as_str)
+            .filter(move |library| !known(library))
+    }
+}
+
+fn damaged(error: object::read::Error) -> Fault {
+    Fault::Damaged(error.to_string())
+}
+
+fn machine_name(machine: elf::Machine) -> String {
+    match machine {
+        elf::EM_386 => "x86".to_owned(),
+        elf::EM_X86_64 => "x86-64".to_owned(),
+        elf::EM_ARM => "ARM".to_owned(),
+        elf::EM_AARCH64 => "ARM64".to_owned(),
+        elf::EM_RISCV => "RISC-V".to_owned(),
+        elf::EM_PPC64 => "POWER".to_owned(),
+        elf::EM_S390 => "S/390".to_owned(),
+        elf::Machine(number) => format!("machine number {number}"),
+    }
+}
+
+/// What a file that is no ELF file seems to be.
+fn kind_of(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [] => "empty",
+        [b'M', b'Z', ..] => "a Windows program or library",
+        [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] | [0xca, 0xfe, 0xba, 0xbe, ..] => "a macOS program or library",
+        [0, b'a', b's', b'm', ..] => "a WebAssembly module",
+        [b'!', b'<', b'a', b'r', b'c', b'h', b'>', ..] => "a static library or rlib",
+        [b'#', b'!', ..] => "a script",
+        [0x1f, 0x8b, ..] | [b'P', b'K', ..] => "an archive",
+        _ if bytes
+            .iter()
+            .take(512)
+            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) =>
+        {
+            "a text"
+        }
+        _ if bytes.starts_with(b"\x7fELF") => "only the beginning of one",
+        _ => "of no known format",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(bytes: &[u8]) -> String {
+        inspect(Candidate::example(bytes), None).unwrap_err().to_string()
+    }
+
+    /// The header of an ELF file with some bytes in it set.
+    fn elf(set: &[(usize, u8)]) -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        bytes[16] = 3;
+        bytes[18..20].copy_from_slice(&MACHINE.0.0.to_le_bytes());
+        for &(at, byte) in set {
+            bytes[at] = byte;
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_no_library_is_called_what_it_is() {
+        insta::assert_snapshot!(fault(b"hello\n"), @r#"`/plugins/example.so` is not a library: it is a text; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)"#);
+        for (bytes, expected) in [
+            (&b""[..], "it is empty;"),
+            (b"MZ\x90\0", "it is a Windows program or library;"),
+            (b"\xcf\xfa\xed\xfe\x07", "it is a macOS program or library;"),
+            (b"#!/bin/sh\n", "it is a script;"),
+            (b"!<arch>\n", "it is a static library or rlib;"),
+            (b"\x7fELF\x02", "it is only the beginning of one;"),
+            (b"\x00\x01\x02\x03", "it is of no known format;"),
+        ] {
+            let fault = fault(bytes);
+            assert!(fault.contains(expected), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_library_for_another_machine_is_refused_with_both_names() {
+        for (set, expected) in [
+            (
+                &[(18, 40), (19, 0), (4, 1)][..],
+                "was built for ARM (32 bit), this machine is ",
+            ),
+            (&[(18, 22), (19, 0)], "was built for S/390, this machine is "),
+            (
+                &[(18, 0x39), (19, 0x30)],
+                "was built for machine number 12345, this machine is ",
+            ),
+            (&[(5, 2)], " (big-endian), this machine is "),
+        ] {
+            let fault = fault(&elf(set));
+            assert!(fault.contains(expected), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_program_or_an_object_file_is_no_plugin() {
+        insta::assert_snapshot!(fault(&elf(&[(16, 2)])), @r#"`/plugins/example.so` is a program, not a shared library: build it with `crate-type = ["cdylib"]`, or `cc -shared -fPIC`"#);
+        insta::assert_snapshot!(fault(&elf(&[(16, 1)])), @r#"`/plugins/example.so` is an object file, not a shared library: build it with `crate-type = ["cdylib"]`, or `cc -shared -fPIC`"#);
+    }
+
+    #[test]
+    fn a_library_without_our_note_is_no_plugin() {
+        // The test itself is such a file: position-independent programs have the type of libraries.
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(examine(&program, None).unwrap_err(), Fault::NoNote);
+    }
+
+    #[test]
+    fn versions_of_the_c_library_are_compared_as_numbers() {
+        let glibc = |text| Glibc::parse(text).unwrap();
+        assert!(glibc("2.4") < glibc("2.36"));
+        assert!(glibc("2.2.5") < glibc("2.3"));
+        assert_eq!(Glibc::parse("PRIVATE"), None);
+    }
+
+    #[test]
+    fn symbols_of_the_allocator_and_of_openssl_interpose() {
+        for (symbol, expected) in [
+            ("malloc", true),
+            ("free", true),
+            ("SSL_new", true),
+            ("freedom", false),
+            ("jackfield_plugin_entry", false),
+        ] {
+            assert_eq!(interposes(symbol.as_bytes()), expected, "{symbol}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_bytes_are_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2048)) {
+            proptest::prop_assert!(examine(&bytes, None).is_err());
+        }
+
+        #[test]
+        fn random_bytes_after_a_good_header_are_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 44..2048)) {
+            let mut file = elf(&[]);
+            file.truncate(20);
+            file.extend(bytes);
+            proptest::prop_assert!(examine(&file, None).is_err());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The boundary to native code: the one module of this package that is `unsafe`.
+//!
+//! A [`Staged`](super::stage::Staged) library comes in and becomes a [`Library`], of which [`InProcess`] makes
+//! instances; their calls go out and end as [`Report`](super::Report)s. What always holds:
+//!
+//! - A library is never unloaded, so its functions and statics live for ever.
+//! - What a plugin gets to hold of ours for longer than a call of one function is a *handle*, a number that is looked
+//!   up and may be found missing ([`handles`]), never an address: a second `done`, a reply that is asked for after the end,
+//!   a log line of a forgotten thread are errors that are logged, and touch no memory.
+//! - The exceptions are `jf_call` and what it points to, kept by its handle until `done`, even if that never comes;
+//!   and `jf_host`, a few dozen bytes for each instance, which are never freed.
+//! - No panic leaves a function that a plugin calls.
+
+#![expect(
+    unsafe_code,
+    reason = "native libraries are called through raw pointers; this module keeps them from all others"
+)]
+
+mod call;
+mod handles;
+mod host;
+mod instance;
+mod library;
+mod memory;
+mod signals;
+
+pub use instance::{CreateError, InProcess, Setup};
+pub use library::{Library, OpenError, TableFault};
+
+use super::elf::Glibc;
+
+/// The version of the C library that this process runs on; `None` where it is another than GNU's.
+#[cfg(target_env = "gnu")]
+pub fn glibc() -> Option<Glibc> {
+    // SAFETY: the function has no requirements.
+    let version = unsafe { libc::gnu_get_libc_version() };
+    // SAFETY: the C library says that it is a static string that ends in NUL.
+    let version = unsafe { std::ffi::CStr::from_ptr(version) };
+    Glibc::parse(version.to_str().ok()?)
+}
+
+/// The version of the C library that this process runs on; `None` where it is another than GNU's.
+#[cfg(not(target_env = "gnu"))]
+pub fn glibc() -> Option<Glibc> {
+    None
+}

@@ -1,0 +1,441 @@
+//! Instances that live in this process, and the calls that are made of them.
+
+use std::{
+    collections::BTreeMap,
+    ffi::c_void,
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jackfield_abi as abi;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    call::{CALLS, Call, abi_size, contain},
+    handles::{Handles, from_context, to_context},
+    host::{Bridge, refresh_level},
+    library::Library,
+    memory,
+};
+use crate::{
+    plugin::{
+        Caller, Host, Report, StepCall,
+        report::{self, Ended, Stopped},
+    },
+    secret::Secret,
+};
+
+/// With what an instance is made.
+pub struct Setup {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The instance's name.
+    pub instance: String,
+    /// Its configuration, which fits the plugin's schema, secrets resolved.
+    pub config: Value,
+    /// The secrets that it may ask for by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// What it may ask of the router.
+    pub host: Arc<dyn Host>,
+    /// Where that is done.
+    pub runtime: Handle,
+    /// How long the making may take.
+    pub limit: Duration,
+    /// How long a call that was asked to end may take to do so.
+    pub grace: Duration,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the configuration: it holds secrets.
+        f.debug_struct("Setup")
+            .field("plugin", &self.plugin)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An instance in this process. One that is dropped without [`Caller::shutdown`] lives on, out of reach.
+pub struct InProcess {
+    shared: Arc<Shared>,
+    grace: Duration,
+}
+
+struct Shared {
+    library: Library,
+    instance: Pointer,
+    bridge: Arc<Bridge>,
+    /// Whether no call may be begun any more.
+    ending: AtomicBool,
+    /// Read while a call is handed over; written, once `ending` is set, to wait for those that are.
+    handing: RwLock<()>,
+    /// How many calls were handed over so slowly that the plugin must have worked or waited meanwhile.
+    slow: AtomicU32,
+}
+
+#[derive(Clone, Copy)]
+struct Pointer(*mut abi::Instance);
+
+// SAFETY: an instance may be used on any thread; its making and its end are not concurrent with anything else, which
+// `ending` and `handing` see to.
+unsafe impl Send for Pointer {}
+// SAFETY: as above.
+unsafe impl Sync for Pointer {}
+
+impl InProcess {
+    /// Makes an instance, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the plugin refuses or does not answer in time.
+    pub async fn create(library: Library, setup: Setup) -> Result<Self, CreateError> {
+        let (plugin, instance) = (setup.plugin.clone(), setup.instance.clone());
+        let bridge = Bridge::new((plugin, instance), setup.host, setup.secrets, setup.runtime);
+        let (sender, receiver) = oneshot::channel();
+        let making = Making {
+            library,
+            bridge: Arc::clone(&bridge),
+            name: setup.instance,
+            config: setup.config.to_string(),
+            deadline: monotonic(setup.limit),
+        };
+        on_thread(move || making.run(sender)).map_err(CreateError::Thread)?;
+        // The plugin knows the limit too, and may still say what took so long.
+        match timeout(setup.limit + LATE, receiver).await {
+            Ok(Ok(Ok(instance))) => Ok(Self {
+                shared: Arc::new(Shared {
+                    library,
+                    instance,
+                    bridge,
+                    ending: AtomicBool::new(false),
+                    handing: RwLock::new(()),
+                    slow: AtomicU32::new(0),
+                }),
+                grace: setup.grace,
+            }),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) | Err(_) => Err(CreateError::TimedOut(setup.limit)),
+        }
+    }
+
+    /// How many calls go on although nobody waits for them any more.
+    pub fn stuck(&self) -> usize {
+        self.shared.bridge.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the end of a call; past its deadline, or when it is not wanted any more, asks for it and waits a
+    /// little longer.
+    async fn end_of(&self, held: &Held<'_>, mut ended: oneshot::Receiver<Ended>) -> Report {
+        let step = &held.call.step;
+        let stopped = tokio::select! {
+            biased;
+            ended = &mut ended => return told(ended, None),
+            () = step.cancelled.cancelled() => Stopped::Cancelled,
+            () = tokio::time::sleep_until(step.deadline) => Stopped::Deadline,
+        };
+        held.call.cancel(&self.shared.library);
+        if let Ok(ended) = timeout(self.grace, &mut ended).await {
+            return told(ended, Some(stopped));
+        }
+        tracing::warn!(
+            plugin = self.shared.bridge.plugin,
+            instance = self.shared.bridge.instance,
+            delivery.id = %step.delivery,
+            step = step.step,
+            "plugin call does not end; it goes on, and nobody waits for it"
+        );
+        report::stuck(stopped, self.grace)
+    }
+}
+
+impl Shared {
+    /// Hands a call to the plugin: here, or on a thread of its own, if this plugin has shown that it may block.
+    fn begin(self: &Arc<Self>, call: &Arc<Call>) {
+        if self.slow.load(Ordering::Relaxed) < STRIKES {
+            return self.begin_here(call);
+        }
+        let (shared, held) = (Arc::clone(self), Arc::clone(call));
+        let pending = self.bridge.pending.token();
+        if let Err(error) = on_thread(move || {
+            shared.hand_over(&held);
+            drop(pending);
+        }) {
+            call.end(refused(
+                abi::CODE_NONE,
+                format!("no thread can be started to call the plugin: {error}"),
+            ));
+        }
+    }
+
+    fn begin_here(&self, call: &Arc<Call>) {
+        let before = std::time::Instant::now();
+        self.hand_over(call);
+        if before.elapsed() > SLOW && self.slow.fetch_add(1, Ordering::Relaxed) + 1 == STRIKES {
+            tracing::warn!(
+                plugin = self.bridge.plugin,
+                instance = self.bridge.instance,
+                "plugin blocks the thread that calls it; each of its calls gets a thread of its own from now on"
+            );
+        }
+    }
+
+    fn hand_over(&self, call: &Arc<Call>) {
+        // Held over the call of the plugin: the end does not begin in the middle of it.
+        let _handing = self.handing.read().unwrap_or_else(PoisonError::into_inner);
+        if self.ending.load(Ordering::Acquire) {
+            return call.end(refused(
+                abi::CODE_SHUTDOWN,
+                "the instance has been shut down".to_owned(),
+            ));
+        }
+        call.begin(&self.library, self.instance.0);
+    }
+
+    /// Ends the instance; `false` where it cannot be, and stays.
+    async fn end(self: &Arc<Self>, grace: Duration) -> bool {
+        let shared = Arc::clone(self);
+        if on_control_thread(grace + LATE, move || shared.stop(grace)).await != Some(0) {
+            return false;
+        }
+        self.bridge.close();
+        self.bridge.pending.close();
+        if timeout(grace + LATE, self.bridge.pending.wait()).await.is_err() {
+            return false;
+        }
+        let shared = Arc::clone(self);
+        let destroyed = on_control_thread(grace + LATE, move || {
+            // SAFETY: it has been shut down, and nothing is pending: every op is released, every request answered.
+            unsafe { (shared.library.destroy)(shared.instance.0) };
+        });
+        destroyed.await.is_some()
+    }
+
+    fn stop(&self, grace: Duration) -> u32 {
+        drop(self.handing.write().unwrap_or_else(PoisonError::into_inner));
+        let millis = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        // SAFETY: the instance lives, no call is begun any more, and this happens once: `ending` sees to it.
+        unsafe { (self.library.shutdown)(self.instance.0, millis) }
+    }
+}
+
+#[async_trait]
+impl Caller for InProcess {
+    async fn call(&self, call: StepCall) -> Report {
+        refresh_level();
+        let deadline = monotonic(call.deadline.saturating_duration_since(Instant::now()));
+        let bridge = &self.shared.bridge;
+        let (call, ended) = Call::new(call, Arc::clone(bridge), deadline);
+        let held = Held {
+            call,
+            library: &self.shared.library,
+            _pending: bridge.pending.token(),
+        };
+        self.shared.begin(&held.call);
+        self.end_of(&held, ended).await
+    }
+
+    async fn shutdown(&self, grace: Duration) {
+        let shared = &self.shared;
+        if shared.ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for call in CALLS.all() {
+            if Arc::ptr_eq(&call.bridge, &shared.bridge) {
+                call.cancel(&shared.library);
+            }
+        }
+        if shared.end(grace).await {
+            shared.bridge.forget();
+        } else {
+            tracing::error!(
+                plugin = shared.bridge.plugin,
+                instance = shared.bridge.instance,
+                stuck = self.stuck(),
+                "plugin instance does not end; it is left alone until the process ends"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess")
+            .field("bridge", &self.shared.bridge)
+            .field("stuck", &self.stuck())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no instance.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The plugin says no.
+    #[error("the plugin refuses to start: {message}")]
+    Refused {
+        /// The ABI's code for it.
+        code: u32,
+        /// In the plugin's words.
+        message: String,
+    },
+    /// The plugin says neither yes nor no.
+    #[error("the plugin gave no instance and no reason, which the ABI requires")]
+    Silent,
+    /// It takes too long.
+    #[error("the plugin did not start within {0:?}")]
+    TimedOut(Duration),
+    /// There is no thread to make it on.
+    #[error("no thread can be started")]
+    Thread(#[source] io::Error),
+}
+
+/// A call that somebody waits for. Dropped, it is let go of; and asked to end, if it has not.
+struct Held<'a> {
+    call: Arc<Call>,
+    library: &'a Library,
+    _pending: TaskTrackerToken,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.call.give_up() && !self.call.is_cancelled() {
+            self.call.cancel(self.library);
+        }
+        self.call.release(self.library);
+    }
+}
+
+/// The making of an instance.
+struct Making {
+    library: Library,
+    bridge: Arc<Bridge>,
+    name: String,
+    config: String,
+    deadline: u64,
+}
+
+/// What a plugin says instead of an instance.
+type Refusal = Mutex<Option<(u32, String)>>;
+
+/// The instances that are being made.
+static MAKINGS: Handles<Refusal> = Handles::new();
+
+impl Making {
+    fn run(self, sender: oneshot::Sender<Result<Pointer, CreateError>>) {
+        let made = self.make();
+        if made.is_err() {
+            self.bridge.forget();
+        }
+        if let Err(Ok(Pointer(instance))) = sender.send(made) {
+            // Nobody waited so long. It never had a call.
+            // SAFETY: it has just been made, and nobody else knows it.
+            if unsafe { (self.library.shutdown)(instance, 0) } == 0 {
+                // SAFETY: it has been shut down, and there are no ops.
+                unsafe { (self.library.destroy)(instance) };
+                self.bridge.forget();
+            }
+        }
+    }
+
+    fn make(&self) -> Result<Pointer, CreateError> {
+        let handle = MAKINGS.next();
+        let refusal = Arc::new(Mutex::new(None));
+        MAKINGS.keep(handle, Arc::clone(&refusal));
+        let start = abi::Start {
+            struct_size: abi_size::<abi::Start>(),
+            flags: 0,
+            name: memory::lend(self.name.as_bytes()),
+            config: memory::lend(self.config.as_bytes()),
+            deadline_mono_ns: self.deadline,
+            fail: Some(fail),
+            fail_ctx: to_context(handle),
+        };
+        let host = self.bridge.table();
+        // SAFETY: the table is never freed, and the start lives until this returns, as the ABI asks.
+        let instance = unsafe { (self.library.create)(host, &raw const start) };
+        drop(MAKINGS.take(handle));
+        if !instance.is_null() {
+            return Ok(Pointer(instance));
+        }
+        let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Err(
+            refusal.map_or(CreateError::Silent, |(code, message)| CreateError::Refused {
+                code,
+                message,
+            }),
+        )
+    }
+}
+
+/// `jf_start.fail`.
+unsafe extern "C" fn fail(context: *mut c_void, code: u32, message: abi::Slice) {
+    // SAFETY: the ABI says that the message is valid until this returns; the text is a copy.
+    let message = unsafe { memory::text(message) };
+    contain(|| {
+        if let Some(refusal) = MAKINGS.get(from_context(context)) {
+            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, message));
+        }
+    });
+}
+
+fn told(ended: Result<Ended, oneshot::error::RecvError>, stopped: Option<Stopped>) -> Report {
+    match ended {
+        Ok(ended) => report::of(ended, stopped),
+        Err(_) => report::fault("the plugin ended the call in a way that could not be recorded".to_owned()),
+    }
+}
+
+/// The end of a call that was never handed over.
+fn refused(code: u32, message: String) -> Ended {
+    Ended {
+        outcome: abi::RETRY,
+        code,
+        message,
+        ..Ended::default()
+    }
+}
+
+/// Runs what may block for ever on a thread that nobody has to wait for, unlike those of a runtime that stops.
+fn on_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name("plugin-control".to_owned())
+        .spawn(work)
+        .map(drop)
+}
+
+/// Like [`on_thread`], and waits up to `limit` for its end.
+async fn on_control_thread<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    on_thread(move || drop(sender.send(work()))).ok()?;
+    timeout(limit, receiver).await.ok()?.ok()
+}
+
+/// The `CLOCK_MONOTONIC` of a moment that is `from_now` away, in nanoseconds.
+fn monotonic(from_now: Duration) -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+    let now = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+    now.saturating_add(u64::try_from(from_now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// How much later than it was told a plugin may still answer a control call.
+const LATE: Duration = Duration::from_secs(2);
+/// A call is handed over in microseconds; whoever takes this long works or waits. More than any preemption.
+const SLOW: Duration = Duration::from_millis(10);
+/// How often that may happen.
+const STRIKES: u32 = 3;

@@ -1,0 +1,220 @@
+//! A library in this process: opened, and its table of functions read.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use jackfield_abi as abi;
+
+use super::{
+    memory::{self, StructError},
+    signals::Snapshot,
+};
+use crate::plugin::{
+    directory::Digest,
+    note::{Abi, Identity},
+    stage::Staged,
+};
+
+/// A plugin's code. It stays until the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Library {
+    describe: unsafe extern "C" fn() -> abi::Slice,
+    pub(super) create: unsafe extern "C" fn(*const abi::Host, *const abi::Start) -> *mut abi::Instance,
+    pub(super) call: unsafe extern "C" fn(*mut abi::Instance, *const abi::Call) -> *mut abi::Op,
+    pub(super) op_cancel: unsafe extern "C" fn(*mut abi::Op),
+    pub(super) op_release: unsafe extern "C" fn(*mut abi::Op),
+    pub(super) shutdown: unsafe extern "C" fn(*mut abi::Instance, u32) -> u32,
+    pub(super) destroy: unsafe extern "C" fn(*mut abi::Instance),
+}
+
+impl Library {
+    /// Loads a staged library. Blocks, and runs code of the library: its constructors and its entry function.
+    ///
+    /// # Errors
+    /// When the system cannot load it, or it is not the plugin that its note says.
+    pub fn open(staged: &Staged) -> Result<Self, OpenError> {
+        // Held over the constructors, so that a change of the signals is known to be theirs. Nothing else is locked
+        // under it.
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = staged.library().digest();
+        if let Some(known) = opened.iter().find(|known| known.digest == digest) {
+            return Ok(known.library);
+        }
+        let before = Snapshot::take();
+        let loaded = load(staged);
+        for signal in before.restore() {
+            let plugin = &staged.library().identity().name;
+            tracing::warn!(
+                plugin,
+                signal,
+                "plugin replaced a signal handler while it was loaded; put back"
+            );
+        }
+        let (handle, entry) = loaded?;
+        if let Some(known) = opened.iter().find(|known| known.handle == handle) {
+            return Err(OpenError::Deduplicated {
+                path: origin(staged),
+                known: known.digest,
+            });
+        }
+        // SAFETY: the ABI says that the entry function is pure and takes two numbers.
+        let table = unsafe { entry(abi::ABI_MAJOR, abi::ABI_MINOR) };
+        if table.is_null() {
+            return Err(OpenError::Refused { path: origin(staged) });
+        }
+        // SAFETY: the ABI says that the table is static, and begins with its size.
+        let library =
+            unsafe { Self::of(table, staged.library().identity()) }.map_err(|fault| OpenError::Table {
+                path: origin(staged),
+                fault,
+            })?;
+        opened.push(Opened {
+            digest,
+            handle,
+            library,
+        });
+        Ok(library)
+    }
+
+    /// The manifest, as the plugin gives it.
+    pub fn describe(&self) -> Vec<u8> {
+        // SAFETY: `describe` may be called at any time after the entry function, on a thread that may block.
+        let manifest = unsafe { (self.describe)() };
+        // SAFETY: the ABI says that the manifest is static.
+        unsafe { memory::bytes(manifest) }.to_vec()
+    }
+
+    /// Reads a plugin's table.
+    ///
+    /// # Safety
+    /// As for [`memory::read`]; the table and its texts are static.
+    pub(super) unsafe fn of(table: *const abi::Plugin, identity: &Identity) -> Result<Self, TableFault> {
+        // SAFETY: as the caller says.
+        let table = unsafe { memory::read(table) }.map_err(TableFault::Unreadable)?;
+        let abi = Abi {
+            major: table.abi_major,
+            minor: table.abi_minor,
+        };
+        if !abi.is_ours() {
+            return Err(TableFault::Abi(abi));
+        }
+        for (what, found, noted) in [
+            ("name", table.name, &identity.name),
+            ("version", table.version, &identity.version),
+        ] {
+            // SAFETY: the caller says that the texts are static.
+            let found = unsafe { memory::text(found) };
+            if found != *noted {
+                return Err(TableFault::Stranger {
+                    what,
+                    found,
+                    noted: noted.clone(),
+                });
+            }
+        }
+        Ok(Self {
+            describe: table.describe.ok_or(TableFault::Missing("describe"))?,
+            create: table.create.ok_or(TableFault::Missing("create"))?,
+            call: table.call.ok_or(TableFault::Missing("call"))?,
+            op_cancel: table.op_cancel.ok_or(TableFault::Missing("op_cancel"))?,
+            op_release: table.op_release.ok_or(TableFault::Missing("op_release"))?,
+            shutdown: table.shutdown.ok_or(TableFault::Missing("shutdown"))?,
+            destroy: table.destroy.ok_or(TableFault::Missing("destroy"))?,
+        })
+    }
+}
+
+/// Why a library that passed every check before it could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system's loader says no: a symbol or a library is missing, for example.
+    #[error("`{}` cannot be loaded", path.display())]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What the loader says.
+        source: libloading::Error,
+    },
+    /// The loader gave a library that was loaded before.
+    #[error("`{}` was not loaded: the system took it for the library with digest {known}; restart the router", path.display())]
+    Deduplicated {
+        /// The file.
+        path: PathBuf,
+        /// The digest of the other.
+        known: Digest,
+    },
+    /// The plugin does not want to be used by this router.
+    #[error("`{}` refuses this Jackfield (ABI {})", path.display(), Abi::OURS)]
+    Refused {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its table is not one.
+    #[error("`{}` is not built to the ABI: {fault}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: TableFault,
+    },
+}
+
+/// What is wrong with a plugin's table of functions.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableFault {
+    /// It cannot be read.
+    #[error("the table of its functions cannot be read: {0}")]
+    Unreadable(StructError),
+    /// It is of another ABI than the note says.
+    #[error("its note says ABI {}, its code {_0}", Abi::OURS)]
+    Abi(Abi),
+    /// It is another plugin's.
+    #[error("its note says {what} `{noted}`, its code `{found}`")]
+    Stranger {
+        /// Name or version.
+        what: &'static str,
+        /// What the code says.
+        found: String,
+        /// What the note says.
+        noted: String,
+    },
+    /// A function is missing.
+    #[error("it has no function `{0}`")]
+    Missing(&'static str),
+}
+
+/// A library in this process.
+struct Opened {
+    digest: Digest,
+    /// What the system's loader knows it by.
+    handle: usize,
+    library: Library,
+}
+
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+/// Loads the file and finds its entry function, without calling it.
+fn load(staged: &Staged) -> Result<(usize, abi::Entry), OpenError> {
+    use libloading::os::unix;
+
+    let failed = |source| OpenError::System {
+        path: origin(staged),
+        source,
+    };
+    let flags = libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE;
+    // SAFETY: constructors of the library run, which is what loading means. The library was inspected and lies at a
+    // path that is never written to again.
+    let library = unsafe { unix::Library::open(Some(staged.path()), flags) }.map_err(failed)?;
+    // SAFETY: the ABI gives the symbol this type; the inspection found it exported.
+    let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
+    let entry = entry.map(|symbol| *symbol);
+    // Into its handle, and so never closed, whatever follows: the library stays.
+    let handle = library.into_raw().addr();
+    Ok((handle, entry.map_err(failed)?))
+}
+
+fn origin(staged: &Staged) -> PathBuf {
+    staged.library().candidate().path().to_owned()
+}

@@ -1,0 +1,164 @@
+//! What a plugin says of itself when it is asked: its manifest.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::note::Identity;
+use crate::schema::{Schema, SchemaError};
+
+/// A manifest that was read, agrees with the library's note, and has schemas that can be used.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The plugin's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// One line for people.
+    pub description: Option<String>,
+    /// More, in Markdown.
+    pub docs: Option<String>,
+    /// What it can be used for.
+    pub capabilities: Vec<String>,
+    /// What the configuration of an instance must fit.
+    pub config_schema: Arc<Schema>,
+    /// What the input of a step must fit.
+    pub input_schema: Arc<Schema>,
+    /// What its output fits.
+    pub output_schema: Option<Arc<Schema>>,
+}
+
+impl Manifest {
+    /// Reads the manifest of the plugin that `identity` names.
+    ///
+    /// # Errors
+    /// When it is no manifest, or that of another plugin, or asks for what this process cannot do.
+    pub fn read(json: &[u8], identity: &Identity) -> Result<Self, ManifestError> {
+        let raw: Raw = serde_json::from_slice(json)?;
+        if (&raw.name, &raw.version) != (&identity.name, &identity.version) {
+            return Err(ManifestError::Stranger {
+                note: format!("{} {}", identity.name, identity.version),
+                manifest: format!("{} {}", raw.name, raw.version),
+            });
+        }
+        if !raw.capabilities.iter().any(|capability| capability == "action") {
+            return Err(ManifestError::NoAction(raw.capabilities.join("`, `")));
+        }
+        Ok(Self {
+            config_schema: compile("config_schema", raw.config_schema)?,
+            input_schema: compile("input_schema", raw.input_schema)?,
+            output_schema: raw
+                .output_schema
+                .map(|json| compile("output_schema", json))
+                .transpose()?,
+            name: raw.name,
+            version: raw.version,
+            description: raw.description,
+            docs: raw.docs,
+            capabilities: raw.capabilities,
+        })
+    }
+}
+
+/// Why a manifest was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not JSON, or lacks a field.
+    #[error("its manifest cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+    /// The note is of another plugin than the code.
+    #[error(
+        "its note says `{note}` but its manifest says `{manifest}`: it was linked from parts of two plugins"
+    )]
+    Stranger {
+        /// Name and version in the note.
+        note: String,
+        /// Name and version in the manifest.
+        manifest: String,
+    },
+    /// It is not an action.
+    #[error("its capabilities are `{0}`; this Jackfield can only use plugins with `action`")]
+    NoAction(String),
+    /// A schema in it is wrong.
+    #[error("the `{field}` of its manifest is unusable")]
+    Schema {
+        /// Which.
+        field: &'static str,
+        /// Why.
+        source: SchemaError,
+    },
+}
+
+/// The manifest as it is written.
+#[derive(Deserialize)]
+struct Raw {
+    name: String,
+    version: String,
+    description: Option<String>,
+    docs: Option<String>,
+    capabilities: Vec<String>,
+    config_schema: Value,
+    input_schema: Value,
+    output_schema: Option<Value>,
+}
+
+fn compile(field: &'static str, json: Value) -> Result<Arc<Schema>, ManifestError> {
+    Schema::compile(json)
+        .map(Arc::new)
+        .map_err(|source| ManifestError::Schema { field, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plugin::reason_of;
+
+    fn manifest() -> Value {
+        json!({
+            "name": "hello", "version": "1.0.0", "description": "Says hello", "capabilities": ["action"],
+            "config_schema": { "type": "object" }, "input_schema": true
+        })
+    }
+
+    fn read(manifest: &Value) -> Result<Manifest, ManifestError> {
+        Manifest::read(manifest.to_string().as_bytes(), &Identity::example("hello"))
+    }
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut Value)) -> String {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        reason_of(&read(&manifest).unwrap_err())
+    }
+
+    #[test]
+    fn a_manifest_is_read_with_its_schemas_ready() {
+        let read = read(&manifest()).unwrap();
+        assert_eq!(
+            (read.name.as_str(), read.description.as_deref()),
+            ("hello", Some("Says hello"))
+        );
+        assert!(read.config_schema.accepts_empty());
+        assert!(!read.config_schema.check(&json!(1)).is_empty());
+    }
+
+    #[test]
+    fn a_manifest_that_does_not_fit_is_refused() {
+        insta::assert_snapshot!(refused(|it| it["name"] = json!("other")), @"its note says `hello 1.0.0` but its manifest says `other 1.0.0`: it was linked from parts of two plugins");
+        insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["provider"])), @"its capabilities are `provider`; this Jackfield can only use plugins with `action`");
+        insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"its manifest cannot be read: missing field `input_schema` at line 1 column 121");
+        assert!(
+            refused(|it| it["config_schema"] = json!({ "type": "text" }))
+                .starts_with("the `config_schema` of its manifest is unusable")
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_is_no_manifest() {
+        let error = Manifest::read(b"hello", &Identity::example("hello")).unwrap_err();
+        assert!(matches!(error, ManifestError::Unreadable(_)));
+    }
+}

@@ -1,0 +1,226 @@
+//! The private store of libraries, by content: what is loaded is never a file that somebody may still write to.
+//!
+//! A file that is overwritten while it is mapped kills the process, and a path that is loaded twice gives the
+//! first library again. So a checked library is copied to `<data_dir>/plugins/<sha256>.so`, which is written
+//! once, never changed, and loaded by that name. Its manifest lies beside it as `<sha256>.json`.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    directory::{Digest, Directory, DirectoryError, ReadError},
+    elf::{self, InspectError, Inspected},
+};
+
+/// The private store.
+#[derive(Debug)]
+pub struct Stage {
+    directory: PathBuf,
+}
+
+/// A checked library at its private path. Only a [`Stage`] makes one.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    library: Inspected,
+    path: PathBuf,
+}
+
+impl Stage {
+    /// Opens the store in `data_dir`, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(data_dir: &Path) -> Result<Self, StageError> {
+        let directory = data_dir.join("plugins");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|source| StageError {
+                path: directory.clone(),
+                source,
+            })?;
+        Ok(Self { directory })
+    }
+
+    /// Copies a checked library into the store, durably, unless it is there already.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn put(&self, library: Inspected) -> Result<Staged, StageError> {
+        let path = self.path(library.digest(), "so");
+        if !holds(&path, library.digest()) {
+            self.write(&path, library.bytes(), 0o500)?;
+        }
+        Ok(Staged { library, path })
+    }
+
+    /// The manifest that was kept for `digest`, if any.
+    pub fn manifest(&self, digest: Digest) -> Option<Vec<u8>> {
+        fs::read(self.path(digest, "json")).ok()
+    }
+
+    /// Keeps the manifest of `digest`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep_manifest(&self, digest: Digest, manifest: &[u8]) -> Result<(), StageError> {
+        self.write(&self.path(digest, "json"), manifest, 0o600)
+    }
+
+    fn path(&self, digest: Digest, extension: &str) -> PathBuf {
+        self.directory.join(format!("{digest}.{extension}"))
+    }
+
+    /// Puts a whole file at `path` or none: written beside it, synced, renamed, and the directory synced.
+    fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StageError> {
+        let failed = |source| StageError {
+            path: path.to_owned(),
+            source,
+        };
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written = write_new(&temporary, bytes, mode)
+            .and_then(|()| fs::rename(&temporary, path))
+            .and_then(|()| File::open(&self.directory)?.sync_all());
+        if written.is_err() {
+            // Nothing is lost if this fails too: the name is never read.
+            let _ = fs::remove_file(&temporary);
+        }
+        written.map_err(failed)
+    }
+}
+
+impl Staged {
+    /// Takes up a staged library again in another process: it is read and checked anew.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what its name says.
+    pub fn reopen(path: &Path) -> Result<Self, ReopenError> {
+        let nowhere = || ReopenError::Renamed(path.to_owned());
+        let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(nowhere)?;
+        let candidate = Directory::open(directory)?.read(name, u64::MAX - 1)?;
+        if path.file_stem().and_then(OsStr::to_str) != Some(&candidate.digest().to_string()) {
+            return Err(nowhere());
+        }
+        Ok(Self {
+            library: elf::inspect(candidate, None)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was checked.
+    pub fn library(&self) -> &Inspected {
+        &self.library
+    }
+}
+
+/// Why a library could not be copied to its private path.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`, in the private store of plugins, cannot be written", path.display())]
+pub struct StageError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Why a staged library could not be taken up again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReopenError {
+    /// Its directory is not what it was.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// It is gone, or not what it was.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is no plugin.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// Its bytes are not those that its name promises.
+    #[error("`{}` is not a staged plugin: its name is not the SHA-256 of its bytes", .0.display())]
+    Renamed(PathBuf),
+}
+
+fn holds(path: &Path, digest: Digest) -> bool {
+    // A torn copy cannot be there by our hand, but the disk may have other ideas.
+    fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == digest)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // A name of ours that was left over by a run that died.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_library_lies_at_its_digest_for_us_alone() {
+        let data = tempfile::tempdir().unwrap();
+        let stage = Stage::open(data.path()).unwrap();
+        let library = Inspected::example("hello", b"some code");
+        let digest = library.digest();
+        let staged = stage.put(library).unwrap();
+        assert_eq!(staged.path(), data.path().join(format!("plugins/{digest}.so")));
+        assert_eq!(fs::read(staged.path()).unwrap(), b"some code");
+        assert_eq!(mode(staged.path()), 0o500);
+        assert_eq!(mode(&data.path().join("plugins")), 0o700);
+    }
+
+    #[test]
+    fn a_copy_that_is_there_is_kept_and_a_damaged_one_is_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let stage = Stage::open(data.path()).unwrap();
+        let put = || {
+            stage
+                .put(Inspected::example("hello", b"some code"))
+                .unwrap()
+                .path()
+                .to_owned()
+        };
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let path = put();
+        let before = inode(&path);
+        assert_eq!(inode(&put()), before);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(&path, b"damage").unwrap();
+        assert_eq!(fs::read(put()).unwrap(), b"some code");
+        assert_eq!(fs::read_dir(data.path().join("plugins")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_manifest_is_found_again_by_its_digest() {
+        let data = tempfile::tempdir().unwrap();
+        let stage = Stage::open(data.path()).unwrap();
+        let digest = Digest::of(b"some code");
+        assert_eq!(stage.manifest(digest), None);
+        stage.keep_manifest(digest, b"{}").unwrap();
+        assert_eq!(stage.manifest(digest).as_deref(), Some(&b"{}"[..]));
+    }
+}

@@ -1,0 +1,425 @@
+//! What plugins there are and which instances of them can be, found out without running foreign code in this process.
+//!
+//! [`Options`] come in. Every library of the plugins directory goes through the steps that come before loading, in
+//! order (read, inspect, stage, describe), and stops at the first that it does not pass; every instance's
+//! configuration is checked against its plugin's schema. `jackfield check` needs no more than this, and
+//! [`Registry::load`](super::Registry::load) begins with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Catalog, InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
+    describe::{self, DescribeError, Runner},
+    directory::{Candidate, Digest, Directory, DirectoryError, ReadError},
+    elf::{self, InspectError, Inspected},
+    ffi,
+    manifest::Manifest,
+    note::Identity,
+    reason_of,
+    stage::{Stage, StageError, Staged},
+};
+use crate::schema::Violation;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Survey {
+    pub(super) finds: Vec<Find>,
+    pub(super) plans: Vec<Plan>,
+}
+
+/// A file in the plugins directory, and how far it got.
+#[derive(Debug)]
+pub(super) struct Find {
+    sighting: Sighting,
+    passed: Result<Arc<Ready>, LoadError>,
+}
+
+/// What is known of a file, however far it got.
+#[derive(Debug, Default)]
+struct Sighting {
+    file: PathBuf,
+    digest: Option<Digest>,
+    identity: Option<Identity>,
+    warnings: Vec<String>,
+}
+
+/// A plugin that can be loaded.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) staged: Staged,
+    pub(super) manifest: Manifest,
+}
+
+/// An instance that is configured, or comes about by itself.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) options: InstanceOptions,
+    pub(super) plugin: Result<Arc<Ready>, PlanError>,
+}
+
+/// Why a file in the plugins directory is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The directory itself.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// It was not read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is not a plugin, or not one for this process.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// Another has its name.
+    #[error(
+        "`{}` calls itself `{name}`, and so does `{}`, which came first: remove one of them",
+        path.display(), first.display()
+    )]
+    NameTaken {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// The other file.
+        first: PathBuf,
+    },
+    /// It was not copied.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// It says nothing of itself.
+    #[error(transparent)]
+    Describe(#[from] DescribeError),
+    /// Nobody configured it, and it needs that.
+    #[error(
+        "no `[[instance]]` says `plugin = \"{name}\"`, and it needs a configuration: {}",
+        listed(violations)
+    )]
+    NeedsConfiguration {
+        /// The plugin.
+        name: String,
+        /// What is missing.
+        violations: Vec<Violation>,
+    },
+    /// An instance of another plugin has its name.
+    #[error(
+        "no `[[instance]]` says `plugin = \"{0}\"`, and the instance that has that name is one of another plugin: \
+         give it an `[[instance]]` of its own"
+    )]
+    InstanceNameTaken(String),
+}
+
+/// Why an instance cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// There is no such plugin.
+    #[error("no plugin calls itself `{plugin}`; there is: {}", known(there))]
+    NoPlugin {
+        /// What the instance names.
+        plugin: String,
+        /// What there is.
+        there: Vec<String>,
+    },
+    /// There is, but it is not used.
+    #[error("its plugin is parked: {0}")]
+    PluginParked(String),
+    /// What is configured is not what the plugin wants.
+    #[error("its configuration does not fit plugin `{plugin}`: {}", listed(violations))]
+    Configuration {
+        /// The plugin.
+        plugin: String,
+        /// Where and why.
+        violations: Vec<Violation>,
+    },
+}
+
+impl Survey {
+    /// Looks at everything in the plugins directory, and at all instances.
+    pub async fn take(options: Options) -> Self {
+        let Options {
+            dir,
+            data_dir,
+            runner,
+            instances,
+        } = options;
+        let mut survey = Self {
+            finds: Vec::new(),
+            plans: Vec::new(),
+        };
+        if let Some(dir) = dir {
+            survey.finds = find(dir, data_dir, &runner).await;
+        }
+        survey.plan(instances);
+        survey
+    }
+
+    /// Every file in the plugins directory; what is not parked could be loaded.
+    pub fn plugins(&self) -> Vec<PluginRecord> {
+        self.records(&self.instances())
+    }
+
+    /// Every instance; what is not parked could be started.
+    pub fn instances(&self) -> Vec<InstanceRecord> {
+        self.plans.iter().map(Plan::record).collect()
+    }
+
+    /// Every name that `use` in a step may say.
+    pub fn catalog(&self) -> Catalog {
+        let schema = |plan: &Plan| {
+            let ready = plan
+                .plugin
+                .as_ref()
+                .ok()
+                .or_else(|| self.ready(&plan.options.plugin))?;
+            Some(Arc::clone(&ready.manifest.input_schema))
+        };
+        self.plans
+            .iter()
+            .map(|plan| (plan.options.name.clone(), schema(plan)))
+            .collect()
+    }
+
+    /// What became of every file, when this became of the instances.
+    pub(super) fn records(&self, instances: &[InstanceRecord]) -> Vec<PluginRecord> {
+        self.finds.iter().map(|find| find.record(instances)).collect()
+    }
+
+    fn ready(&self, plugin: &str) -> Option<&Arc<Ready>> {
+        self.finds
+            .iter()
+            .filter_map(|find| find.passed.as_ref().ok())
+            .find(|ready| ready.manifest.name == plugin)
+    }
+
+    fn plan(&mut self, instances: Vec<InstanceOptions>) {
+        self.plans = instances
+            .into_iter()
+            .map(|options| self.configured(options))
+            .collect();
+        let named: BTreeSet<_> = self
+            .plans
+            .iter()
+            .map(|plan| plan.options.plugin.clone())
+            .collect();
+        for find in &mut self.finds {
+            let Ok(ready) = &find.passed else { continue };
+            if named.contains(&ready.manifest.name) {
+                continue;
+            }
+            match dropped_in(ready, &self.plans) {
+                Ok(plan) => self.plans.push(plan),
+                Err(error) => find.passed = Err(error),
+            }
+        }
+    }
+
+    fn configured(&self, options: InstanceOptions) -> Plan {
+        let plugin = match self.ready(&options.plugin) {
+            Some(ready) => match misfits(ready, &options) {
+                violations if violations.is_empty() => Ok(Arc::clone(ready)),
+                violations => Err(PlanError::Configuration {
+                    plugin: options.plugin.clone(),
+                    violations,
+                }),
+            },
+            None => Err(self.missing(&options.plugin)),
+        };
+        Plan { options, plugin }
+    }
+
+    /// Why there is no plugin of that name to be used.
+    fn missing(&self, plugin: &str) -> PlanError {
+        let names = |find: &Find| {
+            find.sighting
+                .identity
+                .as_ref()
+                .map(|identity| identity.name.clone())
+        };
+        match self
+            .finds
+            .iter()
+            .find(|find| names(find).as_deref() == Some(plugin))
+        {
+            Some(Find {
+                passed: Err(error), ..
+            }) => PlanError::PluginParked(reason_of(error)),
+            _ => PlanError::NoPlugin {
+                plugin: plugin.to_owned(),
+                there: self.finds.iter().filter_map(names).collect(),
+            },
+        }
+    }
+}
+
+impl Find {
+    fn record(&self, instances: &[InstanceRecord]) -> PluginRecord {
+        let Sighting {
+            file,
+            digest,
+            identity,
+            warnings,
+        } = &self.sighting;
+        let name = identity.as_ref().map(|identity| identity.name.clone());
+        // Of two files with one name the first has the instances.
+        let ours = |record: &&InstanceRecord| self.passed.is_ok() && Some(&record.plugin) == name.as_ref();
+        let instances: Vec<_> = instances.iter().filter(ours).cloned().collect();
+        PluginRecord {
+            file: file.clone(),
+            version: identity.as_ref().map(|identity| identity.version.clone()),
+            description: self
+                .passed
+                .as_ref()
+                .ok()
+                .and_then(|ready| ready.manifest.description.clone()),
+            digest: *digest,
+            state: match &self.passed {
+                Ok(_) => PluginState::of_all(&instances),
+                Err(error) => PluginState::parked(error),
+            },
+            warnings: warnings.clone(),
+            name,
+            instances,
+        }
+    }
+}
+
+impl Plan {
+    fn record(&self) -> InstanceRecord {
+        InstanceRecord {
+            name: self.options.name.clone(),
+            plugin: self.options.plugin.clone(),
+            state: self
+                .plugin
+                .as_ref()
+                .map_or_else(|error| PluginState::parked(error), |_| PluginState::Loaded),
+        }
+    }
+}
+
+async fn find(dir: PathBuf, data_dir: PathBuf, runner: &Runner) -> Vec<Find> {
+    let sighting = Sighting {
+        file: dir.clone(),
+        ..Sighting::default()
+    };
+    let scanned = tokio::task::spawn_blocking(move || scan(&dir, &data_dir)).await;
+    let (stage, seen) = match scanned.expect("a scan that panics is a bug, and nothing was loaded yet") {
+        Ok(scanned) => scanned,
+        Err(error) => {
+            return vec![Find {
+                sighting,
+                passed: Err(error),
+            }];
+        }
+    };
+    let mut finds = Vec::new();
+    for (sighting, staged) in seen {
+        let passed = match staged {
+            Ok(staged) => ready(staged, &stage, runner).await,
+            Err(error) => Err(error),
+        };
+        finds.push(Find { sighting, passed });
+    }
+    finds
+}
+
+async fn ready(staged: Staged, stage: &Stage, runner: &Runner) -> Result<Arc<Ready>, LoadError> {
+    let manifest = describe::describe(&staged, stage, runner).await?;
+    Ok(Arc::new(Ready { staged, manifest }))
+}
+
+/// What was seen of a file, and its private copy if it passed.
+type Seen = (Sighting, Result<Staged, LoadError>);
+
+/// The steps that read and write files, for every library. Blocks.
+fn scan(dir: &Path, data_dir: &Path) -> Result<(Stage, Vec<Seen>), LoadError> {
+    let directory = Directory::open(dir)?;
+    let stage = Stage::open(data_dir)?;
+    let glibc = ffi::glibc();
+    let mut names = BTreeMap::new();
+    let mut seen = Vec::new();
+    for file in directory.libraries()? {
+        let mut sighting = Sighting {
+            file: directory.path().join(&file),
+            ..Sighting::default()
+        };
+        let candidate = directory.read(&file, SIZE_LIMIT).map_err(LoadError::from);
+        sighting.digest = candidate.as_ref().ok().map(Candidate::digest);
+        let inspected = candidate.and_then(|candidate| Ok(elf::inspect(candidate, glibc)?));
+        if let Ok(library) = &inspected {
+            sighting.identity = Some(library.identity().clone());
+            sighting.warnings = library.warnings().to_vec();
+        }
+        let staged = inspected
+            .and_then(|library| free(library, &mut names))
+            .and_then(|library| Ok(stage.put(library)?));
+        seen.push((sighting, staged));
+    }
+    Ok((stage, seen))
+}
+
+/// Passes a library whose name no file before it has.
+fn free(library: Inspected, names: &mut BTreeMap<String, PathBuf>) -> Result<Inspected, LoadError> {
+    let (path, name) = (
+        library.candidate().path().to_owned(),
+        library.identity().name.clone(),
+    );
+    match names.entry(name) {
+        Entry::Occupied(taken) => Err(LoadError::NameTaken {
+            path,
+            name: taken.key().clone(),
+            first: taken.get().clone(),
+        }),
+        Entry::Vacant(free) => {
+            free.insert(path);
+            Ok(library)
+        }
+    }
+}
+
+/// The instance that a plugin gets of which no configuration speaks.
+fn dropped_in(ready: &Arc<Ready>, plans: &[Plan]) -> Result<Plan, LoadError> {
+    let name = &ready.manifest.name;
+    if plans.iter().any(|plan| plan.options.name == *name) {
+        return Err(LoadError::InstanceNameTaken(name.clone()));
+    }
+    let options = InstanceOptions::plain(name);
+    match misfits(ready, &options) {
+        violations if violations.is_empty() => Ok(Plan {
+            options,
+            plugin: Ok(Arc::clone(ready)),
+        }),
+        violations => Err(LoadError::NeedsConfiguration {
+            name: name.clone(),
+            violations,
+        }),
+    }
+}
+
+/// In what a configuration does not fit, without saying what a secret is.
+fn misfits(ready: &Ready, options: &InstanceOptions) -> Vec<Violation> {
+    let mut violations = ready.manifest.config_schema.check(&options.config);
+    for violation in &mut violations {
+        if options.secrets.contains_key(&violation.pointer) {
+            violation.message = "the secret there does not fit (and is not shown)".to_owned();
+        }
+    }
+    violations
+}
+
+fn listed(violations: &[Violation]) -> String {
+    let lines: Vec<_> = violations.iter().map(Violation::to_string).collect();
+    lines.join("; ")
+}
+
+fn known(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", names.join("`, `"))
+    }
+}
+
+/// The largest library that is read: several times what a plugin with everything in it has, unoptimized.
+const SIZE_LIMIT: u64 = 512 << 20;
