@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// It happened.
     Done,
     /// There was nothing to do.
@@ -19,7 +19,7 @@ pub(crate) enum Ended {
 
 /// What kind of failure it was, beside how the call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
+pub enum Code {
     /// Nothing particular.
     None,
     /// The configuration, the input or the event is wrong.

@@ -15,6 +15,7 @@
 )]
 
 mod call;
+pub(crate) mod double;
 mod host;
 mod note;
 mod process;
@@ -132,6 +133,14 @@ const CODES: [(Code, u32); 6] = [
 fn number<T: Copy + PartialEq>(table: &[(T, u32)], word: T) -> u32 {
     let row = table.iter().find(|(known, _)| *known == word);
     row.expect("each word is in its table").1
+}
+
+/// The word of a number, if there is one.
+fn word<T: Copy>(table: &[(T, u32)], number: u32) -> Option<T> {
+    table
+        .iter()
+        .find(|(_, known)| *known == number)
+        .map(|(word, _)| *word)
 }
 
 #[cfg(test)]

@@ -214,7 +214,11 @@ fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let place = error.path().to_string();
-        let error = error.inner();
+        // The host wrote the JSON, in one line: columns in it mean nothing to anybody.
+        let error = error.inner().to_string();
+        let error = error
+            .rsplit_once(" at line ")
+            .map_or(error.as_str(), |(what, _)| what);
         match place.as_str() {
             "." => Error::invalid(format_args!("{what} does not fit: {error}")),
             place => Error::invalid(format_args!("{what} does not fit at `{place}`: {error}")),

@@ -45,6 +45,13 @@
 //! }
 //!
 //! export_plugin!(Greeter);
+//! # use jackfield_sdk::testing::{Call, Harness};
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(async {
+//! # let greeter = Harness::<Greeter>::start(json!({})).await.unwrap();
+//! # let report = greeter.call(Call::new(json!({ "name": "Ada" }))).await;
+//! # assert_eq!(report.done(), json!({ "greeting": "Hello, Ada!" }));
+//! # });
 //! ```
 //!
 //! # What always holds
@@ -73,6 +80,7 @@ mod plugin;
 mod receipt;
 mod secret;
 mod start;
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use jackfield_event as event;

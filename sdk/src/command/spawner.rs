@@ -111,3 +111,31 @@ fn start(mut job: Job) {
 fn ended() -> io::Error {
     io::Error::other("the instance is being shut down")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_dies_with_the_thread_that_started_it() {
+        let spawner = Spawner::new("test");
+        let mut command = std::process::Command::new("sleep");
+        command.arg("1000");
+        let mut child = spawner.spawn(command).await.unwrap();
+        spawner.end();
+        assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_started_after_the_end() {
+        let spawner = Spawner::new("test");
+        spawner.end();
+        let error = spawner
+            .spawn(std::process::Command::new("true"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "the instance is being shut down");
+    }
+}

@@ -151,3 +151,14 @@ pub(super) fn instant(mono_ns: u64) -> Option<Instant> {
     let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
     Instant::now().checked_add(Duration::from_nanos(mono_ns).saturating_sub(now))
 }
+
+/// What the monotonic clock shows at `instant`: the inverse of [`instant`](fn@instant).
+pub(super) fn mono_ns(instant: Instant) -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    );
+    let then = now + instant.saturating_duration_since(Instant::now());
+    u64::try_from(then.as_nanos()).unwrap_or(u64::MAX).max(1)
+}

@@ -28,6 +28,13 @@ pub struct Table(abi::Plugin);
 // SAFETY: the pointers in it are to static texts and functions.
 unsafe impl Sync for Table {}
 
+impl Table {
+    /// The table in the form of the ABI.
+    pub(super) const fn raw(&'static self) -> &'static abi::Plugin {
+        &self.0
+    }
+}
+
 /// What `jf_plugin_entry` answers.
 pub fn entry<P: Plugin>(host_major: u32, host_minor: u32) -> *const Table {
     if (host_major, host_minor) == (abi::ABI_MAJOR, abi::ABI_MINOR) {
