@@ -90,6 +90,67 @@ fn each_of_zeplins_seventy_pairs_becomes_its_own_event() {
     assert_eq!(types, provider::event_types("zeplin").into_iter().collect());
 }
 
+/// Whatever stands in place of a documented value, only that value is lost.
+#[test]
+fn a_value_of_an_unexpected_kind_costs_no_more_than_itself() {
+    let schema = Schema::compile(jackfield_event::schema()).expect("the event's schema is a schema");
+    for (provider, case, essential) in [
+        (
+            "zeplin",
+            "documented-screen-version",
+            &["", "/event", "/action"][..],
+        ),
+        ("supernova", "success", &["", "/job", "/job/status"]),
+        ("appflow", "documented-native", &[""]),
+    ] {
+        let file = folder(provider).join(case).with_extension("http");
+        let documented: Value = serde_json::from_slice(&recorded(&file).body).expect("JSON");
+        for (place, body) in misfits(&documented) {
+            let request = sent(provider, &body);
+            let Translated { event, .. } = translated(&source(provider), &request);
+            if let Err(fault) = check_event(&event, &body, &schema) {
+                panic!("{place}: {fault}");
+            }
+            if !essential.contains(&&*place) {
+                assert!(!event.kind.ends_with(".unrecognized"), "{provider}: {place}");
+            }
+        }
+    }
+}
+
+/// `documented` with a value of each kind in each place.
+fn misfits(documented: &Value) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let kinds =
+        json!([null, true, -1.5, 7, "", "text", [], [[null]], [{ "url": 1 }], {}, { "id": { "id": 1 } }]);
+    places(documented).into_iter().flat_map(move |place| {
+        let kinds = kinds.as_array().cloned().unwrap_or_default();
+        kinds.into_iter().map(move |kind| {
+            let mut body = documented.clone();
+            *body.pointer_mut(&place).expect("the place is there") = kind;
+            (place.clone(), serde_json::to_vec(&body).expect("JSON"))
+        })
+    })
+}
+
+/// The JSON Pointers of `value` and of all that is in it.
+fn places(value: &Value) -> Vec<String> {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(i, item)| (i.to_string(), item))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let inner = inner.into_iter().flat_map(|(step, value)| {
+        places(value)
+            .into_iter()
+            .map(move |place| format!("/{step}{place}"))
+    });
+    std::iter::once(String::new()).chain(inner).collect()
+}
+
 /// A recorded request.
 struct Case {
     provider: &'static str,
@@ -165,10 +226,14 @@ fn check_event(event: &Event, payload: &[u8], schema: &Schema) -> Result<(), Str
     }
 }
 
-fn files(provider: &str, extension: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn folder(provider: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/providers")
-        .join(provider);
+        .join(provider)
+}
+
+fn files(provider: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = folder(provider);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("the folder can be read").path())
@@ -216,9 +281,9 @@ fn header(line: &str) -> (HeaderName, HeaderValue) {
     )
 }
 
-fn source(provider: &str) -> Arc<dyn Provider> {
+fn options(provider: &str) -> Options {
     let signs = provider == "zeplin";
-    let options = Options {
+    Options {
         provider: provider.into(),
         secrets: ZEPLIN_SECRETS
             .into_iter()
@@ -227,8 +292,23 @@ fn source(provider: &str) -> Arc<dyn Provider> {
             .collect(),
         path_token: (!signs).then(|| Secret::new(TOKEN)),
         ..Options::default()
-    };
-    provider::build(options).expect("the options are whole")
+    }
+}
+
+fn source(provider: &str) -> Arc<dyn Provider> {
+    provider::build(options(provider)).expect("the options are whole")
+}
+
+/// `body` as `provider` sends it.
+fn sent(provider: &str, body: &[u8]) -> Request {
+    let now: Timestamp = ARRIVAL.parse().expect("a time");
+    let signed = provider::sign(&options(provider), body, now, "delivery-1").expect("the options are whole");
+    Request {
+        headers: signed.headers,
+        body: Bytes::copy_from_slice(body),
+        token: signed.token,
+        received: now,
+    }
 }
 
 fn source_name(provider: &str) -> &'static str {
@@ -244,13 +324,15 @@ fn id() -> EventId {
 }
 
 fn translated(source: &Arc<dyn Provider>, request: &Request) -> Translated {
-    let verified = source.verify(request).expect("the request is signed");
+    let verified = source
+        .verify(request)
+        .expect("the request is as its provider sends it");
     match source
         .translate(id(), "screens", &verified)
         .expect("the body is JSON")
     {
         Translation::Event(translated) => *translated,
-        Translation::Handshake(_) => panic!("zeplin has no handshakes"),
+        Translation::Handshake(_) => panic!("none of these providers has handshakes"),
     }
 }
 
@@ -262,20 +344,7 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn request(&self) -> Request {
-        let now: Timestamp = ARRIVAL.parse().expect("a time");
-        let options = Options {
-            provider: "zeplin".into(),
-            secrets: vec![Secret::new(ZEPLIN_SECRETS[1])],
-            ..Options::default()
-        };
-        let body = serde_json::to_vec(&self.body()).expect("JSON");
-        let signed = provider::sign(&options, &body, now, "delivery-1").expect("the options are whole");
-        Request {
-            headers: signed.headers,
-            body: body.into(),
-            token: signed.token,
-            received: now,
-        }
+        sent("zeplin", &serde_json::to_vec(&self.body()).expect("JSON"))
     }
 
     fn body(&self) -> Value {

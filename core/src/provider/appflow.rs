@@ -280,6 +280,7 @@ impl Body<'_> {
             .chain(listed)
             .filter_map(|(url, name, kind)| Some((url.get()?, name, kind)))
             .filter(|(url, ..)| seen.insert(*url))
+            .take(draft::MAX_ARTIFACTS)
             .map(|(url, name, kind)| Artifact {
                 name: name.or_else(|| draft::file_name(url)).map(str::to_owned),
                 url: url.to_owned(),

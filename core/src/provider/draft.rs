@@ -6,6 +6,10 @@ use jackfield_event::{DATA_SCHEMA, Data, Event, EventId, SpecVersion};
 
 use super::{Translated, Translation, Verified};
 
+/// How many artifacts an event lists at most. Real ones have a handful; a body of nothing but addresses must
+/// not become an event many times its size. All of them stay in the payload.
+pub(super) const MAX_ARTIFACTS: usize = 100;
+
 /// The event `id` of `source`, with all attributes that do not depend on the body; its time is the arrival.
 pub(super) fn event(
     provider: &'static str,

@@ -202,6 +202,7 @@ impl Job<'_> {
             .chain(signed)
             .filter_map(|(url, auth)| Some((url.get()?, auth)))
             .filter(|(url, _)| seen.insert(*url))
+            .take(draft::MAX_ARTIFACTS)
             .map(|(url, auth)| Artifact {
                 name: Some(draft::file_name(url).unwrap_or("result.zip").to_owned()),
                 url: url.to_owned(),

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{EventId, Timestamp};
 
@@ -31,8 +31,10 @@ pub struct Event {
     /// When it happened, as the provider says; where it says nothing readable, when the request arrived.
     pub time: Timestamp,
     /// Always `application/json`.
+    #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: String,
     /// Always [`DATA_SCHEMA`].
+    #[schemars(description = "Which revision of `data` this is.", extend("const" = DATA_SCHEMA))]
     pub dataschema: String,
     /// The provider's name: `supernova`.
     pub provider: String,
@@ -79,7 +81,8 @@ pub struct Data {
     /// What was done: `created`, `updated`, `deleted`…
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// How it ended, where it is something that ends: `success`, `failure`, `canceled`, `timeout`, `running`…
+    /// How it ended, where it is something that ends: `success`, `failure`, `canceled`, `timeout`; where it has not
+    /// ended yet, `pending` or `running`; or a state that only its provider knows, in lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// One line for people.
@@ -240,13 +243,39 @@ pub fn join_payload(envelope: &[u8], payload: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The JSON Schema (2020-12) of [`Event`].
+///
+/// It allows attributes beyond its own, as CloudEvents does, but no `null` in place of one of its own: what a
+/// provider does not have is absent.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Event).to_value()
+    SchemaSettings::draft2020_12()
+        .with_transform(RecursiveTransform(never_null))
+        .into_generator()
+        .into_root_schema_for::<Event>()
+        .to_value()
+}
+
+/// An optional field is left out, never `null`, which is not what schemars takes an `Option` for.
+fn never_null(schema: &mut Schema) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = &types[..] {
+            let kind = kind.clone();
+            schema.insert("type".into(), kind);
+        }
+    }
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+        if let [Value::Object(only)] = &choices[..] {
+            let only = only.clone();
+            schema.remove("anyOf");
+            schema.ensure_object().extend(only);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -282,6 +311,43 @@ mod tests {
                 "provider": "supernova", "sourcename": "design-system", "verified": "path-token", "data": {}
             })
         );
+    }
+
+    #[test]
+    fn a_payload_of_null_is_one() {
+        let joined = join_payload(&event(Data::default()).to_json(), b"null").unwrap();
+        let back = Event::from_json(&joined).unwrap();
+        assert_eq!(
+            back.data.payload.as_ref().map(|payload| payload.get()),
+            Some("null")
+        );
+        assert_eq!(back.to_json(), joined);
+    }
+
+    #[test]
+    fn an_envelope_that_was_not_written_here_takes_no_payload() {
+        for envelope in ["", "{}", r#"{"data":{} }"#] {
+            assert!(join_payload(envelope.as_bytes(), b"1").is_err(), "{envelope}");
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_attribute_and_allows_null_nowhere() {
+        let schema = schema();
+        let attributes: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        let common: Vec<&String> = schema["$defs"]["Data"]["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect();
+        assert_eq!(attributes.len(), 14, "{attributes:?}");
+        assert_eq!(common.len(), 10, "{common:?}");
+        assert_eq!(schema["properties"]["dataschema"]["const"], DATA_SCHEMA);
+        assert_eq!(
+            schema["$defs"]["Data"]["properties"]["project"]["$ref"],
+            "#/$defs/Project"
+        );
+        assert!(!schema.to_string().contains("\"null\""), "{schema:#}");
     }
 
     #[test]
