@@ -76,7 +76,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::provider::{Request, build, names};
+    use crate::{
+        provider::{Request, build, names},
+        reason::Reason,
+    };
 
     fn options(provider: &str, secrets: &[&str], token: Option<&str>) -> Options {
         Options {
@@ -124,6 +127,25 @@ mod tests {
                 verified.verify(&request).unwrap().verification(),
                 Verification::None
             );
+        }
+    }
+
+    #[test]
+    fn a_token_beside_a_signature_is_asked_for_as_well() {
+        let both = options("zeplin", &["secret"], Some("t0ken"));
+        let believed = build(both.clone()).unwrap();
+        let request = sent(&both, b"{}", 1_767_225_600);
+        assert_eq!(
+            believed.verify(&request).unwrap().verification(),
+            Verification::Signature
+        );
+        for token in [None, Some(Secret::new("token"))] {
+            assert!(believed.admit(token.as_ref()).is_err());
+            let request = Request {
+                token,
+                ..request.clone()
+            };
+            assert_eq!(believed.verify(&request).unwrap_err().reason, Reason::WrongToken);
         }
     }
 
