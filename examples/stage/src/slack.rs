@@ -1,10 +1,14 @@
-//! A stand-in for Slack: `chat.postMessage`, `conversations.history`, `conversations.replies` and one incoming
-//! webhook, as <https://docs.slack.dev/reference/methods> and
-//! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks> say.
+//! A stand-in for Slack: `chat.postMessage`, `conversations.history`, `conversations.replies`, `conversations.list` and
+//! one incoming webhook, as <https://docs.slack.dev/reference/methods> and
+//! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks> say. A channel exists once it has been
+//! posted to. As at Slack, posting takes its name or its id, and reading its id alone.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -49,11 +53,15 @@ pub enum Trouble {
 struct State {
     posted: Mutex<Vec<Posted>>,
     troubles: Mutex<VecDeque<Trouble>>,
+    reading_troubles: Mutex<VecDeque<Trouble>>,
+    reads: AtomicUsize,
     withhold: Gate,
 }
 
 /// The token of the workspace's bot.
 pub const BOT_TOKEN: &str = "xoxb-stage-0000-0000-notarealtoken";
+/// What stands for the incoming webhook's channel, which no request names.
+const WEBHOOK: &str = "webhook";
 /// The path of the incoming webhook, which is itself the secret.
 pub const WEBHOOK_PATH: &str = "/services/T00000000/B00000000/notarealwebhook";
 
@@ -94,6 +102,16 @@ impl Slack {
         lock(&self.state.troubles).push_back(trouble);
     }
 
+    /// The next request that would read meets this.
+    pub fn trouble_reading(&self, trouble: Trouble) {
+        lock(&self.state.reading_troubles).push_back(trouble);
+    }
+
+    /// How many requests wanted to read.
+    pub fn reads(&self) -> usize {
+        self.state.reads.load(Ordering::Relaxed)
+    }
+
     /// A message that is recorded passes here before it is answered.
     pub fn withhold(&self) -> &Gate {
         &self.state.withhold
@@ -113,8 +131,7 @@ impl State {
                     })
                 }
                 Some("chat.postMessage") => self.post_message(&asked).await,
-                Some("conversations.history") => self.history(&asked, None),
-                Some("conversations.replies") => self.history(&asked, arguments(&asked)("ts")),
+                Some(method) if method.starts_with("conversations.") => self.read(method, &asked),
                 _ => failure("unknown_method"),
             },
         }
@@ -140,8 +157,35 @@ impl State {
         self.withhold.pass().await;
         respond(
             StatusCode::OK,
-            &json!({ "ok": true, "channel": channel, "ts": ts, "message": body }),
+            &json!({ "ok": true, "channel": channel_id(&channel), "ts": ts, "message": body }),
         )
+    }
+
+    fn read(&self, method: &str, asked: &Asked) -> Answer {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some(trouble) = lock(&self.reading_troubles).pop_front() {
+            return trouble.answer();
+        }
+        match method {
+            "conversations.history" => self.history(asked, None),
+            "conversations.replies" => self.history(asked, arguments(asked)("ts")),
+            "conversations.list" => self.list(asked),
+            _ => failure("unknown_method"),
+        }
+    }
+
+    fn list(&self, asked: &Asked) -> Answer {
+        let mut names: Vec<String> = lock(&self.posted)
+            .iter()
+            .map(|message| message.channel.clone())
+            .filter(|name| name != WEBHOOK)
+            .collect();
+        names.sort();
+        names.dedup();
+        let channels = names
+            .iter()
+            .map(|name| json!({ "id": channel_id(name), "name": name.trim_start_matches('#') }));
+        page("channels", channels.collect(), asked)
     }
 
     async fn webhook(&self, asked: &Asked) -> Answer {
@@ -154,15 +198,15 @@ impl State {
         if body["text"].is_null() && body["blocks"].is_null() {
             return answer(StatusCode::BAD_REQUEST, "text/plain", "no_text");
         }
-        self.record("webhook", body);
+        self.record(WEBHOOK, body);
         self.withhold.pass().await;
         answer(StatusCode::OK, "text/html", "ok")
     }
 
-    /// Newest first, from `oldest` on, with metadata only where it is asked for.
+    /// Newest first, from `oldest` on, of the channel itself or of one thread, with metadata only where it is asked for.
     fn history(&self, asked: &Asked, thread: Option<String>) -> Answer {
         let argument = arguments(asked);
-        let Some(channel) = argument("channel") else {
+        let Some(channel) = argument("channel").filter(|channel| channel_id(channel) == *channel) else {
             return failure("channel_not_found");
         };
         let oldest: f64 = argument("oldest")
@@ -174,13 +218,10 @@ impl State {
             .iter()
             .rev()
             .filter(|message| {
-                message.channel == channel && message.ts.parse::<f64>().is_ok_and(|ts| ts >= oldest)
+                channel_id(&message.channel) == channel
+                    && message.ts.parse::<f64>().is_ok_and(|ts| ts >= oldest)
             })
-            .filter(|message| {
-                thread
-                    .as_deref()
-                    .is_none_or(|ts| message.body["thread_ts"].as_str() == Some(ts))
-            })
+            .filter(|message| message.body["thread_ts"].as_str() == thread.as_deref())
             .map(|message| {
                 let mut shown = json!({ "type": "message", "ts": message.ts, "text": message.body["text"] });
                 if with_metadata && !message.body["metadata"].is_null() {
@@ -189,10 +230,7 @@ impl State {
                 shown
             })
             .collect();
-        respond(
-            StatusCode::OK,
-            &json!({ "ok": true, "messages": messages, "has_more": false }),
-        )
+        page("messages", messages, asked)
     }
 
     fn record(&self, channel: &str, body: Value) -> String {
@@ -233,6 +271,43 @@ impl Trouble {
 /// Slack says that a call failed with a 200.
 fn failure(error: &str) -> Answer {
     respond(StatusCode::OK, &json!({ "ok": false, "error": error }))
+}
+
+/// The id of the channel that a rule names: an id is its own.
+fn channel_id(channel: &str) -> String {
+    let is_id = channel.len() >= 9
+        && channel.starts_with(['C', 'G', 'D'])
+        && channel
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    if is_id {
+        return channel.to_owned();
+    }
+    let name = channel.trim_start_matches('#').bytes();
+    let hash = name.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("C{hash:016X}")
+}
+
+/// As many of `items` as are asked for, from the cursor on, and the cursor to the rest.
+fn page(key: &str, items: Vec<Value>, asked: &Asked) -> Answer {
+    let argument = arguments(asked);
+    let number = |name: &str| argument(name).and_then(|text| text.parse::<usize>().ok());
+    let (start, limit) = (
+        number("cursor").unwrap_or(0),
+        number("limit").unwrap_or(100).clamp(1, 1000),
+    );
+    let next = if items.len() > start + limit {
+        (start + limit).to_string()
+    } else {
+        String::new()
+    };
+    let shown: Vec<Value> = items.into_iter().skip(start).take(limit).collect();
+    let mut body =
+        json!({ "ok": true, "has_more": !next.is_empty(), "response_metadata": { "next_cursor": next } });
+    body[key] = shown.into();
+    respond(StatusCode::OK, &body)
 }
 
 /// Arguments come in the query, in a form or in JSON.

@@ -1,0 +1,126 @@
+//! From what a rule calls a channel to the id that reading it wants.
+//!
+//! `chat.postMessage` takes names, `conversations.history` does not. The answer to a post tells the id, which is kept;
+//! only for a name that has never been posted to, the list of channels is read.
+
+use jackfield_sdk::{Cx, Error, Result, tracing};
+
+use super::{
+    Bot,
+    look::{next_cursor, of_look},
+};
+use crate::{api::Failure, receipt::Posted};
+
+impl Bot {
+    /// The id of `channel`, to look something up in it.
+    pub(super) async fn channel_id(&self, channel: &str, cx: &Cx) -> Result<String> {
+        if is_channel_id(channel) {
+            return Ok(channel.to_owned());
+        }
+        if let Some(id) = cx.kv().get(&kept_under(channel)).await?
+            && let Ok(id) = String::from_utf8(id)
+        {
+            return Ok(id);
+        }
+        if is_person_id(channel) {
+            let arguments = serde_json::json!({ "users": channel });
+            let opened = self.api.post("conversations.open", &arguments).await.map_err(of_look)?;
+            let id = opened.pointer("/channel/id").and_then(|id| id.as_str());
+            return id.map(str::to_owned).ok_or_else(|| Error::retry("conversations.open told no id"));
+        }
+        match self.listed(channel, "public_channel,private_channel").await {
+            // Without the scope for private channels, the public ones may still be read.
+            Err(Failure::Refused { error, .. }) if error == "missing_scope" => self.listed(channel, "public_channel").await,
+            found => found,
+        }
+        .map_err(of_look)?
+        .ok_or_else(|| {
+            Error::ambiguous(format_args!(
+                "an earlier attempt may have posted, and `{channel}`, which is to be searched for it, is not among the \
+                 channels that the app can see; name the channel by its id"
+            ))
+        })
+    }
+
+    /// The id of the channel of that name, by the list of all channels.
+    async fn listed(&self, channel: &str, types: &str) -> Result<Option<String>, Failure> {
+        let name = channel.trim_start_matches('#');
+        let mut cursor = String::new();
+        for _ in 0..MAX_PAGES {
+            let mut arguments = vec![("types", types), ("limit", "1000"), ("exclude_archived", "true")];
+            if !cursor.is_empty() {
+                arguments.push(("cursor", &cursor));
+            }
+            let page = self.api.get("conversations.list", &arguments).await?;
+            let mut channels = page["channels"].as_array().into_iter().flatten();
+            if let Some(found) = channels.find(|channel| channel["name"] == name) {
+                return Ok(found["id"].as_str().map(str::to_owned));
+            }
+            match next_cursor(&page) {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the id that Slack told for a name. The message is posted and recorded: no failure here may undo that.
+    pub(super) async fn remember(&self, channel: &str, posted: &Posted, cx: &Cx) {
+        let Some(id) = posted.channel.as_deref().filter(|id| *id != channel && !is_channel_id(channel)) else {
+            return;
+        };
+        let key = kept_under(channel);
+        let kv = cx.kv();
+        if matches!(kv.get(&key).await, Ok(Some(kept)) if kept == id.as_bytes()) {
+            return;
+        }
+        if let Err(error) = kv.put(&key, id).await {
+            tracing::warn!(channel, error = %error, "channel id not kept");
+        }
+    }
+}
+
+fn kept_under(channel: &str) -> String {
+    format!("channel-id/{channel}")
+}
+
+/// Channels, private channels and direct messages.
+fn is_channel_id(text: &str) -> bool {
+    is_id(text, &['C', 'G', 'D'])
+}
+
+fn is_person_id(text: &str) -> bool {
+    is_id(text, &['U', 'W'])
+}
+
+fn is_id(text: &str, initials: &[char]) -> bool {
+    text.starts_with(initials)
+        && text.len() >= 9
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+}
+
+/// Pages of up to 1,000 channels.
+const MAX_PAGES: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_names() {
+        for (text, channel, person) in [
+            ("C0123ABCD", true, false),
+            ("G012345678", true, false),
+            ("D0123ABCDEF", true, false),
+            ("U0123ABCD", false, true),
+            ("W0123ABCD", false, true),
+            ("#design-system", false, false),
+            ("design-system", false, false),
+            ("C01", false, false),
+            ("Cdesign012", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_channel_id(text), is_person_id(text)), (channel, person), "{text}");
+        }
+    }
+}
