@@ -39,14 +39,20 @@ pub(crate) enum Failure {
 
 impl Api {
     pub(crate) fn new(client: Client, base: Url, authorization: HeaderValue) -> Self {
-        Self { client, base, authorization }
+        Self {
+            client,
+            base,
+            authorization,
+        }
     }
 
     /// Calls a method that changes something.
     pub(crate) async fn post(&self, method: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.client.request(Method::POST, self.address(method)?);
         let text = body.to_string();
-        let request = request.header("content-type", "application/json; charset=utf-8").body(text);
+        let request = request
+            .header("content-type", "application/json; charset=utf-8")
+            .body(text);
         self.call(method, request).await
     }
 
@@ -61,13 +67,19 @@ impl Api {
         let request = request.header("authorization", self.authorization.clone());
         match http::send(request).await {
             Ok(answer) => judge(method, answer),
-            Err(NoAnswer::NotSent(cause)) => Err(Failure::NotSent(format!("Slack could not be reached: {cause}"))),
-            Err(NoAnswer::Unknown(cause)) => Err(Failure::Unknown(format!("{method} got no answer: {cause}"))),
+            Err(NoAnswer::NotSent(cause)) => {
+                Err(Failure::NotSent(format!("Slack could not be reached: {cause}")))
+            }
+            Err(NoAnswer::Unknown(cause)) => {
+                Err(Failure::Unknown(format!("{method} got no answer: {cause}")))
+            }
         }
     }
 
     fn address(&self, method: &str) -> Result<Url, Failure> {
-        self.base.join(method).map_err(|error| Failure::NotSent(format!("`api` cannot be joined to: {error}")))
+        self.base
+            .join(method)
+            .map_err(|error| Failure::NotSent(format!("`api` cannot be joined to: {error}")))
     }
 }
 
@@ -82,7 +94,9 @@ fn judge(method: &str, answer: Answer) -> Result<Value, Failure> {
     match serde_json::from_slice::<Value>(&body) {
         Ok(body) if body["ok"] == true && status.is_success() => Ok(body),
         Ok(body) if body["ok"] == false => Err(of_word(method, &body, after)),
-        _ if status.is_success() => Err(Failure::Unknown(format!("{method} was answered with something other than Slack's JSON"))),
+        _ if status.is_success() => Err(Failure::Unknown(format!(
+            "{method} was answered with something other than Slack's JSON"
+        ))),
         _ => Err(Failure::Refused {
             error: status.as_u16().to_string(),
             reading: format!("{method} was answered with {status}, which Slack does not do; check `api`"),
@@ -91,12 +105,24 @@ fn judge(method: &str, answer: Answer) -> Result<Value, Failure> {
 }
 
 fn of_word(method: &str, body: &Value, after: Option<Duration>) -> Failure {
-    let error: String = body["error"].as_str().unwrap_or("no error named").chars().take(100).collect();
+    let error: String = body["error"]
+        .as_str()
+        .unwrap_or("no error named")
+        .chars()
+        .take(100)
+        .collect();
     match error.as_str() {
         "ratelimited" | "rate_limited" => Failure::Limited(after),
-        "fatal_error" | "internal_error" | "org_login_required" | "request_timeout" | "service_unavailable"
+        "fatal_error"
+        | "internal_error"
+        | "org_login_required"
+        | "request_timeout"
+        | "service_unavailable"
         | "team_added_to_org" => Failure::Unknown(format!("{method} failed at Slack: {error}")),
-        _ => Failure::Refused { reading: format!("{method} failed: {error}{}", hint(&error, body)), error },
+        _ => Failure::Refused {
+            reading: format!("{method} failed: {error}{}", hint(&error, body)),
+            error,
+        },
     }
 }
 
@@ -106,9 +132,9 @@ fn hint(error: &str, body: &Value) -> String {
         "channel_not_found" => "there is no such channel, or it is private and the app is not in it",
         "not_in_channel" => "invite the app to the channel, or give it the scope `chat:write.public`",
         "is_archived" => "the channel is archived",
-        "restricted_action" | "restricted_action_read_only_channel" | "restricted_action_thread_only_channel" => {
-            "the workspace does not let this app post there"
-        }
+        "restricted_action"
+        | "restricted_action_read_only_channel"
+        | "restricted_action_thread_only_channel" => "the workspace does not let this app post there",
         "invalid_auth" | "not_authed" | "token_expired" | "token_revoked" | "account_inactive" => {
             "check the instance's `bot_token`"
         }
@@ -122,8 +148,15 @@ fn hint(error: &str, body: &Value) -> String {
         }
         _ => "",
     };
-    let details = body.pointer("/response_metadata/messages").and_then(Value::as_array);
-    let details: Vec<_> = details.into_iter().flatten().filter_map(Value::as_str).map(shortened).collect();
+    let details = body
+        .pointer("/response_metadata/messages")
+        .and_then(Value::as_array);
+    let details: Vec<_> = details
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(shortened)
+        .collect();
     match (hint, details.as_slice()) {
         ("", []) => String::new(),
         ("", details) => format!(" ({})", details.join("; ")),
@@ -144,7 +177,14 @@ mod tests {
     fn judged(status: u16, body: &str, after: Option<u64>) -> Result<Value, Failure> {
         let status = StatusCode::from_u16(status).unwrap();
         let after = after.map(Duration::from_secs);
-        judge("chat.postMessage", Answer { status, body: body.into(), after })
+        judge(
+            "chat.postMessage",
+            Answer {
+                status,
+                body: body.into(),
+                after,
+            },
+        )
     }
 
     fn failed(error: &str) -> Failure {
@@ -153,27 +193,57 @@ mod tests {
 
     #[test]
     fn a_200_is_a_success_only_where_it_says_ok() {
-        assert_eq!(judged(200, r#"{"ok":true,"ts":"1.2"}"#, None).unwrap()["ts"], "1.2");
-        for (status, body) in [(200, r#"{"ok":false}"#), (200, "{}"), (200, "ok"), (200, ""), (404, r#"{"ok":true}"#)] {
+        assert_eq!(
+            judged(200, r#"{"ok":true,"ts":"1.2"}"#, None).unwrap()["ts"],
+            "1.2"
+        );
+        for (status, body) in [
+            (200, r#"{"ok":false}"#),
+            (200, "{}"),
+            (200, "ok"),
+            (200, ""),
+            (404, r#"{"ok":true}"#),
+        ] {
             assert!(judged(status, body, None).is_err(), "{status} {body}");
         }
     }
 
     #[test]
     fn errors_that_pass_are_told_from_those_that_stay() {
-        for error in ["internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"] {
+        for error in [
+            "internal_error",
+            "fatal_error",
+            "service_unavailable",
+            "request_timeout",
+            "team_added_to_org",
+        ] {
             assert!(matches!(failed(error), Failure::Unknown(_)), "{error}");
         }
         assert_eq!(failed("ratelimited"), Failure::Limited(None));
-        assert_eq!(judged(429, "", Some(30)), Err(Failure::Limited(Some(Duration::from_secs(30)))));
-        for error in ["channel_not_found", "invalid_blocks", "not_in_channel", "invalid_auth", "something_new"] {
+        assert_eq!(
+            judged(429, "", Some(30)),
+            Err(Failure::Limited(Some(Duration::from_secs(30))))
+        );
+        for error in [
+            "channel_not_found",
+            "invalid_blocks",
+            "not_in_channel",
+            "invalid_auth",
+            "something_new",
+        ] {
             assert!(matches!(failed(error), Failure::Refused { .. }), "{error}");
         }
         for status in [500, 502, 503, 504] {
-            assert!(matches!(judged(status, "{\"ok\":true}", None), Err(Failure::Unknown(_))), "{status}");
+            assert!(
+                matches!(judged(status, "{\"ok\":true}", None), Err(Failure::Unknown(_))),
+                "{status}"
+            );
         }
         for status in [301, 302, 400, 401, 403, 404] {
-            assert!(matches!(judged(status, "<html>", None), Err(Failure::Refused { .. })), "{status}");
+            assert!(
+                matches!(judged(status, "<html>", None), Err(Failure::Refused { .. })),
+                "{status}"
+            );
         }
         assert!(matches!(judged(200, "<html>", None), Err(Failure::Unknown(_))));
     }
@@ -188,10 +258,17 @@ mod tests {
         let mut scope = failure("missing_scope");
         scope["needed"] = json!("chat:write.customize");
         let mut blocks = failure("invalid_blocks");
-        blocks["response_metadata"] = json!({ "messages": ["[ERROR] must be more than 0 characters [json-pointer:/blocks/0/text]"] });
+        blocks["response_metadata"] =
+            json!({ "messages": ["[ERROR] must be more than 0 characters [json-pointer:/blocks/0/text]"] });
         let bodies = [
-            failure("channel_not_found"), failure("not_in_channel"), failure("invalid_auth"), scope, blocks,
-            failure("unknown_method"), failure("something_new"), json!({ "ok": false }),
+            failure("channel_not_found"),
+            failure("not_in_channel"),
+            failure("invalid_auth"),
+            scope,
+            blocks,
+            failure("unknown_method"),
+            failure("something_new"),
+            json!({ "ok": false }),
         ];
         insta::assert_snapshot!(bodies.map(read).join("\n"), @r#"
         chat.postMessage failed: channel_not_found (there is no such channel, or it is private and the app is not in it)

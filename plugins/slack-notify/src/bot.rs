@@ -35,7 +35,12 @@ pub(crate) struct Earlier {
 
 impl Bot {
     /// Posts the message, unless `earlier` turns out to have been it. Tells whether it was.
-    pub(crate) async fn post_once(&self, input: &Input, earlier: Option<Earlier>, cx: &Cx) -> Result<(Posted, bool)> {
+    pub(crate) async fn post_once(
+        &self,
+        input: &Input,
+        earlier: Option<Earlier>,
+        cx: &Cx,
+    ) -> Result<(Posted, bool)> {
         let channel = self.channel_of(input)?;
         if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.in_flight)
             && let Some(posted) = self.look_for(earlier, cx).await?
@@ -86,7 +91,10 @@ impl Bot {
         body.insert("metadata".to_owned(), metadata(cx));
         let answer = self.api.post("chat.postMessage", &Value::Object(body)).await?;
         let text = |key: &str| answer[key].as_str().map(str::to_owned);
-        Ok(Posted { channel: text("channel"), ts: text("ts") })
+        Ok(Posted {
+            channel: text("channel"),
+            ts: text("ts"),
+        })
     }
 }
 
@@ -114,7 +122,10 @@ pub(crate) fn limited(after: Option<std::time::Duration>) -> Error {
 }
 
 fn now() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the search starts at a time of the world's, to be found by Slack's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the search starts at a time of the world's, to be found by Slack's clock"
+    )]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

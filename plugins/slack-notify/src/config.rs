@@ -80,12 +80,17 @@ impl Options {
     pub(crate) fn new(config: &Config) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let timeout = parse_duration(&config.timeout).unwrap_or_else(|| {
-            mistakes.push(format!("timeout: `{}` is not a duration, as in \"30s\"", config.timeout));
+            mistakes.push(format!(
+                "timeout: `{}` is not a duration, as in \"30s\"",
+                config.timeout
+            ));
             Duration::ZERO
         });
         let way = match (&config.bot_token, &config.webhook_url) {
             (Some(token), None) => bot(config, token).map_err(|found| mistakes.extend(found)).ok(),
-            (None, Some(webhook)) => by_webhook(config, webhook).map_err(|found| mistakes.extend(found)).ok(),
+            (None, Some(webhook)) => by_webhook(config, webhook)
+                .map_err(|found| mistakes.extend(found))
+                .ok(),
             (Some(_), Some(_)) => {
                 mistakes.push("it has both `bot_token` and `webhook_url`; one is meant".to_owned());
                 None
@@ -109,9 +114,15 @@ fn bot(config: &Config, token: &Secret) -> Result<Way, Vec<String>> {
         .filter(|url| url.query().is_none() && url.fragment().is_none())
         .and_then(|url| Url::parse(&format!("{url}/")).ok());
     if api.is_none() {
-        mistakes.push(format!("api: `{}` is not an address, as in \"https://slack.com/api\"", config.api));
+        mistakes.push(format!(
+            "api: `{}` is not an address, as in \"https://slack.com/api\"",
+            config.api
+        ));
     }
-    if let Some(mistake) = api.as_ref().and_then(|api| check_scheme("api", api, config.allow_http)) {
+    if let Some(mistake) = api
+        .as_ref()
+        .and_then(|api| check_scheme("api", api, config.allow_http))
+    {
         mistakes.push(mistake);
     }
     let authorization = match HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())) {
@@ -124,7 +135,11 @@ fn bot(config: &Config, token: &Secret) -> Result<Way, Vec<String>> {
     match (api, authorization) {
         (Some(api), Some(mut authorization)) if mistakes.is_empty() => {
             authorization.set_sensitive(true);
-            Ok(Way::Bot { api, authorization, channel: config.channel.clone() })
+            Ok(Way::Bot {
+                api,
+                authorization,
+                channel: config.channel.clone(),
+            })
         }
         _ => Err(mistakes),
     }
@@ -133,15 +148,24 @@ fn bot(config: &Config, token: &Secret) -> Result<Way, Vec<String>> {
 fn by_webhook(config: &Config, webhook: &Secret) -> Result<Way, Vec<String>> {
     let mut mistakes = Vec::new();
     if config.channel.is_some() {
-        mistakes.push("channel: an incoming webhook posts to its own channel; drop it, or give a `bot_token`".to_owned());
+        mistakes.push(
+            "channel: an incoming webhook posts to its own channel; drop it, or give a `bot_token`"
+                .to_owned(),
+        );
     }
     // The address is a secret: a mistake in it is described, not quoted.
     let Ok(url) = Url::parse(webhook.expose().trim()) else {
-        mistakes.push("webhook_url: it is not an address, as in \"https://hooks.slack.com/services/…\"".to_owned());
+        mistakes.push(
+            "webhook_url: it is not an address, as in \"https://hooks.slack.com/services/…\"".to_owned(),
+        );
         return Err(mistakes);
     };
     mistakes.extend(check_scheme("webhook_url", &url, config.allow_http));
-    if mistakes.is_empty() { Ok(Way::Webhook(WebhookUrl(url))) } else { Err(mistakes) }
+    if mistakes.is_empty() {
+        Ok(Way::Webhook(WebhookUrl(url)))
+    } else {
+        Err(mistakes)
+    }
 }
 
 /// What is wrong with the scheme of `url`, if anything.
@@ -158,7 +182,9 @@ fn check_scheme(key: &str, url: &Url, allow_http: bool) -> Option<String> {
         "http" => Some(format!(
             "{key}: plain http would show the secret to anybody on the way; use https, or set `allow_http = true`"
         )),
-        other => Some(format!("{key}: it has the scheme `{other}`, and https is expected")),
+        other => Some(format!(
+            "{key}: it has the scheme `{other}`, and https is expected"
+        )),
     }
 }
 
@@ -172,7 +198,10 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "m" => 60_000,
         _ => return None,
     };
-    number.checked_mul(milliseconds).filter(|total| *total > 0).map(Duration::from_millis)
+    number
+        .checked_mul(milliseconds)
+        .filter(|total| *total > 0)
+        .map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -202,11 +231,19 @@ mod tests {
 
     #[test]
     fn methods_are_joined_to_the_api_however_it_is_written() {
-        for api in ["https://slack.com/api", "https://slack.com/api/", "https://slack.com/api//"] {
-            let Way::Bot { api, .. } = options(json!({ "bot_token": "xoxb-1", "api": api })).unwrap().way else {
+        for api in [
+            "https://slack.com/api",
+            "https://slack.com/api/",
+            "https://slack.com/api//",
+        ] {
+            let Way::Bot { api, .. } = options(json!({ "bot_token": "xoxb-1", "api": api })).unwrap().way
+            else {
                 panic!("a token means a bot");
             };
-            assert_eq!(api.join("chat.postMessage").unwrap().as_str(), "https://slack.com/api/chat.postMessage");
+            assert_eq!(
+                api.join("chat.postMessage").unwrap().as_str(),
+                "https://slack.com/api/chat.postMessage"
+            );
         }
     }
 
@@ -237,7 +274,10 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_themselves() {
-        for config in [json!({ "bot_token": "hunter2" }), json!({ "webhook_url": "https://hooks.slack.com/services/hunter2" })] {
+        for config in [
+            json!({ "bot_token": "hunter2" }),
+            json!({ "webhook_url": "https://hooks.slack.com/services/hunter2" }),
+        ] {
             let shown = format!("{:?}", options(config).unwrap());
             assert!(!shown.contains("hunter2"), "{shown}");
         }

@@ -41,7 +41,9 @@ pub(crate) fn client(timeout: Duration, https: bool) -> Result<Client> {
         .with_safe_default_protocol_versions()
         .map_err(Error::unsupported)?;
     let builder = match Verifier::new(provider) {
-        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        Ok(verifier) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier)),
         Err(_) if !https => builder.with_root_certificates(RootCertStore::empty()),
         Err(error) => {
             return Err(Error::unsupported(format_args!(
@@ -61,17 +63,30 @@ pub(crate) fn client(timeout: Duration, https: bool) -> Result<Client> {
         // Less than the whole, so that a connection that does not come about is told from an answer that does not come.
         .connect_timeout(timeout / 2)
         .timeout(timeout)
-        .user_agent(concat!("jackfield-", env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!(
+            "jackfield-",
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .build();
-    client.map_err(|error| Error::unsupported(format_args!("the HTTP client could not be set up: {}", chain(error))))
+    client.map_err(|error| {
+        Error::unsupported(format_args!(
+            "the HTTP client could not be set up: {}",
+            chain(error)
+        ))
+    })
 }
 
 /// Sends a request and reads the answer whole, up to a bound that no honest answer comes near.
 pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, NoAnswer> {
-    let response = request.send().await.map_err(|error| match error.is_connect() || error.is_builder() {
-        true => NoAnswer::NotSent(chain(error)),
-        false => NoAnswer::Unknown(chain(error)),
-    })?;
+    let response = request
+        .send()
+        .await
+        .map_err(|error| match error.is_connect() || error.is_builder() {
+            true => NoAnswer::NotSent(chain(error)),
+            false => NoAnswer::Unknown(chain(error)),
+        })?;
     let (status, after) = (response.status(), retry_after(&response));
     let body = read(response).await.map_err(NoAnswer::Unknown)?;
     Ok(Answer { status, body, after })
@@ -90,7 +105,14 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
 
 /// Slack writes seconds.
 fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 

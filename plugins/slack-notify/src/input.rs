@@ -78,7 +78,10 @@ impl Input {
             _ => Map::new(),
         };
         if self.text.as_deref().is_none_or(str::is_empty)
-            && let Some(text) = self.blocks.as_ref().and_then(|blocks| blocks.iter().find_map(first_text))
+            && let Some(text) = self
+                .blocks
+                .as_ref()
+                .and_then(|blocks| blocks.iter().find_map(first_text))
         {
             body.insert("text".to_owned(), text.into());
         }
@@ -97,7 +100,13 @@ fn check_block(mistakes: &mut Vec<String>, place: &str, block: &Value) {
         "section" => {
             at_most(mistakes, &format!("{place}.text"), text, 3_000);
             few(mistakes, &format!("{place}.fields"), count("fields"), 10);
-            for (index, field) in block.get("fields").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            for (index, field) in block
+                .get("fields")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 let text = field.get("text").and_then(Value::as_str);
                 at_most(mistakes, &format!("{place}.fields[{index}]"), text, 2_000);
             }
@@ -113,7 +122,9 @@ fn check_block(mistakes: &mut Vec<String>, place: &str, block: &Value) {
 fn at_most(mistakes: &mut Vec<String>, place: &str, text: Option<&str>, most: usize) {
     let characters = text.map_or(0, |text| text.chars().count());
     if characters > most {
-        mistakes.push(format!("{place}: it has {characters} characters, and Slack takes {most}"));
+        mistakes.push(format!(
+            "{place}: it has {characters} characters, and Slack takes {most}"
+        ));
     }
 }
 
@@ -125,8 +136,13 @@ fn few(mistakes: &mut Vec<String>, place: &str, count: usize, most: usize) {
 
 /// The first text of a block that says something by itself.
 fn first_text(block: &Value) -> Option<String> {
-    let text = block.pointer("/text/text").or_else(|| block.pointer("/fields/0/text")).or_else(|| block.pointer("/text"))?;
-    text.as_str().filter(|text| !text.is_empty()).map(|text| text.chars().take(3_000).collect())
+    let text = block
+        .pointer("/text/text")
+        .or_else(|| block.pointer("/fields/0/text"))
+        .or_else(|| block.pointer("/text"))?;
+    text.as_str()
+        .filter(|text| !text.is_empty())
+        .map(|text| text.chars().take(3_000).collect())
 }
 
 /// Block Kit, as far as it is ours to know: which strings are markup. Strings elsewhere (addresses, ids, the raw text
@@ -135,7 +151,8 @@ fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
     let text = json!({ "type": "string", "x-escape": "mrkdwn" });
     let text_object = json!({ "type": "object", "properties": { "text": text } });
     // The elements of a context are texts themselves; those of actions have one inside.
-    let text_or_object = json!({ "type": ["string", "object"], "x-escape": "mrkdwn", "properties": { "text": text } });
+    let text_or_object =
+        json!({ "type": ["string", "object"], "x-escape": "mrkdwn", "properties": { "text": text } });
     let element = json!({ "type": "object", "properties": { "text": text_or_object } });
     json_schema!({
         "type": ["array", "null"],
@@ -169,7 +186,9 @@ mod tests {
 
     #[test]
     fn what_slack_takes_passes() {
-        let fields: Vec<_> = (0..10).map(|_| json!({ "type": "mrkdwn", "text": "x".repeat(2_000) })).collect();
+        let fields: Vec<_> = (0..10)
+            .map(|_| json!({ "type": "mrkdwn", "text": "x".repeat(2_000) }))
+            .collect();
         for message in [
             json!({ "text": "x".repeat(40_000) }),
             json!({ "text": "日".repeat(40_000) }),
@@ -227,11 +246,26 @@ mod tests {
     fn blocks_get_a_text_for_notifications() {
         let header = json!({ "type": "header", "text": { "type": "plain_text", "text": "Tokens" } });
         for (message, text) in [
-            (json!({ "text": "given", "blocks": [section("block")] }), Some("given")),
-            (json!({ "blocks": [{ "type": "divider" }, section("block")] }), Some("block")),
-            (json!({ "text": "", "blocks": [header, section("block")] }), Some("Tokens")),
-            (json!({ "blocks": [{ "type": "section", "fields": [{ "text": "field" }] }] }), Some("field")),
-            (json!({ "blocks": [{ "type": "markdown", "text": "**md**" }] }), Some("**md**")),
+            (
+                json!({ "text": "given", "blocks": [section("block")] }),
+                Some("given"),
+            ),
+            (
+                json!({ "blocks": [{ "type": "divider" }, section("block")] }),
+                Some("block"),
+            ),
+            (
+                json!({ "text": "", "blocks": [header, section("block")] }),
+                Some("Tokens"),
+            ),
+            (
+                json!({ "blocks": [{ "type": "section", "fields": [{ "text": "field" }] }] }),
+                Some("field"),
+            ),
+            (
+                json!({ "blocks": [{ "type": "markdown", "text": "**md**" }] }),
+                Some("**md**"),
+            ),
             (json!({ "blocks": [{ "type": "divider" }] }), None),
         ] {
             let body = input(message.clone()).body();
@@ -249,14 +283,32 @@ mod tests {
             ("/properties/blocks/items/properties/text", true),
             ("/properties/blocks/items/properties/text/properties/text", true),
             ("/properties/blocks/items/properties/title/properties/text", true),
-            ("/properties/blocks/items/properties/fields/items/properties/text", true),
-            ("/properties/blocks/items/properties/elements/items/properties/text", true),
-            ("/properties/blocks/items/properties/elements/items/properties/text/properties/text", true),
-            ("/properties/blocks/items/properties/accessory/properties/text/properties/text", true),
+            (
+                "/properties/blocks/items/properties/fields/items/properties/text",
+                true,
+            ),
+            (
+                "/properties/blocks/items/properties/elements/items/properties/text",
+                true,
+            ),
+            (
+                "/properties/blocks/items/properties/elements/items/properties/text/properties/text",
+                true,
+            ),
+            (
+                "/properties/blocks/items/properties/accessory/properties/text/properties/text",
+                true,
+            ),
             ("/properties/blocks/items", false),
         ] {
-            let found = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is in the schema"));
-            assert_eq!(found.get("x-escape") == Some(&json!("mrkdwn")), marked, "{pointer}");
+            let found = schema
+                .pointer(pointer)
+                .unwrap_or_else(|| panic!("{pointer} is in the schema"));
+            assert_eq!(
+                found.get("x-escape") == Some(&json!("mrkdwn")),
+                marked,
+                "{pointer}"
+            );
         }
     }
 }

@@ -1,0 +1,577 @@
+use std::time::Duration;
+
+use hyper::{Method, header::AUTHORIZATION};
+use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestHost};
+use jackfield_stage::{
+    http,
+    slack::{BOT_TOKEN, Slack, Trouble, WEBHOOK_PATH},
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const KEY: &str = "dlv_1/announce";
+const CHANNEL: &str = "C0123ABCD";
+
+/// Slack and the router's memory; instances come and go.
+struct World {
+    slack: Slack,
+    host: TestHost,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self {
+            slack: Slack::start().await.unwrap(),
+            host: TestHost::new(),
+        }
+    }
+
+    async fn bot(&self) -> Harness<SlackNotify> {
+        self.bot_with(json!({})).await
+    }
+
+    async fn bot_with(&self, more: Value) -> Harness<SlackNotify> {
+        let mut config = json!({ "bot_token": BOT_TOKEN, "api": self.slack.api() });
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        Harness::start_on(&self.host, config).await.unwrap()
+    }
+
+    async fn webhook(&self) -> Harness<SlackNotify> {
+        Harness::start_on(&self.host, json!({ "webhook_url": self.slack.webhook() }))
+            .await
+            .unwrap()
+    }
+
+    fn intended(&self, intent: Value) {
+        self.host.set_receipt(KEY, Receipt::Intended(intent));
+    }
+
+    fn posted(&self) -> usize {
+        self.slack.posted().len()
+    }
+
+    /// Posts something that is not ours.
+    async fn chatter(&self, messages: usize) {
+        let address = self
+            .slack
+            .api()
+            .strip_prefix("http://")
+            .unwrap()
+            .strip_suffix("/api")
+            .unwrap()
+            .parse()
+            .unwrap();
+        for number in 0..messages {
+            let body = json!({ "channel": CHANNEL, "text": format!("chatter {number}") });
+            let token = [(AUTHORIZATION, format!("Bearer {BOT_TOKEN}").parse().unwrap())]
+                .into_iter()
+                .collect();
+            http::send(
+                address,
+                Method::POST,
+                "/api/chat.postMessage",
+                &token,
+                body.to_string(),
+            )
+            .await
+            .unwrap();
+        }
+    }
+}
+
+fn call(input: Value) -> Call {
+    Call::new(input).key(KEY)
+}
+
+fn message() -> Call {
+    call(json!({ "channel": CHANNEL, "text": "Tokens &amp; icons" }))
+}
+
+/// As an attempt leaves it that was killed after its intent.
+fn bot_intent(in_flight: bool) -> Value {
+    json!({ "by": "bot", "since": now(), "channel": CHANNEL, "in_flight": in_flight })
+}
+
+fn now() -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is compared with the stand-in's clock"
+    )]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[track_caller]
+fn ended(report: &Report, outcome: Ended, words: &str) {
+    assert_eq!(report.outcome, outcome, "{report:?}");
+    assert!(
+        report.message.contains(words),
+        "{report:?} should contain {words}"
+    );
+    assert!(
+        !report.message.contains(BOT_TOKEN) && !report.message.contains(WEBHOOK_PATH),
+        "{report:?}"
+    );
+}
+
+/// An address where nobody listens.
+async fn nobody() -> String {
+    format!(
+        "http://{}",
+        TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    )
+}
+
+#[tokio::test]
+async fn a_bot_posts_with_the_steps_key_in_the_metadata() {
+    let world = World::new().await;
+    let output = world.bot().await.call(message()).await.done();
+    let posted = &world.slack.posted()[0];
+    assert_eq!(
+        output,
+        json!({ "channel": CHANNEL, "ts": posted.ts, "duplicate": false })
+    );
+    let metadata = json!({
+        "event_type": "jackfield_delivery",
+        "event_payload": { "idempotency_key": KEY, "delivery": "dlv_test" }
+    });
+    let body = json!({ "channel": CHANNEL, "text": "Tokens &amp; icons", "link_names": false, "metadata": metadata });
+    assert_eq!(posted.body, body);
+    assert_eq!(
+        world.host.receipt(KEY),
+        Receipt::Done(json!({ "channel": CHANNEL, "ts": posted.ts }))
+    );
+    assert_eq!(world.slack.reads(), 0, "there was nothing to look for");
+}
+
+#[tokio::test]
+async fn all_that_a_step_says_reaches_slack() {
+    let world = World::new().await;
+    let input = json!({
+        "channel": CHANNEL, "text": "t", "blocks": [{ "type": "divider" }], "thread_ts": "1.2", "reply_broadcast": true,
+        "username": "Tokens", "icon_emoji": ":art:", "unfurl_links": false, "unfurl_media": false
+    });
+    world.bot().await.call(call(input.clone())).await.done();
+    let body = world.slack.posted()[0].body.clone();
+    for (key, value) in input.as_object().unwrap() {
+        assert_eq!(&body[key], value, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_after_a_receipt_posts_nothing() {
+    let world = World::new().await;
+    let first = world.bot().await.call(message()).await.done();
+    let mut second = world.bot().await.call(message().attempt(2)).await.done();
+    assert_eq!(second["duplicate"].take(), json!(true));
+    assert_eq!(second["ts"], first["ts"]);
+    assert_eq!((world.posted(), world.slack.reads()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_bot_that_was_killed_before_the_answer_finds_its_message() {
+    for input in [
+        json!({ "channel": CHANNEL, "text": "by id" }),
+        json!({ "channel": "#design-system", "text": "by name" }),
+        json!({ "channel": "design-system", "text": "by a name without its mark" }),
+        json!({ "channel": CHANNEL, "text": "in a thread", "thread_ts": "1700000000.000001" }),
+    ] {
+        let world = World::new().await;
+        let bot = world.bot().await;
+        world.slack.withhold().close();
+        let running = bot.begin(call(input.clone()));
+        world.slack.withhold().arrival().await;
+        bot.crash().await;
+        drop(running);
+        world.slack.withhold().open();
+
+        let output = world
+            .bot()
+            .await
+            .call(call(input.clone()).attempt(2))
+            .await
+            .done();
+        assert_eq!(output["duplicate"], true, "{input}");
+        assert_eq!(output["ts"], world.slack.posted()[0].ts, "{input}");
+        assert_eq!(world.posted(), 1, "{input}");
+        assert!(matches!(world.host.receipt(KEY), Receipt::Done(_)), "{input}");
+    }
+}
+
+#[tokio::test]
+async fn a_bot_that_was_killed_before_the_post_posts() {
+    let world = World::new().await;
+    world.chatter(3).await;
+    world.intended(bot_intent(true));
+    let output = world.bot().await.call(message().attempt(2)).await.done();
+    assert_eq!(output["duplicate"], false);
+    assert_eq!((world.posted(), world.slack.reads()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_bot_whose_receipt_was_not_kept_finds_its_message() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    world.host.fail(HostCall::Record, 1);
+    assert_eq!(bot.call(message()).await.outcome, Ended::Retry);
+    assert_eq!(world.posted(), 1);
+    assert_eq!(bot.call(message().attempt(2)).await.done()["duplicate"], true);
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_posted_before_the_intent_is_kept() {
+    let world = World::new().await;
+    for (harness, call) in [
+        (world.bot().await, message()),
+        (world.webhook().await, call(json!({ "text": "t" }))),
+    ] {
+        world.host.hold(HostCall::Intend);
+        let running = harness.begin(call);
+        world.host.held(HostCall::Intend, 1).await;
+        harness.crash().await;
+        drop(running);
+        assert_eq!(world.posted(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_bots_time_out_is_looked_into_by_the_next_attempt() {
+    let world = World::new().await;
+    let bot = world.bot_with(json!({ "timeout": "200ms" })).await;
+    world.slack.withhold().close();
+    ended(
+        &bot.call(message()).await,
+        Ended::Retry,
+        "chat.postMessage got no answer",
+    );
+    world.slack.withhold().open();
+    assert_eq!(bot.call(message().attempt(2)).await.done()["duplicate"], true);
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn the_search_goes_through_all_pages() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    bot.call(message()).await.done();
+    world.chatter(201).await;
+    world.intended(bot_intent(true));
+    assert_eq!(bot.call(message().attempt(2)).await.done()["duplicate"], true);
+    assert_eq!((world.posted(), world.slack.reads()), (202, 2));
+}
+
+#[tokio::test]
+async fn messages_of_other_steps_are_not_ours() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    bot.call(message().key("dlv_1/another")).await.done();
+    bot.call(message().key("dlv_2/announce")).await.done();
+    world.intended(bot_intent(true));
+    assert_eq!(bot.call(message()).await.done()["duplicate"], false);
+    assert_eq!(world.posted(), 3);
+}
+
+#[tokio::test]
+async fn a_bot_that_cannot_look_does_not_post() {
+    let table = [
+        (
+            Trouble::Error("missing_scope"),
+            Ended::Ambiguous,
+            "cannot be searched for it: conversations.history failed: missing_scope",
+        ),
+        (
+            Trouble::Error("not_in_channel"),
+            Ended::Ambiguous,
+            "invite the app",
+        ),
+        (Trouble::Error("internal_error"), Ended::Retry, "internal_error"),
+        (Trouble::Status(503), Ended::Retry, "503"),
+        (Trouble::RateLimited(7), Ended::Retry, "rate limited"),
+    ];
+    for (trouble, outcome, words) in table {
+        let world = World::new().await;
+        world.intended(bot_intent(true));
+        world.slack.trouble_reading(trouble.clone());
+        let report = world.bot().await.call(message().attempt(2)).await;
+        ended(&report, outcome, words);
+        let after = matches!(trouble, Trouble::RateLimited(_)).then_some(Duration::from_secs(7));
+        assert_eq!(report.retry_after, after);
+        assert_eq!(world.posted(), 0);
+        assert_eq!(
+            world.host.receipt(KEY),
+            Receipt::Intended(bot_intent(true)),
+            "the doubt stays"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_seen_cannot_be_searched() {
+    let world = World::new().await;
+    let mut intent = bot_intent(true);
+    intent["channel"] = json!("#secret");
+    world.intended(intent);
+    let report = world.bot().await.call(message().attempt(2)).await;
+    ended(
+        &report,
+        Ended::Ambiguous,
+        "`#secret`, which is to be searched for it, is not among the channels",
+    );
+    assert_eq!(world.posted(), 0);
+}
+
+#[tokio::test]
+async fn the_id_of_a_name_is_kept_from_the_first_post() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    let named = json!({ "channel": "#design-system", "text": "t" });
+    let first = bot.call(call(named.clone()).key("dlv_1/first")).await.done();
+    assert_eq!(
+        world.host.kv()["channel-id/#design-system"],
+        first["channel"].as_str().unwrap().as_bytes()
+    );
+    let mut intent = bot_intent(true);
+    intent["channel"] = json!("#design-system");
+    world.intended(intent);
+    assert_eq!(bot.call(call(named)).await.done()["duplicate"], false);
+    assert_eq!(
+        world.slack.reads(),
+        1,
+        "the history is read, and no list of channels"
+    );
+}
+
+#[tokio::test]
+async fn a_limited_bot_comes_back_and_need_not_look() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    world.slack.trouble(Trouble::RateLimited(30));
+    let report = bot.call(message()).await;
+    ended(&report, Ended::Retry, "rate limited");
+    assert_eq!(report.retry_after, Some(Duration::from_secs(30)));
+    assert_eq!(bot.call(message().attempt(2)).await.done()["duplicate"], false);
+    assert_eq!((world.posted(), world.slack.reads()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_may_have_happened_is_looked_for_even_after_a_refusal() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    world.slack.trouble(Trouble::Error("internal_error"));
+    world.slack.trouble(Trouble::RateLimited(1));
+    for outcome in [Ended::Retry, Ended::Retry, Ended::Done] {
+        assert_eq!(bot.call(message()).await.outcome, outcome);
+    }
+    assert_eq!((world.posted(), world.slack.reads()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_slack_refuses_a_bot_is_final() {
+    for error in [
+        "channel_not_found",
+        "not_in_channel",
+        "invalid_blocks",
+        "invalid_auth",
+        "msg_blocks_too_long",
+    ] {
+        let world = World::new().await;
+        world.slack.trouble(Trouble::Error(error));
+        ended(&world.bot().await.call(message()).await, Ended::Fatal, error);
+    }
+    let world = World::new().await;
+    let wrong = world.bot_with(json!({ "bot_token": "xoxb-wrong-hunter2" })).await;
+    let report = wrong.call(message()).await;
+    ended(
+        &report,
+        Ended::Fatal,
+        "invalid_auth (check the instance's `bot_token`)",
+    );
+    assert!(!report.message.contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_slack_that_is_not_there_is_tried_again() {
+    let world = World::new().await;
+    let bot = world.bot_with(json!({ "api": nobody().await })).await;
+    ended(
+        &bot.call(message()).await,
+        Ended::Retry,
+        "Slack could not be reached",
+    );
+    world.bot().await.call(message().attempt(2)).await.done();
+    assert_eq!(
+        (world.posted(), world.slack.reads()),
+        (1, 0),
+        "nothing was sent, so nothing is looked for"
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_a_limit_is_not_sent() {
+    let world = World::new().await;
+    for (input, words) in [
+        (json!({ "channel": CHANNEL }), "neither `text` nor `blocks`"),
+        (
+            json!({ "channel": CHANNEL, "text": "x".repeat(40_001) }),
+            "40001 characters",
+        ),
+        (json!({ "text": "nowhere to go" }), "has no `channel`"),
+        (
+            json!({ "channel": "", "text": "nowhere to go" }),
+            "has no `channel`",
+        ),
+    ] {
+        let report = world.bot().await.call(call(input)).await;
+        ended(&report, Ended::Fatal, words);
+        assert_eq!(report.code, Code::Invalid);
+    }
+    assert_eq!(world.posted(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_can_have_a_channel_for_steps_that_name_none() {
+    let world = World::new().await;
+    let bot = world.bot_with(json!({ "channel": CHANNEL })).await;
+    bot.call(call(json!({ "text": "t" }))).await.done();
+    assert_eq!(world.slack.posted()[0].channel, CHANNEL);
+}
+
+#[tokio::test]
+async fn a_webhook_posts_the_message_and_nothing_else() {
+    let world = World::new().await;
+    let output = world
+        .webhook()
+        .await
+        .call(call(json!({ "text": "t" })))
+        .await
+        .done();
+    assert_eq!(output, json!({ "duplicate": false }));
+    assert_eq!(world.slack.posted()[0].body, json!({ "text": "t" }));
+    let again = world
+        .webhook()
+        .await
+        .call(call(json!({ "text": "t" })).attempt(2))
+        .await
+        .done();
+    assert_eq!(again, json!({ "duplicate": true }));
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_killed_before_the_answer_is_ambiguous_ever_after() {
+    let world = World::new().await;
+    let webhook = world.webhook().await;
+    world.slack.withhold().close();
+    let running = webhook.begin(call(json!({ "text": "t" })));
+    world.slack.withhold().arrival().await;
+    webhook.crash().await;
+    drop(running);
+    world.slack.withhold().open();
+    for attempt in 2..4 {
+        let report = world
+            .webhook()
+            .await
+            .call(call(json!({ "text": "t" })).attempt(attempt))
+            .await;
+        ended(&report, Ended::Ambiguous, "an earlier attempt may have posted");
+    }
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_without_an_answer_is_ambiguous() {
+    let world = World::new().await;
+    let config = json!({ "webhook_url": world.slack.webhook(), "timeout": "200ms" });
+    let webhook = Harness::<SlackNotify>::start_on(&world.host, config)
+        .await
+        .unwrap();
+    world.slack.withhold().close();
+    let report = webhook.call(call(json!({ "text": "t" }))).await;
+    ended(&report, Ended::Ambiguous, "the webhook gave no answer");
+    for status in [500, 502, 503] {
+        let world = World::new().await;
+        world.slack.trouble(Trouble::Status(status));
+        let report = world.webhook().await.call(call(json!({ "text": "t" }))).await;
+        ended(
+            &report,
+            Ended::Ambiguous,
+            &format!("the webhook answered {status}"),
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_did_nothing_for_sure_is_tried_again() {
+    let world = World::new().await;
+    world.slack.trouble(Trouble::RateLimited(5));
+    let report = world.webhook().await.call(call(json!({ "text": "t" }))).await;
+    ended(&report, Ended::Retry, "rate limited");
+    assert_eq!(report.retry_after, Some(Duration::from_secs(5)));
+
+    let config = json!({ "webhook_url": format!("{}{WEBHOOK_PATH}", nobody().await) });
+    let nowhere = Harness::<SlackNotify>::start_on(&world.host, config)
+        .await
+        .unwrap();
+    ended(
+        &nowhere.call(call(json!({ "text": "t" })).attempt(2)).await,
+        Ended::Retry,
+        "could not be reached",
+    );
+
+    world
+        .webhook()
+        .await
+        .call(call(json!({ "text": "t" })).attempt(3))
+        .await
+        .done();
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_through_a_webhook_is_final() {
+    for status in [400, 403, 404, 410] {
+        let world = World::new().await;
+        world.slack.trouble(Trouble::Status(status));
+        let report = world.webhook().await.call(call(json!({ "text": "t" }))).await;
+        ended(&report, Ended::Fatal, &format!("the webhook answered {status}"));
+    }
+    let world = World::new().await;
+    let report = world.webhook().await.call(message()).await;
+    ended(&report, Ended::Fatal, "posts to its own channel");
+    assert_eq!(report.code, Code::Invalid);
+    assert_eq!(world.posted(), 0);
+}
+
+#[tokio::test]
+async fn a_change_of_the_way_does_not_hide_a_doubt() {
+    let world = World::new().await;
+    world.intended(json!({ "by": "webhook", "in_flight": true }));
+    ended(
+        &world.bot().await.call(message()).await,
+        Ended::Ambiguous,
+        "through an incoming webhook",
+    );
+    world.intended(bot_intent(true));
+    let report = world.webhook().await.call(call(json!({ "text": "t" }))).await;
+    ended(&report, Ended::Ambiguous, "an earlier attempt may have posted");
+    assert_eq!(world.posted(), 0);
+    world.intended(json!({ "by": "webhook", "in_flight": false }));
+    world.bot().await.call(message()).await.done();
+    assert_eq!(world.posted(), 1);
+}
+
+#[tokio::test]
+async fn an_instance_without_a_way_to_slack_is_refused() {
+    let refused = Harness::<SlackNotify>::start(json!({})).await.unwrap_err();
+    assert_eq!(refused.message, "it has neither `bot_token` nor `webhook_url`");
+}

@@ -34,15 +34,25 @@ impl std::fmt::Debug for Webhook {
 enum Sent {
     Posted,
     /// It did nothing; this is what the step makes of it.
-    Refused { error: String, retry: bool, after: Option<std::time::Duration> },
+    Refused {
+        error: String,
+        retry: bool,
+        after: Option<std::time::Duration>,
+    },
     Unknown(String),
 }
 
 impl Webhook {
     /// Posts the message, unless an attempt before may have done so.
     pub(crate) async fn post_once(&self, input: &Input, in_doubt: bool, cx: &Cx) -> Result<Posted> {
-        if input.channel.as_deref().is_some_and(|channel| !channel.is_empty()) {
-            return Err(Error::invalid("channel: an incoming webhook posts to its own channel; drop it"));
+        if input
+            .channel
+            .as_deref()
+            .is_some_and(|channel| !channel.is_empty())
+        {
+            return Err(Error::invalid(
+                "channel: an incoming webhook posts to its own channel; drop it",
+            ));
         }
         if in_doubt {
             return Err(Error::ambiguous(format_args!("an earlier attempt {DOUBT}")));
@@ -50,7 +60,10 @@ impl Webhook {
         cx.intend(&Intent::Webhook { in_flight: true }).await?;
         match self.post(input).await {
             Sent::Posted => {
-                let posted = Posted { channel: None, ts: None };
+                let posted = Posted {
+                    channel: None,
+                    ts: None,
+                };
                 cx.record(&posted).await?;
                 Ok(posted)
             }
@@ -71,16 +84,22 @@ impl Webhook {
         let request = self.client.post(self.address.clone());
         match http::send(request.header("content-type", "application/json").body(body)).await {
             Ok(answer) => judge(&answer),
-            Err(NoAnswer::NotSent(cause)) => {
-                Sent::Refused { error: format!("the webhook could not be reached: {cause}"), retry: true, after: None }
-            }
+            Err(NoAnswer::NotSent(cause)) => Sent::Refused {
+                error: format!("the webhook could not be reached: {cause}"),
+                retry: true,
+                after: None,
+            },
             Err(NoAnswer::Unknown(cause)) => Sent::Unknown(format!("the webhook gave no answer: {cause}")),
         }
     }
 }
 
 fn judge(answer: &Answer) -> Sent {
-    let word: String = String::from_utf8_lossy(&answer.body).trim().chars().take(100).collect();
+    let word: String = String::from_utf8_lossy(&answer.body)
+        .trim()
+        .chars()
+        .take(100)
+        .collect();
     let status = answer.status;
     match status.as_u16() {
         200 if word == "ok" => Sent::Posted,
@@ -92,10 +111,16 @@ fn judge(answer: &Answer) -> Sent {
         },
         400..=499 if status != 408 => {
             let hint = hint(&word);
-            Sent::Refused { error: format!("the webhook answered {status}: {word:?}{hint}"), retry: false, after: None }
+            Sent::Refused {
+                error: format!("the webhook answered {status}: {word:?}{hint}"),
+                retry: false,
+                after: None,
+            }
         }
         300..=399 => Sent::Refused {
-            error: format!("the webhook answered {status}, and redirects are not followed; check `webhook_url`"),
+            error: format!(
+                "the webhook answered {status}, and redirects are not followed; check `webhook_url`"
+            ),
             retry: false,
             after: None,
         },
@@ -109,7 +134,9 @@ fn hint(word: &str) -> &'static str {
             " (the webhook was removed or turned off; make a new one)"
         }
         "channel_is_archived" | "channel_not_found" => " (the webhook's channel is gone; make a new one)",
-        "action_prohibited" | "posting_to_general_channel_denied" => " (the workspace does not let it post there)",
+        "action_prohibited" | "posting_to_general_channel_denied" => {
+            " (the workspace does not let it post there)"
+        }
         "invalid_payload" | "invalid_blocks" => " (Slack cannot read the message; check `blocks`)",
         _ => "",
     }
@@ -129,34 +156,69 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> Sent {
         let after = Some(Duration::from_secs(3));
-        judge(&Answer { status: StatusCode::from_u16(status).unwrap(), body: body.into(), after })
+        judge(&Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.into(),
+            after,
+        })
     }
 
     #[test]
     fn only_slacks_own_word_is_success() {
         assert_eq!(judged(200, "ok"), Sent::Posted);
         assert_eq!(judged(200, "ok\n"), Sent::Posted);
-        for (status, body) in [(200, "<html>"), (200, ""), (204, ""), (408, ""), (500, "rollup_error"), (502, ""), (503, "ok")] {
-            assert!(matches!(judged(status, body), Sent::Unknown(_)), "{status} {body}");
+        for (status, body) in [
+            (200, "<html>"),
+            (200, ""),
+            (204, ""),
+            (408, ""),
+            (500, "rollup_error"),
+            (502, ""),
+            (503, "ok"),
+        ] {
+            assert!(
+                matches!(judged(status, body), Sent::Unknown(_)),
+                "{status} {body}"
+            );
         }
     }
 
     #[test]
     fn refusals_did_nothing_and_say_what_helps() {
         for (status, body, expected) in [
-            (400, "invalid_payload", "\"invalid_payload\" (Slack cannot read the message"),
-            (403, "action_prohibited", "(the workspace does not let it post there)"),
-            (404, "no_service", "(the webhook was removed or turned off; make a new one)"),
-            (410, "channel_is_archived", "(the webhook's channel is gone; make a new one)"),
+            (
+                400,
+                "invalid_payload",
+                "\"invalid_payload\" (Slack cannot read the message",
+            ),
+            (
+                403,
+                "action_prohibited",
+                "(the workspace does not let it post there)",
+            ),
+            (
+                404,
+                "no_service",
+                "(the webhook was removed or turned off; make a new one)",
+            ),
+            (
+                410,
+                "channel_is_archived",
+                "(the webhook's channel is gone; make a new one)",
+            ),
             (404, "<html>\nnot here", "404 Not Found: \"<html>\\nnot here\""),
             (302, "", "check `webhook_url`"),
         ] {
             match judged(status, body) {
-                Sent::Refused { error, retry: false, .. } => assert!(error.contains(expected), "{error}"),
+                Sent::Refused {
+                    error, retry: false, ..
+                } => assert!(error.contains(expected), "{error}"),
                 other => panic!("{status} {body} is refused for good, not {other:?}"),
             }
         }
         let limited = judged(429, "");
-        assert!(matches!(limited, Sent::Refused { retry: true, after: Some(after), .. } if after.as_secs() == 3));
+        assert!(
+            matches!(limited, Sent::Refused { retry: true, after: Some(after), .. } if after.as_secs() == 3)
+        );
     }
 }

@@ -24,9 +24,15 @@ impl Bot {
         }
         if is_person_id(channel) {
             let arguments = serde_json::json!({ "users": channel });
-            let opened = self.api.post("conversations.open", &arguments).await.map_err(of_look)?;
+            let opened = self
+                .api
+                .post("conversations.open", &arguments)
+                .await
+                .map_err(of_look)?;
             let id = opened.pointer("/channel/id").and_then(|id| id.as_str());
-            return id.map(str::to_owned).ok_or_else(|| Error::retry("conversations.open told no id"));
+            return id
+                .map(str::to_owned)
+                .ok_or_else(|| Error::retry("conversations.open told no id"));
         }
         match self.listed(channel, "public_channel,private_channel").await {
             // Without the scope for private channels, the public ones may still be read.
@@ -66,7 +72,11 @@ impl Bot {
 
     /// Keeps the id that Slack told for a name. The message is posted and recorded: no failure here may undo that.
     pub(super) async fn remember(&self, channel: &str, posted: &Posted, cx: &Cx) {
-        let Some(id) = posted.channel.as_deref().filter(|id| *id != channel && !is_channel_id(channel)) else {
+        let Some(id) = posted
+            .channel
+            .as_deref()
+            .filter(|id| *id != channel && !is_channel_id(channel))
+        else {
             return;
         };
         let key = kept_under(channel);
@@ -96,7 +106,9 @@ fn is_person_id(text: &str) -> bool {
 fn is_id(text: &str, initials: &[char]) -> bool {
     text.starts_with(initials)
         && text.len() >= 9
-        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
 /// Pages of up to 1,000 channels.
@@ -120,7 +132,11 @@ mod tests {
             ("Cdesign012", false, false),
             ("", false, false),
         ] {
-            assert_eq!((is_channel_id(text), is_person_id(text)), (channel, person), "{text}");
+            assert_eq!(
+                (is_channel_id(text), is_person_id(text)),
+                (channel, person),
+                "{text}"
+            );
         }
     }
 }

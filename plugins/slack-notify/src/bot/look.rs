@@ -29,9 +29,15 @@ impl Bot {
         for _ in 0..MAX_PAGES {
             let page = self.page(method, &arguments, &cursor).await?;
             let messages = page["messages"].as_array().into_iter().flatten();
-            if let Some(found) = messages.into_iter().find(|message| is_ours(message, cx.idempotency_key())) {
+            if let Some(found) = messages
+                .into_iter()
+                .find(|message| is_ours(message, cx.idempotency_key()))
+            {
                 let ts = found["ts"].as_str().map(str::to_owned);
-                return Ok(Some(Posted { channel: Some(channel), ts }));
+                return Ok(Some(Posted {
+                    channel: Some(channel),
+                    ts,
+                }));
             }
             match next_cursor(&page) {
                 Some(next) => cursor = next,
@@ -73,7 +79,10 @@ pub(super) fn next_cursor(page: &Value) -> Option<String> {
 
 fn is_ours(message: &Value, key: &str) -> bool {
     message.pointer("/metadata/event_type").and_then(Value::as_str) == Some(EVENT_TYPE)
-        && message.pointer("/metadata/event_payload/idempotency_key").and_then(Value::as_str) == Some(key)
+        && message
+            .pointer("/metadata/event_payload/idempotency_key")
+            .and_then(Value::as_str)
+            == Some(key)
 }
 
 /// How many seconds our clock may be ahead of Slack's. Slack itself refuses requests to it that are five minutes off.
