@@ -341,6 +341,7 @@ impl Journal for SqliteJournal {
 
     async fn close(&self) -> Result<(), JournalError> {
         self.sync().await?;
+        self.ring.close();
         self.history.pool.close().await;
         // The writer ends when its queue does, and takes the checkpoints and the lock with it.
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 use tempfile::TempDir;
 
 use super::*;
-use crate::journal::contract::{Place, contract};
+use crate::journal::{
+    Next,
+    contract::{self, Place, contract},
+};
 
 /// A data directory that goes with the test.
 struct Directory(TempDir);
@@ -75,3 +78,8 @@ contract! {
         generations_are_needed_until_their_deliveries_settle,
     }
 }
+
+mod crash;
+mod disk;
+mod load;
+mod reading;
