@@ -1,0 +1,290 @@
+//! The dispatcher: follows the journal and carries out what it owes.
+//!
+//! Claims come in from the journal; calls go out to plugin instances, and every start and end of an attempt goes
+//! back into the journal before anything rests on it. A restart is the same path as a run: a claim says at which
+//! step to go on. What always holds: no call is made before its start is on disk, and no delivery ends but with
+//! a recorded state and reason. How a request came in is none of its business.
+
+mod course;
+mod gate;
+mod metrics;
+mod workdir;
+
+use std::{
+    collections::HashSet,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jackfield_event::DeliveryId;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    journal::{Claim, ClaimRequest, Journal, JournalError},
+    plugin::Registry,
+    router::{Generation, GenerationId},
+};
+
+pub use metrics::Metrics;
+
+use course::Course;
+use gate::Gates;
+use workdir::WorkRoot;
+
+/// What a dispatcher needs to know beside its parts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where deliveries have their work directories.
+    pub work_root: PathBuf,
+    /// How long a claim outlives this process's last sign of life.
+    pub lease: Duration,
+    /// How long to wait before looking again for an instance that is missing.
+    pub patience: Duration,
+    /// How long running attempts may go on after a stop.
+    pub grace: Duration,
+    /// How many deliveries are claimed at once.
+    pub batch: NonZeroUsize,
+}
+
+impl Options {
+    /// The defaults, with work directories under `work_root`.
+    pub fn new(work_root: PathBuf) -> Self {
+        Self {
+            work_root,
+            lease: Duration::from_secs(60),
+            patience: Duration::from_secs(30),
+            grace: Duration::from_secs(20),
+            batch: NonZeroUsize::new(32).expect("32 is not zero"),
+        }
+    }
+}
+
+/// The generations under which unsettled deliveries were made, compiled.
+#[derive(Debug, Default)]
+pub struct Generations(ArcSwap<Vec<Arc<Generation>>>);
+
+impl Generations {
+    /// Adds a generation, once.
+    pub fn insert(&self, generation: Arc<Generation>) {
+        self.0.rcu(|known| {
+            let mut known = Vec::clone(known);
+            if !known.iter().any(|other| other.id() == generation.id()) {
+                known.push(Arc::clone(&generation));
+            }
+            known
+        });
+    }
+
+    /// The generation of that id.
+    pub fn get(&self, id: &GenerationId) -> Option<Arc<Generation>> {
+        self.0
+            .load()
+            .iter()
+            .find(|generation| generation.id() == id)
+            .cloned()
+    }
+}
+
+/// Carries out deliveries until it is stopped.
+#[derive(Debug)]
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    changes: watch::Receiver<u64>,
+}
+
+/// What all deliveries share.
+#[derive(Debug)]
+struct Shared {
+    journal: Arc<dyn Journal>,
+    registry: Arc<Registry>,
+    generations: Arc<Generations>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    owner: String,
+    gates: Gates,
+    work: WorkRoot,
+    metrics: Metrics,
+    /// Deliveries at work here, so that a lease that ran out under a stalled disk does not start a second course.
+    running: Mutex<HashSet<DeliveryId>>,
+    /// Rung when a course ends or a queue at an instance empties.
+    room: Notify,
+    /// No new steps are begun.
+    stopping: CancellationToken,
+    /// Running calls are told to stop.
+    cancel: CancellationToken,
+}
+
+impl Dispatcher {
+    /// A dispatcher over `journal` that calls the instances of `registry`.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory for work directories cannot be made.
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        registry: Arc<Registry>,
+        generations: Arc<Generations>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> std::io::Result<Self> {
+        let changes = journal.changes();
+        let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
+        let shared = Shared {
+            journal,
+            registry,
+            generations,
+            clock,
+            owner,
+            gates: Gates::default(),
+            work: WorkRoot::open(&options.work_root)?,
+            metrics: Metrics::default(),
+            running: Mutex::default(),
+            room: Notify::new(),
+            stopping: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+            options,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            changes,
+        })
+    }
+
+    /// Counters to register.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Runs until `stop`, then lets running attempts end within the grace.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let courses = TaskTracker::new();
+        let shared = Arc::clone(&self.shared);
+        let sweeping = shared.work.sweep(&*shared.journal);
+        let renewing = shared.keep_leases();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async { tokio::join!(sweeping, renewing); } => {}
+            () = self.follow(&courses) => {}
+        }
+        shared.drain(courses).await;
+    }
+
+    /// Claims whatever is due, for ever.
+    async fn follow(&mut self, courses: &TaskTracker) {
+        loop {
+            // Marked before the claim: what changes during it wakes the wait below.
+            self.changes.borrow_and_update();
+            let claimed = match self.shared.claim().await {
+                Ok(claims) => self.shared.start(claims, courses),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the journal refused a claim");
+                    tokio::time::sleep(JOURNAL_REST).await;
+                    continue;
+                }
+            };
+            if claimed < self.shared.options.batch.get() {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Waits until something may be claimable.
+    async fn wait(&mut self) {
+        let now = self.shared.clock.now();
+        let rest = match self.shared.journal.next_due(now).await {
+            Ok(Some(due)) => due.saturating_since(now).clamp(SHORTEST_REST, LONGEST_REST),
+            Ok(None) => LONGEST_REST,
+            Err(_) => JOURNAL_REST,
+        };
+        tokio::select! {
+            _ = self.changes.changed() => {}
+            () = self.shared.room.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+        }
+    }
+}
+
+impl Shared {
+    async fn claim(&self) -> Result<Vec<Claim>, JournalError> {
+        let request = ClaimRequest {
+            owner: self.owner.clone(),
+            now: self.clock.now(),
+            lease: self.options.lease,
+            limit: self.options.batch.get(),
+            busy: self.gates.busy(),
+        };
+        self.journal.claim(request).await
+    }
+
+    /// Starts a course for each claim that has none yet.
+    fn start(self: &Arc<Self>, claims: Vec<Claim>, courses: &TaskTracker) -> usize {
+        let claimed = claims.len();
+        for claim in claims {
+            let delivery = claim.delivery;
+            if self
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(delivery)
+            {
+                let shared = Arc::clone(self);
+                courses.spawn(async move {
+                    Course::new(&shared, claim).run().await;
+                    shared
+                        .running
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&delivery);
+                    shared.room.notify_one();
+                });
+            }
+        }
+        claimed
+    }
+
+    /// Renews the leases of all that is at work here, for ever.
+    async fn keep_leases(&self) {
+        let mut ticks = tokio::time::interval(self.options.lease / 3);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self
+                .journal
+                .renew(&self.owner, self.clock.now(), self.options.lease)
+                .await
+            {
+                tracing::warn!(error = %error, "the journal refused to renew leases");
+            }
+        }
+    }
+
+    /// Lets running attempts end, cancels what is left after the grace, and gives that a moment to say so.
+    async fn drain(&self, courses: TaskTracker) {
+        self.stopping.cancel();
+        courses.close();
+        if tokio::time::timeout(self.options.grace, courses.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = courses.len(),
+                "attempts outlast the grace and are cancelled"
+            );
+            self.cancel.cancel();
+            let _ = tokio::time::timeout(CANCEL_GRACE, courses.wait()).await;
+        }
+    }
+}
+
+/// How long to leave a journal alone that refused something.
+const JOURNAL_REST: Duration = Duration::from_secs(1);
+/// What is due at once was just left by a claim, hence waits for room: that rings `room`.
+const SHORTEST_REST: Duration = Duration::from_millis(20);
+/// However quiet it is, look now and then: a wall clock that was set back would otherwise freeze what waits.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+/// How long cancelled calls have to end.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);

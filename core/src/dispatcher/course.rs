@@ -1,0 +1,512 @@
+//! One delivery from its claim to the end of the claim: step by step, outcome by outcome.
+//!
+//! Every way out of a step is a [`StepEnd`] that the journal commits, or the delivery goes back unchanged with
+//! the reason why it waits. Where the journal cannot commit, the course stands still until it can.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use super::{JOURNAL_REST, Shared};
+use crate::{
+    delivery::{Outcome, Phase, State},
+    journal::{AttemptStart, Claim, Failure, JournalError, Next, StepEnd},
+    plugin::{Instance, Report, StepCall},
+    reason::Reason,
+    router::{Context, ContextError, FailureView, RenderError, Route, Step},
+};
+
+/// A claimed delivery on its way.
+pub(super) struct Course<'s> {
+    shared: &'s Shared,
+    claim: Claim,
+}
+
+/// What a step's turn came to.
+enum Turn {
+    /// The claim goes on with the next step.
+    GoOn,
+    /// The claim has ended.
+    Over,
+}
+
+/// A step that is ready to be called.
+struct Ready {
+    instance: Arc<Instance>,
+    permit: OwnedSemaphorePermit,
+    input: Bytes,
+}
+
+/// Why a step is not called now.
+enum NotReady {
+    /// Its `if` is false.
+    Skip,
+    /// It cannot be called, now or later.
+    Fail(Reason, String),
+    /// It can be called later: after a while for a reason, or as soon as there is room.
+    Later(Option<(Reason, String)>),
+}
+
+/// The journal is closed or the claim was lost: nothing more can be recorded.
+struct Abandoned;
+
+impl<'s> Course<'s> {
+    pub(super) fn new(shared: &'s Shared, claim: Claim) -> Self {
+        Self { shared, claim }
+    }
+
+    /// Runs until the claim ends.
+    pub(super) async fn run(mut self) {
+        let generation = self.shared.generations.get(&self.claim.generation);
+        let Some(route) = generation
+            .as_deref()
+            .and_then(|generation| generation.find(&self.claim.route))
+        else {
+            let error = format!(
+                "the rules of generation {} are not at hand",
+                self.claim.generation
+            );
+            let _ = self.give_up(error).await;
+            return;
+        };
+        loop {
+            if self.shared.stopping.is_cancelled() {
+                let _ = self.release(None).await;
+                return;
+            }
+            match self.turn(route).await {
+                Ok(Turn::GoOn) => {}
+                Ok(Turn::Over) | Err(Abandoned) => return,
+            }
+        }
+    }
+
+    /// Takes the present step to its end.
+    async fn turn(&mut self, route: &Route) -> Result<Turn, Abandoned> {
+        let Some(step) = route.steps(self.claim.phase).get(self.claim.step) else {
+            // A generation is immutable, so a claim points past its steps only if the journal was tampered with.
+            let error = format!("the route has no step number {}", self.claim.step + 1);
+            return self.give_up(error).await;
+        };
+        match self.prepare(step).await {
+            Ok(ready) => self.attempt(route, step, ready).await,
+            Err(NotReady::Skip) => self.pass(route, step, Ending::condition_false()).await,
+            Err(NotReady::Fail(reason, error)) => {
+                self.fail(route, step, Ending::without_call(reason, error)).await
+            }
+            Err(NotReady::Later(why)) => {
+                let due = why.map(|(reason, detail)| {
+                    (
+                        self.shared
+                            .clock
+                            .now()
+                            .saturating_add(self.shared.options.patience),
+                        reason,
+                        detail,
+                    )
+                });
+                self.release(due).await
+            }
+        }
+    }
+
+    /// Whether the step is to be called, with what, and when it is its turn.
+    async fn prepare(&self, step: &Step) -> Result<Ready, NotReady> {
+        let context = self.context()?;
+        if !step.enabled(&context)? {
+            return Err(NotReady::Skip);
+        }
+        let Some(instance) = self.shared.registry.instance(step.instance()) else {
+            let detail = match self.shared.registry.parked(step.instance()) {
+                Some(reason) => format!("the instance `{}` is parked: {reason}", step.instance()),
+                None => format!("there is no instance `{}`", step.instance()),
+            };
+            return Err(NotReady::Later(Some((Reason::InstanceMissing, detail))));
+        };
+        let input = step.render(&context, Some(&instance.input_schema))?;
+        let input = serde_json::to_vec(&input)
+            .expect("a JSON value has a JSON form")
+            .into();
+        let gate = self.shared.gates.of(&instance.name, &instance.permits);
+        match gate.enter().await {
+            Some(permit) => Ok(Ready {
+                instance,
+                permit,
+                input,
+            }),
+            None => Err(NotReady::Later(None)),
+        }
+    }
+
+    fn context(&self) -> Result<Context, ContextError> {
+        let failure = self.claim.failure.as_ref().map(|failure| FailureView {
+            step: failure.step.as_deref(),
+            reason: failure.reason,
+            error: &failure.error,
+        });
+        Context::new(
+            &self.claim.route,
+            self.claim.delivery,
+            &self.claim.events,
+            &self.claim.outputs,
+            failure,
+        )
+    }
+
+    /// Calls the step once, its start on disk before and its outcome after.
+    async fn attempt(&mut self, route: &Route, step: &Step, ready: Ready) -> Result<Turn, Abandoned> {
+        let attempt = self.claim.attempts + 1;
+        let workdir = match self.shared.work.of(self.claim.delivery) {
+            Ok(workdir) => workdir,
+            Err(error) => {
+                tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "no work directory can be made");
+                let due = self
+                    .shared
+                    .clock
+                    .now()
+                    .saturating_add(self.shared.options.patience);
+                let detail = format!("its work directory cannot be made: {error}");
+                return self
+                    .release(Some((due, Reason::WorkDirectoryFailed, detail)))
+                    .await;
+            }
+        };
+        let start = AttemptStart {
+            delivery: self.claim.delivery,
+            owner: self.shared.owner.clone(),
+            phase: self.claim.phase,
+            step: self.claim.step,
+            step_id: step.id().to_owned(),
+            instance: ready.instance.name.clone(),
+            attempt,
+            input: ready.input.clone(),
+            started: self.shared.clock.now(),
+        };
+        self.insist(|| self.shared.journal.begin(start.clone())).await?;
+        self.claim.attempts = attempt;
+        let call = StepCall {
+            event: self.claim.events.last().cloned().unwrap_or_default(),
+            input: ready.input,
+            delivery: self.claim.delivery,
+            route: self.claim.route.clone(),
+            step: step.id().to_owned(),
+            attempt,
+            idempotency_key: self.idempotency_key(step),
+            deadline: Instant::now() + ready.instance.timeout,
+            workdir,
+            cancelled: self.shared.cancel.child_token(),
+        };
+        let mut report = ready.instance.caller.call(call).await;
+        drop(ready.permit);
+        self.shared.room.notify_one();
+        if let Err(error) = self.shared.work.sync(self.claim.delivery).await {
+            report = Report {
+                outcome: Outcome::Retry,
+                reason: Some(Reason::WorkDirectoryFailed),
+                output: None,
+                message: Some(format!("the step's files could not be synced: {error}")),
+                retry_after: None,
+            };
+        }
+        self.shared.metrics.attempt(&ready.instance.name, report.outcome);
+        self.conclude(route, step, attempt, report).await
+    }
+
+    /// Makes of a report what the retry policy and the route say.
+    async fn conclude(
+        &mut self,
+        route: &Route,
+        step: &Step,
+        attempt: u32,
+        report: Report,
+    ) -> Result<Turn, Abandoned> {
+        let Report {
+            outcome,
+            reason,
+            output,
+            message,
+            retry_after,
+        } = report;
+        tracing::debug!(
+            delivery.id = %self.claim.delivery, route = %self.claim.route, step = step.id(), attempt,
+            outcome = outcome.word(), reason = reason.map(Reason::code), message, "attempt ended"
+        );
+        let reason = reason.or(match outcome {
+            Outcome::Done => None,
+            Outcome::Skipped => Some(Reason::PluginSkipped),
+            Outcome::Retry => Some(Reason::PluginRetry),
+            Outcome::Fatal => Some(Reason::PluginFatal),
+            Outcome::Ambiguous => Some(Reason::PluginAmbiguous),
+        });
+        let ending = Ending {
+            attempt: Some(attempt),
+            outcome,
+            reason,
+            message,
+            output,
+        };
+        match outcome {
+            Outcome::Done | Outcome::Skipped => self.pass(route, step, ending).await,
+            Outcome::Fatal | Outcome::Ambiguous => self.fail(route, step, ending).await,
+            Outcome::Retry => match step.retry().after(attempt, fastrand::f64(), retry_after) {
+                Some(rest) => self.back_off(step, ending, rest).await,
+                None => self.fail(route, step, ending.exhausted(attempt)).await,
+            },
+        }
+    }
+
+    /// The step is done or skipped: the one after it is next, or the delivery has settled.
+    async fn pass(&mut self, route: &Route, step: &Step, ending: Ending) -> Result<Turn, Abandoned> {
+        if let (Outcome::Done, Some(output)) = (ending.outcome, &ending.output) {
+            self.claim.outputs.insert(step.id().to_owned(), output.clone());
+        }
+        let next = self.after(route);
+        self.record(step.id(), ending, next).await
+    }
+
+    /// The step is due again after `rest`.
+    async fn back_off(&mut self, step: &Step, ending: Ending, rest: Duration) -> Result<Turn, Abandoned> {
+        let due = self.shared.clock.now().saturating_add(rest);
+        let reason = ending.reason.unwrap_or(Reason::PluginRetry);
+        let next = Next::Wait {
+            due,
+            reason,
+            detail: ending.message.clone(),
+        };
+        self.record(step.id(), ending, next).await
+    }
+
+    /// The step is given up, and with it the delivery. A step of `on_failure` takes only itself down: the others
+    /// are as likely to be somebody's way to learn of it.
+    async fn fail(&mut self, route: &Route, step: &Step, ending: Ending) -> Result<Turn, Abandoned> {
+        let failure = ending.failure(Some(step.id()));
+        self.mourn(&failure);
+        let next = match self.claim.phase {
+            Phase::Steps => match route.steps(Phase::OnFailure).first() {
+                Some(first) => Next::OnFailure {
+                    failure,
+                    instance: first.instance().to_owned(),
+                },
+                None => Next::Settle {
+                    state: State::Dead,
+                    failure: Some(failure),
+                },
+            },
+            Phase::OnFailure => self.after(route),
+        };
+        self.record(step.id(), ending, next).await
+    }
+
+    /// Settles a delivery whose steps cannot be told, hence neither can those of its `on_failure`.
+    async fn give_up(&mut self, error: String) -> Result<Turn, Abandoned> {
+        let ending = Ending::without_call(Reason::GenerationMissing, error);
+        let failure = ending.failure(None);
+        self.mourn(&failure);
+        self.record(
+            "",
+            ending,
+            Next::Settle {
+                state: State::Dead,
+                failure: Some(failure),
+            },
+        )
+        .await
+    }
+
+    fn mourn(&self, failure: &Failure) {
+        tracing::error!(
+            delivery.id = %self.claim.delivery, route = %self.claim.route, step = failure.step,
+            reason = failure.reason.code(), error = %failure.error, "step given up"
+        );
+    }
+
+    /// What follows the present step where nothing stands in its way.
+    fn after(&self, route: &Route) -> Next {
+        match route.steps(self.claim.phase).get(self.claim.step + 1) {
+            Some(step) => Next::Step {
+                instance: step.instance().to_owned(),
+            },
+            None => match self.claim.phase {
+                Phase::Steps => Next::Settle {
+                    state: State::Succeeded,
+                    failure: None,
+                },
+                Phase::OnFailure => Next::Settle {
+                    state: State::Dead,
+                    failure: self.claim.failure.clone(),
+                },
+            },
+        }
+    }
+
+    /// Moves the claim on to what was just committed.
+    async fn proceed(&mut self, next: Next) -> Result<Turn, Abandoned> {
+        match next {
+            Next::Step { .. } => {
+                self.claim.step += 1;
+                self.claim.attempts = 0;
+                Ok(Turn::GoOn)
+            }
+            Next::OnFailure { failure, .. } => {
+                self.claim.phase = Phase::OnFailure;
+                self.claim.step = 0;
+                self.claim.attempts = 0;
+                self.claim.failure = Some(failure);
+                Ok(Turn::GoOn)
+            }
+            Next::Wait { .. } => Ok(Turn::Over),
+            Next::Settle { state, .. } => {
+                tracing::debug!(
+                    delivery.id = %self.claim.delivery, route = %self.claim.route, state = state.word(),
+                    "delivery settled"
+                );
+                self.shared.metrics.settled(state);
+                self.shared.work.remove(self.claim.delivery).await;
+                Ok(Turn::Over)
+            }
+        }
+    }
+
+    /// Commits how the step ended and what follows, and moves on to that.
+    async fn record(&mut self, step_id: &str, ending: Ending, next: Next) -> Result<Turn, Abandoned> {
+        let end = StepEnd {
+            delivery: self.claim.delivery,
+            owner: self.shared.owner.clone(),
+            phase: self.claim.phase,
+            step: self.claim.step,
+            step_id: step_id.to_owned(),
+            attempt: ending.attempt,
+            outcome: ending.outcome,
+            reason: ending.reason,
+            message: ending.message,
+            output: ending.output,
+            ended: self.shared.clock.now(),
+            next: next.clone(),
+        };
+        self.insist(|| self.shared.journal.end(end.clone())).await?;
+        self.proceed(next).await
+    }
+
+    async fn release(
+        &self,
+        due: Option<(jackfield_event::Timestamp, Reason, String)>,
+    ) -> Result<Turn, Abandoned> {
+        let Claim { delivery, .. } = self.claim;
+        self.insist(|| {
+            self.shared
+                .journal
+                .release(delivery, &self.shared.owner, due.clone())
+        })
+        .await?;
+        Ok(Turn::Over)
+    }
+
+    /// Repeats what the journal refuses until it does it: a full disk may have room again.
+    async fn insist<F: Future<Output = Result<(), JournalError>>>(
+        &self,
+        write: impl Fn() -> F,
+    ) -> Result<(), Abandoned> {
+        loop {
+            match write().await {
+                Ok(()) => return Ok(()),
+                Err(error @ JournalError::Store(_)) => {
+                    tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "the journal refused a record");
+                    tokio::select! {
+                        () = tokio::time::sleep(JOURNAL_REST) => {}
+                        () = self.shared.cancel.cancelled() => return Err(Abandoned),
+                    }
+                }
+                Err(error @ (JournalError::NotFound(_) | JournalError::Closed)) => {
+                    tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "delivery left as it is");
+                    return Err(Abandoned);
+                }
+            }
+        }
+    }
+
+    /// The same for every attempt of this step, and for no other step.
+    fn idempotency_key(&self, step: &Step) -> String {
+        match self.claim.phase {
+            Phase::Steps => format!("{}/{}", self.claim.key_root, step.id()),
+            Phase::OnFailure => format!("{}/on_failure/{}", self.claim.key_root, step.id()),
+        }
+    }
+}
+
+/// How a step, or an attempt of it, ended.
+struct Ending {
+    attempt: Option<u32>,
+    outcome: Outcome,
+    reason: Option<Reason>,
+    message: Option<String>,
+    output: Option<Bytes>,
+}
+
+impl Ending {
+    /// The step cannot be called.
+    fn without_call(reason: Reason, error: String) -> Self {
+        Self {
+            attempt: None,
+            outcome: Outcome::Fatal,
+            reason: Some(reason),
+            message: Some(error),
+            output: None,
+        }
+    }
+
+    /// There is nothing to do.
+    fn condition_false() -> Self {
+        let reason = Some(Reason::ConditionFalse);
+        Self {
+            attempt: None,
+            outcome: Outcome::Skipped,
+            reason,
+            message: None,
+            output: None,
+        }
+    }
+
+    /// The same, after the last attempt that the policy allows.
+    fn exhausted(self, attempts: u32) -> Self {
+        let reason = self.reason.map_or("retry", Reason::code);
+        let error = self
+            .message
+            .as_deref()
+            .unwrap_or("the plugin asked for another attempt");
+        let message = Some(format!("{error} ({reason}, attempt {attempts} of {attempts})"));
+        Self {
+            reason: Some(Reason::AttemptsExhausted),
+            message,
+            ..self
+        }
+    }
+
+    fn failure(&self, step: Option<&str>) -> Failure {
+        let reason = self.reason.unwrap_or(Reason::PluginFatal);
+        let error = self.message.clone().unwrap_or_else(|| reason.to_string());
+        Failure {
+            step: step.map(str::to_owned),
+            reason,
+            error,
+        }
+    }
+}
+
+impl From<ContextError> for NotReady {
+    fn from(error: ContextError) -> Self {
+        Self::Fail(Reason::TemplateFailed, chain(&error))
+    }
+}
+
+impl From<RenderError> for NotReady {
+    fn from(error: RenderError) -> Self {
+        Self::Fail(error.reason(), chain(&error))
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
