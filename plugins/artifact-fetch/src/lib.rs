@@ -190,3 +190,6 @@ fn of_unpack(error: UnpackError, media_type: &Option<String>) -> Error {
 
 const ARTIFACT: &str = "artifact";
 const FILES: &str = "files";
+
+#[cfg(test)]
+mod tests;
