@@ -5,9 +5,14 @@
 //! what it found: that is the dispatcher's, which asks it for steps.
 
 mod context;
+mod explain;
+mod generation;
+mod pattern;
 mod route;
+mod rules;
 mod shape;
 mod step;
+mod table;
 mod template;
 
 use std::fmt;
@@ -17,8 +22,13 @@ use jackfield_event::Event;
 use serde::{Deserialize, Serialize};
 
 pub use context::{Context, ContextError, FailureView};
+pub use explain::{Explanation, FailedClause};
+pub use generation::Generation;
+pub use pattern::Pattern;
 pub use route::Route;
+pub use rules::{Catalog, RuleFile};
 pub use step::{RenderError, Step};
+pub use table::NotJson;
 
 /// Names a generation: the SHA-256 of its rule text, in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -114,18 +114,21 @@ impl<'d> Item<'d> {
         self.value.as_str()
     }
 
-    /// The number's text without underscores, where it is a decimal number; nothing is reported.
-    pub fn as_decimal(&self) -> Option<&'d str> {
-        match self.value {
-            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str()),
-            DeValue::Float(number) => Some(number.as_str()),
-            _ => None,
-        }
+    /// The truth value, where it is one; nothing is reported.
+    pub fn as_bool(&self) -> Option<bool> {
+        self.value.as_bool()
     }
 
-    /// The whole number, where it is one of at most 64 bits and a sign; nothing is reported.
-    pub fn as_integer(&self) -> Option<i128> {
-        self.value.as_integer().and_then(whole)
+    /// The number as text, in decimal and without underscores, where it is one; nothing is reported.
+    pub fn number_text(&self) -> Option<String> {
+        match self.value {
+            DeValue::Integer(number) => Some(match whole(number) {
+                Some(whole) => whole.to_string(),
+                None => number.as_str().to_owned(),
+            }),
+            DeValue::Float(number) => Some(number.as_str().trim_start_matches('+').to_owned()),
+            _ => None,
+        }
     }
 
     /// The text.

@@ -1,0 +1,191 @@
+//! A generation: one immutable set of routes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use jackfield_event::{Event, join_payload};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Catalog, Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile, explain,
+    rules,
+    table::{Table, View},
+    template::Escape,
+};
+use crate::{
+    delivery::Phase,
+    fault::{Fault, Faults},
+};
+
+/// One set of routes, compiled. Never changed: a reload makes another beside it.
+#[derive(Debug)]
+pub struct Generation {
+    id: GenerationId,
+    text: String,
+    routes: Vec<Route>,
+    patterns: Vec<Pattern>,
+    names: HashMap<String, usize>,
+    table: Table,
+}
+
+/// A generation as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    files: Vec<RuleFile>,
+}
+
+impl Generation {
+    /// Compiles rule files. With a catalog, what the steps use and give is checked against it; without one, as for
+    /// a generation of earlier days, only the language is.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes in all files, with their places.
+    pub fn compile(files: &[RuleFile], catalog: Option<&Catalog>) -> Result<Self, Faults> {
+        let (routes, patterns): (Vec<_>, Vec<_>) = rules::read(files, catalog)?.into_iter().unzip();
+        let stored = Stored {
+            files: files.to_vec(),
+        };
+        let text = serde_json::to_string(&stored).expect("names and texts have a JSON form");
+        let names = routes
+            .iter()
+            .enumerate()
+            .map(|(place, route)| (route.name().to_owned(), place));
+        Ok(Self {
+            id: GenerationId::of(&text),
+            names: names.collect(),
+            table: Table::compile(&patterns),
+            text,
+            routes,
+            patterns,
+        })
+    }
+
+    /// Compiles a generation again from its stored text; only the language is checked.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not one of [`Generation::text`], or this version no longer accepts its rules.
+    pub fn from_stored(text: &str) -> Result<Self, Faults> {
+        let stored: Stored = serde_json::from_str(text)
+            .map_err(|error| Fault::new(format!("the stored rules cannot be read: {error}")))?;
+        Self::compile(&stored.files, None)
+    }
+
+    /// Its name: the SHA-256 of its text.
+    pub fn id(&self) -> &GenerationId {
+        &self.id
+    }
+
+    /// Its text to be stored: all rule files with their names.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its routes, in the order of the files.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route of that name.
+    pub fn find(&self, name: &str) -> Option<&Route> {
+        self.names.get(name).map(|place| &self.routes[*place])
+    }
+
+    /// Finds the deliveries that an event owes. `payload` is its body, which `event` itself is without.
+    ///
+    /// # Errors
+    ///
+    /// Where the payload is not JSON, which no translation lets through.
+    pub fn route(&self, event: Event, payload: Bytes, dedup: Option<String>) -> Result<Routed, NotJson> {
+        let envelope = event.to_json();
+        let mut matched = Vec::new();
+        self.table
+            .matches(&View::parts(&envelope, &payload), &mut matched)?;
+        let mut orders = Orders {
+            envelope: &envelope,
+            payload: &payload,
+            whole: None,
+        };
+        let owed = matched
+            .into_iter()
+            .map(|place| orders.owed(&self.routes[place]))
+            .collect();
+        Ok(Routed {
+            event,
+            payload,
+            dedup,
+            generation: self.id.clone(),
+            owed,
+        })
+    }
+
+    /// For each route, whether an event in JSON matches it, and if not, where it fails first.
+    ///
+    /// # Errors
+    ///
+    /// Where the event is not JSON.
+    pub fn explain(&self, event: &[u8]) -> Result<Vec<Explanation>, NotJson> {
+        let leaves = self.table.read(&View::whole(event))?;
+        let shape = serde_json::from_slice(event).unwrap_or_default();
+        let routes = self.routes.iter().zip(&self.patterns).enumerate();
+        let explain = routes.map(|(place, (route, pattern))| {
+            let trace = self.table.trace(place, &leaves);
+            explain::explain(route.name(), pattern, &trace, &leaves, &self.table, &shape)
+        });
+        Ok(explain.collect())
+    }
+}
+
+impl GenerationId {
+    /// The name of the generation with this text.
+    pub fn of(text: &str) -> Self {
+        let hash = Sha256::digest(text);
+        Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Renders order keys; the event is put together only once one is asked for.
+struct Orders<'e> {
+    envelope: &'e [u8],
+    payload: &'e [u8],
+    whole: Option<Vec<u8>>,
+}
+
+impl Orders<'_> {
+    fn owed(&mut self, route: &Route) -> Owed {
+        let first = route.steps(Phase::Steps).first();
+        Owed {
+            route: route.name().to_owned(),
+            instance: first.map(|step| step.instance().to_owned()).unwrap_or_default(),
+            order: self
+                .order(route)
+                .map_err(|reason| format!("route `{}`, `order_by`: {reason}", route.name())),
+        }
+    }
+
+    fn order(&mut self, route: &Route) -> Result<Option<String>, String> {
+        let Some(template) = &route.order_by else {
+            return Ok(None);
+        };
+        let whole = match &mut self.whole {
+            Some(whole) => whole,
+            none => {
+                none.insert(join_payload(self.envelope, self.payload).map_err(|error| error.to_string())?)
+            }
+        };
+        let context = Context::before_delivery(route.name(), whole).map_err(|error| error.to_string())?;
+        let key = template.text(context.root(), Escape::None)?;
+        match key.len() <= LONGEST_KEY {
+            true => Ok(Some(key)),
+            false => Err(format!(
+                "the key has {} bytes, more than {LONGEST_KEY}",
+                key.len()
+            )),
+        }
+    }
+}
+
+/// How long an order key may be, in bytes: it is stored with every delivery, and indexed.
+const LONGEST_KEY: usize = 1024;
