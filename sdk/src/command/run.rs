@@ -30,38 +30,39 @@ pub(super) async fn run(command: &Command, scope: &Scope) -> Result<Output> {
             "{title} was not started: the call was canceled"
         )));
     }
-    let child = scope
-        .spawner
-        .spawn(command.to_std())
-        .await
-        .map_err(|error| not_started(&title, &error))?;
-    let program = Program {
-        group: Group::of(&child),
-        child,
-        kill_after: command.kill_after,
-    };
     let (stop, stopped) = oneshot::channel::<()>();
-    let (input, max_output) = (command.stdin.clone(), command.max_output);
-    // The task ends soon after `stop` is sent or dropped.
-    let task = Handle::current().spawn(program.attend(input, max_output, stopped));
+    let (tell, mut told) = oneshot::channel();
+    let (input, max_output, kill_after) = (command.stdin.clone(), command.max_output, command.kill_after);
+    let attend = move |started: io::Result<Child>| match started {
+        // The task ends soon after `stop` is dropped. Where nobody waits, there is nobody to be told.
+        Ok(child) => drop(Handle::current().spawn(async move {
+            let program = Program::new(child, kill_after);
+            let _ = tell.send(program.attend(input, max_output, stopped).await);
+        })),
+        Err(error) => drop(tell.send(Ended::NotStarted(error))),
+    };
+    scope
+        .spawner
+        .spawn(command.to_std(), attend)
+        .map_err(|error| not_started(&title, &error))?;
 
     let limit = earlier(
         scope.deadline(),
         command.timeout.map(|limit| Instant::now() + limit),
     );
-    let mut task = task;
     let stop_reason = tokio::select! {
-        ended = &mut task => return finished(&title, max_output, ended?),
+        ended = &mut told => return finished(&title, max_output, ended?),
         () = scope.cancelled() => Error::cancelled(format_args!("{title} was stopped: the call was canceled")),
         () = until(limit) => Error::retry(format_args!("{title} did not end in time and was stopped")),
     };
     drop(stop);
-    task.await?;
+    told.await?;
     Err(stop_reason)
 }
 
 /// How the task of a program ended.
 enum Ended {
+    NotStarted(io::Error),
     Exited(ExitStatus, Vec<u8>, Vec<u8>),
     TooMuchOutput,
     Stopped,
@@ -79,6 +80,7 @@ fn finished(title: &str, max_output: usize, ended: Ended) -> Result<Output> {
         Ended::TooMuchOutput => Err(Error::fatal(format_args!(
             "{title} wrote more than {max_output} bytes and was stopped"
         ))),
+        Ended::NotStarted(error) => Err(not_started(title, &error)),
         Ended::Stopped => Err(Error::cancelled(format_args!("{title} was stopped"))),
         Ended::Failed(error) => Err(Error::retry(format_args!("{title} was lost sight of: {error}"))),
     }
@@ -114,6 +116,14 @@ struct Program {
 }
 
 impl Program {
+    fn new(child: Child, kill_after: Duration) -> Self {
+        Self {
+            group: Group::of(&child),
+            child,
+            kill_after,
+        }
+    }
+
     /// Feeds and reads the program until it ends, writes too much, or `stopped` resolves; then sees to it that it is gone.
     async fn attend(mut self, input: Vec<u8>, max_output: usize, stopped: oneshot::Receiver<()>) -> Ended {
         let mut stdin = self.child.stdin.take().expect("stdin is piped");

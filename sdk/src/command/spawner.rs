@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::{process::Child, runtime::Handle, sync::oneshot};
+use tokio::{process::Child, runtime::Handle};
 
 use crate::ffi;
 
@@ -33,8 +33,11 @@ enum State {
 struct Job {
     command: std::process::Command,
     runtime: Handle,
-    reply: oneshot::Sender<io::Result<Child>>,
+    attend: Attend,
 }
+
+/// What takes care of a program from its first moment, or hears that it was not started.
+type Attend = Box<dyn FnOnce(io::Result<Child>) + Send>;
 
 impl Spawner {
     pub(crate) fn new(plugin: &str) -> Self {
@@ -45,15 +48,19 @@ impl Spawner {
     }
 
     /// Starts a program as the leader of its own process group, with pipes at all three of its ends.
-    pub(super) async fn spawn(&self, command: std::process::Command) -> io::Result<Child> {
-        let (reply, child) = oneshot::channel();
-        let job = Job {
+    ///
+    /// `attend` is given it right there, on the thread and within the caller's runtime: were it sent back instead, a caller that
+    /// has gone in the meantime would leave behind a program that nobody knows of.
+    pub(super) fn spawn(
+        &self,
+        command: std::process::Command,
+        attend: impl FnOnce(io::Result<Child>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.submit(Job {
             command,
             runtime: Handle::current(),
-            reply,
-        };
-        self.submit(job)?;
-        child.await.unwrap_or_else(|_| Err(ended()))
+            attend: Box::new(attend),
+        })
     }
 
     fn submit(&self, job: Job) -> io::Result<()> {
@@ -101,11 +108,7 @@ fn start(mut job: Job) {
     job.command.process_group(0);
     ffi::die_with_parent(&mut job.command);
     let _runtime = job.runtime.enter();
-    let started = tokio::process::Command::from(job.command).spawn();
-    // Where nobody waits any longer, the child goes with the message: killed by its group's guard, or at once.
-    if let Err(Ok(mut child)) = job.reply.send(started) {
-        let _ = child.start_kill();
-    }
+    (job.attend)(tokio::process::Command::from(job.command).spawn());
 }
 
 fn ended() -> io::Error {
@@ -116,6 +119,8 @@ fn ended() -> io::Error {
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[tokio::test]
@@ -123,7 +128,11 @@ mod tests {
         let spawner = Spawner::new("test");
         let mut command = std::process::Command::new("sleep");
         command.arg("1000");
-        let mut child = spawner.spawn(command).await.unwrap();
+        let (tell, told) = oneshot::channel();
+        spawner
+            .spawn(command, |started| tell.send(started).expect("the test waits"))
+            .unwrap();
+        let mut child = told.await.unwrap().unwrap();
         spawner.end();
         assert_eq!(child.wait().await.unwrap().signal(), Some(9));
     }
@@ -133,8 +142,7 @@ mod tests {
         let spawner = Spawner::new("test");
         spawner.end();
         let error = spawner
-            .spawn(std::process::Command::new("true"))
-            .await
+            .spawn(std::process::Command::new("true"), |_| unreachable!())
             .unwrap_err();
         assert_eq!(error.to_string(), "the instance is being shut down");
     }
