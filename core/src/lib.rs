@@ -18,3 +18,6 @@ pub mod journal;
 pub mod plugin;
 pub mod provider;
 pub mod router;
+
+// Drivers: into the journal, and out of it.
+pub mod dispatcher;

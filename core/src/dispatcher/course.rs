@@ -417,7 +417,9 @@ impl<'s> Course<'s> {
                         () = self.shared.cancel.cancelled() => return Err(Abandoned),
                     }
                 }
-                Err(error @ (JournalError::NotFound(_) | JournalError::Closed)) => {
+                Err(
+                    error @ (JournalError::NotFound(_) | JournalError::Refused(_) | JournalError::Closed),
+                ) => {
                     tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "delivery left as it is");
                     return Err(Abandoned);
                 }
