@@ -218,12 +218,8 @@ async fn under_load(
     .await?;
     let cpu = cpu_time(process)? - before;
     ensure!(!tally.acknowledged.is_empty(), "nothing was acknowledged");
-    ensure!(
-        tally.refused + tally.broken == 0,
-        "{} refused, {} broken",
-        tally.refused,
-        tally.broken
-    );
+    let (refused, broken) = (tally.refused, tally.broken() + tally.unreached);
+    ensure!(refused + broken == 0, "{refused} refused, {broken} broken");
     let count = tally.acknowledged.len() as f64;
     let figures = Figures {
         rate: count / tally.elapsed.as_secs_f64(),

@@ -5,14 +5,11 @@
 //! checked before it is printed; the exit code is 0 only if all of them are true. `cargo demo -- --keep` leaves
 //! everything running.
 
-mod told;
-
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use hyper::HeaderMap;
-use jackfield_stage::{appflow, cargo, scene::PACKAGES, scene::Scene, supernova, zeplin};
-use told::Told;
+use jackfield_stage::{appflow, cargo, scene::PACKAGES, scene::Scene, supernova, told::Told, zeplin};
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
 //! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`git`] makes
 //! repositories, [`router`] runs the real binary and kills it. A [`gate`] holds a stand-in at a chosen point, so
-//! that a test waits for what happens and never for time.
+//! that a test waits for what happens and never for time. What was seen is [`told`] in plain words.
 
 pub mod appflow;
 pub mod cargo;
@@ -15,4 +15,5 @@ pub mod router;
 pub mod scene;
 pub mod slack;
 pub mod supernova;
+pub mod told;
 pub mod zeplin;

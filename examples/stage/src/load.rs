@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use hyper::HeaderMap;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
     task::JoinSet,
 };
 
@@ -41,26 +42,70 @@ pub enum Amount {
 pub struct Tally {
     /// The number of each request that got a 200, with the event's id.
     pub acknowledged: Vec<(u64, String)>,
-    /// How many of those were answered as duplicates.
-    pub duplicates: u64,
     /// How many answers were not a 200.
     pub refused: u64,
-    /// How many connections broke with a request under way.
-    pub broken: u64,
+    /// How many times no connection could be made.
+    pub unreached: u64,
+    /// What fell into each life of the server; those in which nothing happened are missing at the end.
+    pub lives: Vec<Life>,
     /// From the first byte sent to the last byte read, of each acknowledged request.
     pub latencies: Vec<Duration>,
     /// From the start of the first request to the end of the last.
     pub elapsed: Duration,
 }
 
-/// Counts while requests are under way.
+/// What came of the requests that were sent to one life of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// How many got a 200.
+    pub acknowledged: u64,
+    /// How many of those were answered as duplicates.
+    pub duplicates: u64,
+    /// How many connections broke with a request under way.
+    pub broken: u64,
+}
+
+/// Counts while requests are under way, and knows which life of the server they are sent to.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct Progress(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    acknowledged: watch::Sender<u64>,
+    life: AtomicUsize,
+}
 
 impl Progress {
     /// How many requests have been acknowledged.
     pub fn acknowledged(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        *self.0.acknowledged.borrow()
+    }
+
+    /// Waits until so many have been.
+    pub async fn reaches(&self, count: u64) {
+        // The sender lives as long as this does.
+        let _ = self
+            .0
+            .acknowledged
+            .subscribe()
+            .wait_for(|now| *now >= count)
+            .await;
+    }
+
+    /// Says that the server has died and not been started again yet.
+    ///
+    /// So an acknowledgement of a request that was sent before is of the life that has ended, and one of a request
+    /// sent from now on is not.
+    pub fn died(&self) {
+        self.0.life.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn life(&self) -> usize {
+        self.0.life.load(Ordering::SeqCst)
+    }
+
+    fn count(&self) {
+        self.0.acknowledged.send_modify(|count| *count += 1);
     }
 }
 
@@ -151,18 +196,21 @@ impl Shared {
             self.template.write(&self.run, number, &mut buffer);
             let patience = Instant::now() + Duration::from_secs(60);
             loop {
-                let sent = Instant::now();
+                let (sent, life) = (Instant::now(), self.progress.life());
                 match exchange(&mut connection, self.address, &buffer).await {
                     Ok(answer) if answer.status == 200 => {
                         mine.latencies.push(sent.elapsed());
-                        mine.duplicates += u64::from(answer.body.contains("\"duplicate\":true"));
                         mine.acknowledged.push((number, event_id(&answer.body)?));
-                        self.progress.0.fetch_add(1, Ordering::Relaxed);
+                        let life = mine.life(life);
+                        life.acknowledged += 1;
+                        life.duplicates += u64::from(answer.body.contains("\"duplicate\":true"));
+                        self.progress.count();
                         continue 'requests;
                     }
                     Ok(_) => mine.refused += 1,
+                    Err(_) if connection.is_none() => mine.unreached += 1,
                     Err(_) => {
-                        mine.broken += 1;
+                        mine.life(life).broken += 1;
                         connection = None;
                     }
                 }
@@ -196,9 +244,31 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.latencies.extend(other.latencies);
-        self.duplicates += other.duplicates;
         self.refused += other.refused;
-        self.broken += other.broken;
+        self.unreached += other.unreached;
+        for (number, theirs) in other.lives.into_iter().enumerate() {
+            let life = self.life(number);
+            life.acknowledged += theirs.acknowledged;
+            life.duplicates += theirs.duplicates;
+            life.broken += theirs.broken;
+        }
+    }
+
+    fn life(&mut self, number: usize) -> &mut Life {
+        if self.lives.len() <= number {
+            self.lives.resize(number + 1, Life::default());
+        }
+        &mut self.lives[number]
+    }
+
+    /// How many requests were answered as duplicates.
+    pub fn duplicates(&self) -> u64 {
+        self.lives.iter().map(|life| life.duplicates).sum()
+    }
+
+    /// How many connections broke with a request under way.
+    pub fn broken(&self) -> u64 {
+        self.lives.iter().map(|life| life.broken).sum()
     }
 
     /// The latency that `share` (0 to 1) of the acknowledged requests did not exceed.

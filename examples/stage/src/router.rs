@@ -1,15 +1,17 @@
-//! The real router as a child process: started, asked, stopped, and killed.
+//! The real router as a child process: started, asked, measured, stopped, and killed.
 
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use hyper::{HeaderMap, Method};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command as AsyncCommand};
 
@@ -24,6 +26,15 @@ pub struct Router {
     ingress: SocketAddr,
     admin: SocketAddr,
     child: Option<Child>,
+}
+
+/// What a process takes of the machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// At this moment.
+    pub resident: u64,
+    /// At most, since it was started.
+    pub peak: u64,
 }
 
 impl Router {
@@ -100,7 +111,7 @@ impl Router {
     /// Where it ends or is not ready within half a minute; with the end of its log.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "the router runs already");
-        let log = File::options().append(true).create(true).open(self.log())?;
+        let log = File::options().append(true).create(true).open(self.log_file())?;
         let child = AsyncCommand::new(&self.binary)
             .args(["run", "--config"])
             .arg(self.configuration())
@@ -146,18 +157,55 @@ impl Router {
     ///
     /// Where it does not run, or ends with an error.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let mut child = self.child.take().context("the router does not run")?;
-        let id = child.id().context("the router has ended")?.to_string();
-        Command::new("kill").args(["-TERM", &id]).status()?;
-        let status = tokio::time::timeout(Duration::from_secs(60), child.wait())
-            .await
-            .context("it does not stop")??;
+        self.signal(Signal::TERM)?;
+        let status = self.ended().await?;
         ensure!(
             status.success(),
             "the router ended with {status}:\n{}",
             self.end_of_log()
         );
         Ok(())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.process().context("the router does not run")?;
+        let id = Pid::from_raw(id.try_into()?).context("no process has the id 0")?;
+        kill_process(id, signal).context("signalling the router")
+    }
+
+    /// Waits for its end, which something else has brought about.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not run, or goes on for a minute.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let mut child = self.child.take().context("the router does not run")?;
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        Ok(ended.context("it does not stop")??)
+    }
+
+    /// What it takes of memory, as `/proc` says.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not run.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let id = self.process().context("the router does not run")?;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = |name: &str| -> anyhow::Result<u64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = value.with_context(|| format!("no {name} in /proc/{id}/status"))?;
+            Ok(value.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        };
+        Ok(Memory {
+            resident: line("VmRSS:")?,
+            peak: line("VmHWM:")?,
+        })
     }
 
     /// Its process id.
@@ -180,13 +228,7 @@ impl Router {
     ///
     /// Where it fails; with what it said.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = AsyncCommand::new(&self.binary)
-            .args(arguments)
-            .arg("--config")
-            .arg(self.configuration())
-            .envs(self.environment.iter().cloned())
-            .output()
-            .await?;
+        let output = self.attempt(arguments).await?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -194,6 +236,24 @@ impl Router {
             arguments.join(" ")
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What a command of the CLI prints and how it ends, well or not.
+    ///
+    /// # Errors
+    ///
+    /// Where the binary cannot be run.
+    pub async fn attempt(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let output = AsyncCommand::new(&self.binary)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.configuration())
+            .envs(self.environment.iter().cloned())
+            .kill_on_drop(true)
+            .output();
+        output
+            .await
+            .with_context(|| format!("running {}", self.binary.display()))
     }
 
     /// The same, as JSON.
@@ -232,30 +292,47 @@ impl Router {
         }
     }
 
+    /// What is owed, by one look: by several, something could slip from one state into another between them.
     async fn unsettled(&self) -> anyhow::Result<Vec<Value>> {
-        let mut left = Vec::new();
-        for state in ["pending", "running", "waiting"] {
-            let listed = self.ask(&["deliveries", "list", "--state", state]).await?;
-            left.extend(listed.as_array().cloned().unwrap_or_default());
-        }
-        Ok(left)
+        let states = ["pending", "running", "waiting"].map(|state| ["--state", state]);
+        let listed = self
+            .ask(&[&["deliveries", "list"], states.as_flattened()].concat())
+            .await?;
+        listed.as_array().cloned().context("a list of deliveries")
     }
 
-    fn log(&self) -> PathBuf {
+    fn log_file(&self) -> PathBuf {
         self.home.join("jackfield.log")
+    }
+
+    /// Its log, of all its lives.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
     /// The last lines of its log.
     pub fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 }
 
 /// Two ports of loopback that were free a moment ago: the router keeps its address over restarts.
+///
+/// They lie below those that the system gives to connections. Of those, one could be given to a client that tries to
+/// reach the router while it is down; it would reach itself, and the router could not have its address back.
 fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (first, second) = (bind()?, bind()?);
-    Ok([first.local_addr()?, second.local_addr()?])
+    let mut free = Vec::new();
+    for _ in 0..1000 {
+        // Held until both are found, so that they differ.
+        free.extend(TcpListener::bind((
+            Ipv4Addr::LOCALHOST,
+            fastrand::u16(10_000..32_768),
+        )));
+        if let [first, second] = &free[..] {
+            return Ok([first.local_addr()?, second.local_addr()?]);
+        }
+    }
+    bail!("there are no free ports")
 }

@@ -1,34 +1,34 @@
-//! What the demo tells, and whether it was true.
+//! What a program tells, and whether it was true.
 
 /// Statements that were made so far.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub struct Told {
     untrue: usize,
     statements: usize,
 }
 
 impl Told {
     /// Begins a new part.
-    pub(crate) fn chapter(&self, title: &str) {
+    pub fn chapter(&self, title: &str) {
         println!("\n{title}");
     }
 
     /// Makes a statement, after looking whether it holds.
-    pub(crate) fn check(&mut self, statement: &str, holds: bool) {
+    pub fn check(&mut self, statement: &str, holds: bool) {
         self.statements += 1;
         self.untrue += usize::from(!holds);
         println!("  {} {statement}", if holds { "✓" } else { "✗ NOT TRUE:" });
     }
 
     /// Shows what something else said.
-    pub(crate) fn quote(&self, text: &str) {
+    pub fn quote(&self, text: &str) {
         for line in text.lines() {
             println!("    {line}");
         }
     }
 
     /// Whether something was stated, and nothing of it was untrue.
-    pub(crate) fn all_true(&self) -> bool {
+    pub fn all_true(&self) -> bool {
         self.statements > 0 && self.untrue == 0
     }
 }
