@@ -128,7 +128,13 @@ pub(super) fn open_to_read(directory: &Path) -> Result<Connection, OpenError> {
     }
     // Not SQLITE_OPEN_READ_ONLY: after a kill, the first to come must be able to recover the log's index.
     let connection = open_existing(&path)?;
-    check(identity(&connection).map_err(OpenError::store(&path))?, &path)?;
+    match identity(&connection).map_err(OpenError::store(&path))? {
+        // A router that was killed while it made the file; the next one will go on.
+        (0, 0) if is_empty(&connection).map_err(OpenError::store(&path))? => {
+            return Err(OpenError::Missing(path));
+        }
+        identity => check(identity, &path)?,
+    }
     prepare(&connection, 2 << 20).map_err(OpenError::store(&path))?;
     connection
         .pragma_update(None, "query_only", true)

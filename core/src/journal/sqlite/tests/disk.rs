@@ -88,6 +88,12 @@ fn what_is_no_journal_of_ours_is_left_alone() {
     .unwrap();
     assert_eq!(open(&garbage).0, "…/journal.db: file is not a database");
 
+    let begun = Directory::new();
+    fs::write(schema::file(begun.path()), "").unwrap();
+    let error = SqliteHistory::open(begun.path(), Arc::new(SystemClock)).unwrap_err();
+    assert!(matches!(error, OpenError::Missing(_)), "{error}");
+    SqliteJournal::open(begun.path(), Options::default()).unwrap();
+
     let error = SqliteHistory::open(Path::new("/nonexistent"), Arc::new(SystemClock))
         .unwrap_err()
         .to_string();
