@@ -202,10 +202,8 @@ impl Store<'_> {
         self.write_outcome(&claimed, end)?;
         match &end.next {
             Next::Step { instance } => {
-                self.cached(
-                    "UPDATE delivery SET step = step + 1, attempts = 0, instance = ? WHERE seq = ? AND state = 'running'",
-                )?
-                .execute(params![instance, claimed.seq])?;
+                self.cached("UPDATE delivery SET step = step + 1, attempts = 0, instance = ? WHERE seq = ?")?
+                    .execute(params![instance, claimed.seq])?;
             }
             Next::Wait { due, reason, detail } => {
                 let due = waiting_until(*due);

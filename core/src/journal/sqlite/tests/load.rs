@@ -151,7 +151,7 @@ async fn append_costs() {
         let journal = SqliteJournal::open(directory.path(), Options::default()).unwrap();
         journal.store_rules(&generation(), "the rules").await.unwrap();
         let payload = Bytes::from(format!("\"{}\"", "x".repeat(3_070)));
-        let events = 100_000.min(group * 4_000);
+        let events = group * 4_000.min(100_000 / group);
         let (cpu, written, begun) = (writer_cpu(), bytes_written(), std::time::Instant::now());
         for first in (0..events).step_by(group) {
             let appends = (first..first + group).map(|number| {
