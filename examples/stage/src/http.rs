@@ -6,14 +6,21 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, body::Incoming, header::HOST, service::service_fn,
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::HOST,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::tls;
 
 /// What a stand-in answers with; its body may come piece by piece.
 pub type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -63,7 +70,28 @@ impl Server {
     pub async fn start<F, A>(answer: F) -> anyhow::Result<Self>
     where
         F: Fn(Asked) -> A + Send + Sync + 'static,
-        A: Future<Output = Answer> + Send,
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        Self::listen(None, answer).await
+    }
+
+    /// The same behind TLS, over HTTP/2 for those who can, for `localhost`; see [`tls`](crate::tls).
+    ///
+    /// # Errors
+    ///
+    /// Where no port can be bound.
+    pub async fn start_tls<F, A>(answer: F) -> anyhow::Result<Self>
+    where
+        F: Fn(Asked) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        Self::listen(Some(tls::acceptor()?), answer).await
+    }
+
+    async fn listen<F, A>(acceptor: Option<TlsAcceptor>, answer: F) -> anyhow::Result<Self>
+    where
+        F: Fn(Asked) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -83,13 +111,10 @@ impl Server {
                     () = stopped.cancelled() => return,
                     accepted = listener.accept() => match accepted { Ok((stream, _)) => stream, Err(_) => continue },
                 };
-                let answer = Arc::clone(&answer);
+                let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
                 connections.spawn(async move {
-                    let service = service_fn(|request| respond(&*answer, request));
                     // A client that breaks off is its own affair.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ = serve(stream, acceptor, answer).await;
                 });
             }
         });
@@ -110,7 +135,28 @@ impl Server {
     }
 }
 
-async fn respond<F, A>(answer: &F, request: Request<Incoming>) -> hyper::Result<Answer>
+async fn serve<F, A>(stream: TcpStream, acceptor: Option<TlsAcceptor>, answer: Arc<F>) -> anyhow::Result<()>
+where
+    F: Fn(Asked) -> A + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |request| respond(Arc::clone(&answer), request));
+    let http1 = http1::Builder::new();
+    let Some(acceptor) = acceptor else {
+        return Ok(http1.serve_connection(TokioIo::new(stream), service).await?);
+    };
+    let stream = acceptor.accept(stream).await?;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(tls::HTTP2) => {
+            let http2 = http2::Builder::new(TokioExecutor::new());
+            http2.serve_connection(TokioIo::new(stream), service).await?;
+        }
+        _ => http1.serve_connection(TokioIo::new(stream), service).await?,
+    }
+    Ok(())
+}
+
+async fn respond<F, A>(answer: Arc<F>, request: Request<Incoming>) -> hyper::Result<Answer>
 where
     F: Fn(Asked) -> A,
     A: Future<Output = Answer>,

@@ -16,4 +16,5 @@ pub mod scene;
 pub mod slack;
 pub mod supernova;
 pub mod told;
+pub mod tls;
 pub mod zeplin;
