@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use hyper::{Method, header::AUTHORIZATION};
+use hyper::{Method, StatusCode, header::AUTHORIZATION};
 use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestHost};
 use jackfield_stage::{
-    http,
+    http::{self, Server},
     slack::{BOT_TOKEN, Slack, Trouble, WEBHOOK_PATH},
 };
 use serde_json::{Value, json};
@@ -574,4 +574,45 @@ async fn a_change_of_the_way_does_not_hide_a_doubt() {
 async fn an_instance_without_a_way_to_slack_is_refused() {
     let refused = Harness::<SlackNotify>::start(json!({})).await.unwrap_err();
     assert_eq!(refused.message, "it has neither `bot_token` nor `webhook_url`");
+}
+
+/// Where the program that a test starts of itself finds Slack.
+const TRUSTED_API: &str = "JACKFIELD_TEST_TRUSTED_API";
+
+#[tokio::test]
+async fn slack_is_known_by_the_systems_roots_and_by_nothing_else() {
+    let ok = json!({ "ok": true, "channel": CHANNEL, "ts": "1.2" });
+    let slack = Server::start_tls(move |_| {
+        let answer = http::json(StatusCode::OK, &ok);
+        async { answer }
+    });
+    let slack = slack.await.unwrap();
+    let api = format!("https://localhost:{}/api", slack.address().port());
+    let world = World::new().await;
+    let bot = world.bot_with(json!({ "api": api })).await;
+    ended(&bot.call(message()).await, Ended::Retry, "UnknownIssuer");
+
+    // The roots are read from where the environment says, and that is one for the whole process.
+    let trusting = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "tests::a_slack_that_the_system_trusts_is_posted_to",
+            "--ignored",
+        ])
+        .env("SSL_CERT_FILE", jackfield_stage::tls::authority())
+        .env(TRUSTED_API, api)
+        .output();
+    let output = trusting.await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[tokio::test]
+#[ignore = "started by the test before it, in a process of its own"]
+async fn a_slack_that_the_system_trusts_is_posted_to() {
+    let world = World::new().await;
+    let bot = world
+        .bot_with(json!({ "api": std::env::var(TRUSTED_API).unwrap() }))
+        .await;
+    assert_eq!(bot.call(message()).await.done()["ts"], "1.2");
 }

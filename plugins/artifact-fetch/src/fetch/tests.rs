@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::place::HostPort;
 
 const HELLO_SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
@@ -537,4 +538,47 @@ async fn a_body_in_a_content_coding_is_not_the_file() {
         matches!(&error, FetchError::Encoded(coding) if coding == "gzip"),
         "{error}"
     );
+}
+
+/// Where the program that a test starts of itself is to fetch from.
+const TRUSTED_URL: &str = "JACKFIELD_TEST_TRUSTED_URL";
+
+#[tokio::test]
+async fn a_server_is_known_by_the_systems_roots_and_by_nothing_else() {
+    let files = Server::start_tls(|_| async { hello() }).await.unwrap();
+    let url = format!("https://localhost:{}/", files.address().port());
+    let names: &[(&str, &[&str])] = &[("localhost", &["127.0.0.1"])];
+    let config = json!({ "allow_private": [url.trim_start_matches("https://").trim_end_matches('/')] });
+    let error = Try::with(&url, config, names).error().await;
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+
+    // The roots are read from where the environment says, and that is one for the whole process.
+    let trusting = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "fetch::tests::a_server_that_the_system_trusts_is_fetched_from",
+            "--ignored",
+        ])
+        .env("SSL_CERT_FILE", jackfield_stage::tls::authority())
+        .env(TRUSTED_URL, url)
+        // Nobody listens there: a request that went through a proxy would not arrive.
+        .env("https_proxy", "http://127.0.0.1:1")
+        .env("ALL_PROXY", "http://127.0.0.1:1")
+        .output();
+    let output = trusting.await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[tokio::test]
+#[ignore = "started by the test before it, in a process of its own"]
+async fn a_server_that_the_system_trusts_is_fetched_from() {
+    let url = std::env::var(TRUSTED_URL).unwrap();
+    let names: &[(&str, &[&str])] = &[("localhost", &["127.0.0.1"]), ("other.example", &["127.0.0.1"])];
+    let place = |url: &str| HostPort::of(&Url::parse(url).unwrap()).unwrap().to_string();
+    let attempt = |url: &str| Try::with(url, json!({ "allow_private": [place(url)] }), names);
+    assert_eq!(attempt(&url).run().await.unwrap().sha256, HELLO_SHA256);
+    // The certificate is for another name.
+    let error = attempt(&url.replace("localhost", "other.example")).error().await;
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
