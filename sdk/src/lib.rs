@@ -7,11 +7,6 @@
 //! #![forbid(unsafe_code)]
 //! use jackfield_sdk::prelude::*;
 //!
-//! /// Needs no configuration.
-//! #[derive(Deserialize, JsonSchema)]
-//! #[serde(deny_unknown_fields)]
-//! struct Config {}
-//!
 //! #[derive(Deserialize, JsonSchema)]
 //! struct Input {
 //!     /// Whom to greet.
@@ -27,13 +22,13 @@
 //!
 //! #[async_trait]
 //! impl Plugin for Greeter {
-//!     type Config = Config;
+//!     type Config = Empty;
 //!     type Input = Input;
 //!     type Output = Output;
 //!     const NAME: &'static str = "greeter";
 //!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 //!
-//!     async fn create(_config: Config, _start: Start) -> Result<Self> {
+//!     async fn create(_config: Empty, _start: Start) -> Result<Self> {
 //!         Ok(Greeter)
 //!     }
 //!
@@ -69,6 +64,7 @@ mod call;
 pub mod command;
 mod cx;
 mod emit;
+mod empty;
 mod error;
 mod ffi;
 mod instance;
@@ -93,6 +89,7 @@ pub use tracing;
 pub use crate::{
     cx::Cx,
     emit::NewEvent,
+    empty::Empty,
     error::{Error, Result},
     kv::Kv,
     manifest::Manifest,
@@ -107,8 +104,8 @@ pub use crate::{
 /// The derives of serde and schemars name their crates, so a plugin's `Cargo.toml` lists `serde` and `schemars` too.
 pub mod prelude {
     pub use crate::{
-        Cx, Error, Kv, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait, event::Event,
-        export_plugin, tracing,
+        Cx, Empty, Error, Kv, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait,
+        event::Event, export_plugin, tracing,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
@@ -145,3 +142,8 @@ macro_rules! export_plugin {
         };
     };
 }
+
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
