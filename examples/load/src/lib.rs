@@ -1,0 +1,163 @@
+//! Thousands of signed events, the router killed among them, and an oracle outside of it. See `README.md`.
+//!
+//! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell). Kills come when so
+//! many requests are acknowledged, never by time.
+
+mod counter;
+mod report;
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use jackfield::{
+    clock::{Clock as _, SystemClock},
+    provider::{self, Options},
+    secret::Secret,
+};
+use jackfield_stage::{
+    cargo::Built,
+    load::{self, Amount, Progress, Tally, Template},
+    router::{Memory, Router},
+    zeplin,
+};
+
+use counter::Counter;
+
+/// The packages whose files a run needs.
+pub const PACKAGES: [&str; 2] = ["jackfield", "counting-plugin"];
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many events are posted.
+    pub events: u64,
+    /// Over how many connections.
+    pub connections: usize,
+    /// How often the router is killed.
+    pub kills: u64,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Run {
+    plan: Plan,
+    tally: Tally,
+    /// How often the plugin reported each event.
+    delivered: HashMap<String, u64>,
+    /// Before the first request.
+    idle: Memory,
+    /// At the end of each life.
+    lives: Vec<Memory>,
+}
+
+/// Carries out `plan` with the router and the plugin in `built`.
+///
+/// # Errors
+///
+/// Where the router does not start, a request is not acknowledged within a minute, or deliveries do not settle.
+pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
+    ensure!(
+        plan.events > 0 && plan.connections > 0,
+        "a load has at least one event and one connection"
+    );
+    ensure!(
+        plan.kills < plan.events,
+        "between {} kills there is no room for {} events",
+        plan.kills,
+        plan.events
+    );
+    let home = tempfile::Builder::new().prefix("jackfield-load-").tempdir()?;
+    let counter = Counter::start().await?;
+    let mut router = Router::prepare(
+        &built.binary("jackfield")?,
+        home.path(),
+        &[built.library("counting-plugin")?],
+    )?;
+    router.set("ZEPLIN_SECRET", SECRET);
+    router.configure(
+        &CONFIGURATION.replace("{counter}", &counter.address().to_string()),
+        ROUTES,
+    )?;
+    router.start().await?;
+    let idle = router.memory()?;
+
+    let progress = Progress::default();
+    let template = template()?;
+    let sending = load::run(
+        router.ingress(),
+        &template,
+        "load",
+        plan.connections,
+        Amount::Count(plan.events),
+        &progress,
+    );
+    let (tally, mut lives) = tokio::try_join!(sending, kills(&mut router, plan, &progress))?;
+    router.settled(PATIENCE).await?;
+    lives.push(router.memory()?);
+    router.stop().await?;
+    // The plugin is gone, and with it the last connection: what it reported lies here.
+    let delivered = counter.finish().await?;
+    Ok(Run {
+        plan,
+        tally,
+        delivered,
+        idle,
+        lives,
+    })
+}
+
+/// Kills the router and starts it again, at equal distances of the load; gives the memory of each life that ended.
+async fn kills(router: &mut Router, plan: Plan, progress: &Progress) -> anyhow::Result<Vec<Memory>> {
+    let mut lives = Vec::new();
+    for kill in 1..=plan.kills {
+        progress.reaches(plan.events * kill / (plan.kills + 1)).await;
+        lives.push(router.memory()?);
+        router.kill().await?;
+        progress.died();
+        router
+            .start()
+            .await
+            .with_context(|| format!("starting the router after kill {kill}"))?;
+    }
+    Ok(lives)
+}
+
+/// A signed request for a new version of a screen, of 3 KB.
+fn template() -> anyhow::Result<Template> {
+    let options = Options {
+        provider: "zeplin".into(),
+        secrets: vec![Secret::new(SECRET)],
+        ..Options::default()
+    };
+    let body = zeplin::screen_version_of_3_kb();
+    let signed = provider::sign(&options, &body, SystemClock.now(), "0")?;
+    Ok(Template::post(
+        &signed.path("screens"),
+        &signed.headers,
+        "zeplin-delivery-id",
+        &body,
+    ))
+}
+
+const SECRET: &str = "load-secret";
+const PATIENCE: Duration = Duration::from_secs(300);
+const CONFIGURATION: &str = r#"
+[[source]]
+name = "screens"
+provider = "zeplin"
+secrets = [{ env = "ZEPLIN_SECRET" }]
+
+[[instance]]
+name = "counting-plugin"
+concurrency = 64
+config = { report_to = "{counter}" }
+"#;
+const ROUTES: &str = r#"
+[[route]]
+name = "count"
+when.type = ["io.zeplin.project.screen.version.created"]
+
+[[route.step]]
+use = "counting-plugin"
+retry = { first = "50ms" }
+"#;

@@ -1,0 +1,78 @@
+//! The program `jackfield-load`: builds what is needed, carries out a run, and tells what it showed.
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use jackfield_load::{PACKAGES, Plan};
+use jackfield_stage::{cargo, told::Told};
+
+/// Posts signed events to the real router, kills it while requests are in flight, and checks that all it acknowledged
+/// was delivered. The exit code is 0 only if that is so.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// How many events are posted.
+    #[arg(long, default_value_t = 20_000)]
+    events: u64,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// How often the router is killed and started again.
+    #[arg(long, default_value_t = 2)]
+    kills: u64,
+    /// How the router and the plugin are built.
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Profile {
+    Dev,
+    Release,
+}
+
+// On one thread, since the load shares the machine with the router.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match load(&Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
+    let &Arguments {
+        events,
+        connections,
+        kills,
+        profile,
+    } = arguments;
+    println!("Building the router and a plugin that counts; the first time takes a few minutes…");
+    let profile = match profile {
+        Profile::Dev => "dev",
+        Profile::Release => "release",
+    };
+    let built = cargo::build(&PACKAGES, profile)?;
+    println!("Posting {events} signed events of 3 KB; kills among them: {kills}…");
+    let plan = Plan {
+        events,
+        connections,
+        kills,
+    };
+    let run = jackfield_load::run(&built, plan).await?;
+    let mut told = Told::default();
+    run.tell(&mut told);
+    println!(
+        "\n{}",
+        if told.all_true() {
+            "Nothing that was acknowledged is missing."
+        } else {
+            "NOT all of it is true."
+        }
+    );
+    Ok(told.all_true())
+}

@@ -1,0 +1,223 @@
+//! What a run showed, in plain words; each statement is checked before it is made.
+
+use std::collections::HashSet;
+
+use jackfield_stage::told::Told;
+
+use crate::Run;
+
+impl Run {
+    /// Tells what was seen.
+    pub fn tell(&self, told: &mut Told) {
+        self.load(told);
+        self.deliveries(told);
+        self.memory(told);
+    }
+
+    fn load(&self, told: &mut Told) {
+        let (plan, tally) = (self.plan, &self.tally);
+        told.chapter("The load");
+        for (number, life) in tally.lives.iter().enumerate() {
+            told.quote(&format!(
+                "life {}: {} acknowledged, {} of them as duplicates; {} cut off in flight",
+                number + 1,
+                life.acknowledged,
+                life.duplicates,
+                life.broken
+            ));
+        }
+        let acknowledged = tally.acknowledged.len();
+        let seconds = tally.elapsed.as_secs_f64();
+        told.check(
+            &format!(
+                "{acknowledged} of {} requests got their 200, over {} connections in {seconds:.1} s",
+                plan.events, plan.connections
+            ),
+            acknowledged > 0 && acknowledged as u64 == plan.events,
+        );
+        let events: HashSet<_> = tally.acknowledged.iter().map(|(_, event)| event).collect();
+        told.check(
+            "each of them as an event of its own",
+            events.len() == acknowledged && events.iter().all(|event| event.starts_with("evt_")),
+        );
+        for (kill, life) in (1..=plan.kills).zip(0..) {
+            let (before, after) = (tally.lives.get(life), tally.lives.get(life + 1));
+            let within = before.is_some_and(|life| life.acknowledged > 0 && life.broken > 0)
+                && after.is_some_and(|life| life.acknowledged > 0);
+            told.check(
+                &format!(
+                    "kill {kill} fell into the load: requests were in flight, and acknowledgements lie on both sides"
+                ),
+                within,
+            );
+        }
+    }
+
+    fn deliveries(&self, told: &mut Told) {
+        told.chapter("What reached the plugin");
+        let missing = self.missing();
+        told.check(
+            &format!(
+                "{} of {} acknowledged events",
+                self.tally.acknowledged.len() - missing.len(),
+                self.tally.acknowledged.len()
+            ),
+            missing.is_empty(),
+        );
+        for event in missing.iter().take(SHOWN) {
+            told.quote(&format!("acknowledged, and not delivered: {event}"));
+        }
+        let strange = self.strange();
+        told.check("and no event that nobody was told of", strange.is_empty());
+        for event in strange.iter().take(SHOWN) {
+            told.quote(&format!("delivered, and not acknowledged: {event}"));
+        }
+        let repeated = self.delivered.values().filter(|count| **count > 1).count();
+        let reports: u64 = self.delivered.values().sum();
+        told.quote(&format!(
+            "{repeated} events were delivered more than once: {reports} calls for {} events",
+            self.delivered.len()
+        ));
+        told.quote(&format!(
+            "{} requests were answered as duplicates: committed, but the router died before it could say so",
+            self.tally.duplicates()
+        ));
+    }
+
+    fn memory(&self, told: &mut Told) {
+        told.chapter("Memory of the router");
+        told.quote(&measured("idle, before the load", self.idle.resident, IDLE_MARK));
+        for (number, memory) in self.lives.iter().enumerate() {
+            let life = format!("at most, in life {}", number + 1);
+            told.quote(&measured(&life, memory.peak, PEAK_MARK));
+        }
+    }
+
+    /// Events that were acknowledged and not delivered.
+    fn missing(&self) -> Vec<&str> {
+        let acknowledged = self.tally.acknowledged.iter().map(|(_, event)| event.as_str());
+        acknowledged
+            .filter(|event| !self.delivered.contains_key(*event))
+            .collect()
+    }
+
+    /// Events that were delivered and not acknowledged.
+    fn strange(&self) -> Vec<&str> {
+        let acknowledged: HashSet<_> = self.tally.acknowledged.iter().map(|(_, event)| event).collect();
+        let delivered = self.delivered.keys();
+        delivered
+            .filter(|event| !acknowledged.contains(event))
+            .map(String::as_str)
+            .collect()
+    }
+}
+
+/// A measure beside its mark.
+fn measured(what: &str, bytes: u64, mark: u64) -> String {
+    let verdict = if bytes <= mark { "within" } else { "ABOVE" };
+    format!(
+        "{:.1} MiB {what}: {verdict} the mark of {} MiB",
+        bytes as f64 / MIB as f64,
+        mark / MIB
+    )
+}
+
+const MIB: u64 = 1 << 20;
+const IDLE_MARK: u64 = 40 * MIB;
+const PEAK_MARK: u64 = 120 * MIB;
+/// How many events of a kind are shown.
+const SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use jackfield_stage::{
+        load::{Life, Tally},
+        router::Memory,
+    };
+
+    use super::*;
+    use crate::Plan;
+
+    /// Four events, one kill, all as it should be.
+    fn sound() -> Run {
+        let life = |acknowledged, broken| Life {
+            acknowledged,
+            duplicates: 0,
+            broken,
+        };
+        let events = || (1..5_u64).map(|number| (number, format!("evt_{number}")));
+        let memory = Memory {
+            resident: MIB,
+            peak: MIB,
+        };
+        Run {
+            plan: Plan {
+                events: 4,
+                connections: 1,
+                kills: 1,
+            },
+            tally: Tally {
+                acknowledged: events().collect(),
+                lives: vec![life(2, 1), life(2, 0)],
+                ..Tally::default()
+            },
+            delivered: events().map(|(_, event)| (event, 1)).collect(),
+            idle: memory,
+            lives: vec![memory; 2],
+        }
+    }
+
+    #[track_caller]
+    fn check(holds: bool, change: impl FnOnce(&mut Run)) {
+        let mut run = sound();
+        change(&mut run);
+        let mut told = Told::default();
+        run.tell(&mut told);
+        assert_eq!(told.all_true(), holds);
+    }
+
+    #[test]
+    fn a_run_passes_if_all_that_was_acknowledged_was_delivered_once_or_more() {
+        check(true, |_| {});
+        check(true, |run| {
+            run.delivered.insert("evt_1".into(), 3);
+        });
+    }
+
+    #[test]
+    fn a_run_that_lost_something_or_showed_nothing_fails() {
+        check(false, |run| {
+            run.delivered.remove("evt_2");
+        });
+        check(false, |run| {
+            run.delivered.insert("evt_5".into(), 1);
+        });
+        check(false, |run| run.tally.acknowledged[1].1 = "evt_1".into());
+        check(false, |run| {
+            run.tally.acknowledged.clear();
+            run.delivered = HashMap::new();
+        });
+    }
+
+    #[test]
+    fn a_kill_outside_of_the_load_fails_the_run() {
+        check(false, |run| run.tally.lives[0].broken = 0);
+        check(false, |run| run.tally.lives[0].acknowledged = 0);
+        check(false, |run| run.tally.lives[1].acknowledged = 0);
+        check(false, |run| run.tally.lives.truncate(1));
+    }
+
+    #[test]
+    fn a_measure_stands_beside_its_mark() {
+        assert_eq!(
+            measured("idle", 41 * MIB, IDLE_MARK),
+            "41.0 MiB idle: ABOVE the mark of 40 MiB"
+        );
+        assert_eq!(
+            measured("idle", 40 * MIB, IDLE_MARK),
+            "40.0 MiB idle: within the mark of 40 MiB"
+        );
+    }
+}
