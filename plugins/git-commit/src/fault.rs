@@ -62,6 +62,7 @@ impl Fault {
                 &[
                     "Repository not found",
                     "repository not found",
+                    "' not found",
                     "does not appear to be a git repository",
                     "returned error: 404",
                     "returned error: 410",
@@ -159,6 +160,7 @@ mod tests {
                 "remote: Repository not found.\nfatal: repository 'https://h/x/' not found",
                 Fault::NotFound,
             ),
+            ("fatal: repository 'https://h/x/' not found", Fault::NotFound),
             (
                 "fatal: '/srv/x' does not appear to be a git repository\nfatal: Could not read from remote repository.",
                 Fault::NotFound,

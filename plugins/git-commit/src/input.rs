@@ -289,7 +289,7 @@ mod tests {
         let input: Input = serde_json::from_value(input).map_err(|error| error.to_string())?;
         Job::new(
             input,
-            &crate::testing::event(),
+            &jackfield_sdk::testing::event(),
             "key",
             Path::new("/work"),
             &options,

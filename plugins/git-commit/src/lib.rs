@@ -14,8 +14,6 @@ mod push;
 mod redact;
 mod remote;
 mod target;
-#[cfg(test)]
-mod testing;
 mod tree;
 
 use std::time::Duration;

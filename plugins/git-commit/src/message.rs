@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn event(title: Option<&str>, actor: Option<(Option<&str>, Option<&str>)>) -> Event {
-        let mut event = crate::testing::event();
+        let mut event = jackfield_sdk::testing::event();
         event.data.title = title.map(str::to_owned);
         event.data.actor = actor.map(|(id, name)| Actor {
             id: id.map(str::to_owned),
