@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jackfield_event::DeliveryId;
 use minijinja::Value;
 
+use super::pattern::{Node, NodeValue, parse_json};
 use crate::reason::Reason;
 
 /// What the templates of one delivery's steps see.
@@ -115,5 +116,27 @@ fn with_events(route: &str, events: &[impl AsRef<[u8]>]) -> Result<Vec<(&'static
 }
 
 fn parse(json: &[u8], what: impl FnOnce() -> String) -> Result<Value, ContextError> {
-    serde_json::from_slice(json).map_err(|source| ContextError { what: what(), source })
+    serde_json::from_slice(json).or_else(|source| {
+        // serde_json refuses half a surrogate pair and a number beyond `f64`, which other writers of JSON let pass.
+        let tree = std::str::from_utf8(json)
+            .ok()
+            .and_then(|text| parse_json(text).ok());
+        tree.map(|tree| value(&tree))
+            .ok_or_else(|| ContextError { what: what(), source })
+    })
+}
+
+fn value(tree: &Node) -> Value {
+    match &tree.value {
+        NodeValue::Null | NodeValue::Date => Value::from(()),
+        NodeValue::Bool(truth) => Value::from(*truth),
+        NodeValue::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())),
+        NodeValue::String(text) => Value::from(text.as_str()),
+        NodeValue::List(nodes) => nodes.iter().map(value).collect(),
+        NodeValue::Table(members) => Value::from_pairs(
+            members
+                .iter()
+                .map(|member| (member.key.as_str(), value(&member.node))),
+        ),
+    }
 }

@@ -189,3 +189,6 @@ impl Orders<'_> {
 
 /// How long an order key may be, in bytes: it is stored with every delivery, and indexed.
 const LONGEST_KEY: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -113,3 +113,6 @@ impl Table {
         leaves.iter().map(Leaf::value)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,17 +64,25 @@ impl Names<'_> {
             "route" => check_member("route", rest, &["name"]),
             "delivery" if self.delivery => check_member("delivery", rest, &["id"]),
             "failure" if self.failure => check_member("failure", rest, &["step", "reason", "error"]),
-            "steps" if self.delivery => self.check_step(rest),
+            "steps" if self.delivery => self.check_step(rest, expression),
             root => Some(self.unknown(root, expression)),
         }
     }
 
-    fn check_step(&self, rest: &[Step<'_>]) -> Option<String> {
+    fn check_step(&self, rest: &[Step<'_>], expression: &str) -> Option<String> {
         let Some(Step::Name(id)) = rest.first() else {
             return None;
         };
         if self.earlier.contains(id) {
             return None;
+        }
+        let dashed = format!("{id}-");
+        if self
+            .earlier
+            .iter()
+            .any(|id| id.starts_with(&dashed) && expression.contains(*id))
+        {
+            return None; // Said of what follows the dash.
         }
         if self.later.contains(id) {
             return Some(format!("step `{id}` comes later, its output is not known here"));

@@ -1,0 +1,562 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use jackfield_event::{Artifact, DATA_SCHEMA, Data, EventId, Project, Verification};
+use serde_json::json;
+
+use super::*;
+use crate::{delivery::RetryPolicy, router::RenderError, schema::Schema};
+
+const RULES: &str = include_str!("../../../../config/routes.toml");
+
+fn file(text: &str) -> RuleFile {
+    RuleFile {
+        name: "routes.toml".into(),
+        text: text.into(),
+    }
+}
+
+fn compile(text: &str) -> Generation {
+    Generation::compile(&[file(text)], None).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn faults(text: &str, catalog: Option<&Catalog>) -> String {
+    match Generation::compile(&[file(text)], catalog) {
+        Ok(_) => "nothing wrong".to_owned(),
+        Err(faults) => faults.to_string(),
+    }
+}
+
+fn catalog() -> Catalog {
+    let slack = json!({
+        "type": "object", "required": ["channel"], "additionalProperties": false,
+        "properties": {
+            "channel": { "type": "string" }, "text": { "type": "string" }, "count": { "type": "integer" },
+            "fields": { "type": "array", "items": { "type": "object", "properties": { "title": { "type": "string" } } } }
+        }
+    });
+    let schema = |json| Some(Arc::new(Schema::compile(json).unwrap()));
+    BTreeMap::from([
+        ("slack".to_owned(), schema(slack)),
+        ("fetch".to_owned(), None),
+        ("commit".to_owned(), schema(json!({ "type": "object" }))),
+    ])
+}
+
+fn event(kind: &str) -> Event {
+    let time = "2026-01-01T00:00:00Z".parse().unwrap();
+    Event {
+        specversion: Default::default(),
+        id: EventId::new(time, 0),
+        source: "/in/design-system".into(),
+        kind: kind.into(),
+        subject: None,
+        time,
+        datacontenttype: "application/json".into(),
+        dataschema: DATA_SCHEMA.into(),
+        provider: "supernova".into(),
+        sourcename: "design-system".into(),
+        providerdelivery: None,
+        providerattempt: None,
+        verified: Verification::PathToken,
+        data: Data {
+            title: Some("Tokens".into()),
+            outcome: Some("success".into()),
+            project: Some(Project {
+                kind: "design-system".into(),
+                id: Some("2".into()),
+                name: Some("Acme Tokens".into()),
+            }),
+            artifacts: vec![Artifact {
+                url: "https://a.example/1".into(),
+                ..Artifact::default()
+            }],
+            ..Data::default()
+        },
+    }
+}
+
+#[test]
+fn five_mistakes_of_different_kinds_are_reported_with_their_places() {
+    let text = r##"
+[[route]]
+name = "tokens"
+oder_by = "{{ event.data.project.id }}"
+
+[route.when]
+type = "io.supernova.job.success"
+
+[[route.step]]
+id = "fetch"
+use = "fetch"
+with = { url = "{{ steps.commit.url }}" }
+retry = { attempts = 0, first = "2 seconds" }
+
+[[route.step]]
+id = "commit"
+use = "comit"
+
+[[route]]
+name = "second"
+[route.when]
+data.titel = ["x"]
+$or = [{ type = ["a"] }, { type = ["b"] }]
+[[route.step]]
+use = "slack"
+with = { channel = 5, txt = "a" }
+if = "steps.fetch.dir"
+"##;
+    insta::assert_snapshot!(faults(text, Some(&catalog())), @r#"
+    routes.toml:4:1: `route` has no key `oder_by`
+      4 | oder_by = "{{ event.data.project.id }}"
+        | ^^^^^^^
+        = did you mean `order_by`?
+    routes.toml:7:8: `type` is a string, expected a list of values
+      7 | type = "io.supernova.job.success"
+        |        ^^^^^^^^^^^^^^^^^^^^^^^^^^
+        = write `type = ["io.supernova.job.success"]`
+    routes.toml:12:16: `route.step.with.url`: step `commit` comes later, its output is not known here
+     12 | with = { url = "{{ steps.commit.url }}" }
+        |                ^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:13:22: `route.step.retry.attempts`: found 0, expected a whole number from 1 to 100
+     13 | retry = { attempts = 0, first = "2 seconds" }
+        |                      ^
+    routes.toml:13:33: `route.step.retry.first`: found "2 seconds", expected a time such as "250ms", "2s", "10m", "24h" or "7d"
+     13 | retry = { attempts = 0, first = "2 seconds" }
+        |                                 ^^^^^^^^^^^
+    routes.toml:17:7: `route.step.use`: there is no instance `comit`
+     17 | use = "comit"
+        |       ^^^^^^^
+        = did you mean `commit`?
+    routes.toml:22:6: no event has `data.titel`, so that this never matches
+     22 | data.titel = ["x"]
+        |      ^^^^^
+        = did you mean `title`?
+    routes.toml:23:1: invalid unquoted key, expected letters, numbers, `-`, `_`
+     23 | $or = [{ type = ["a"] }, { type = ["b"] }]
+        | ^
+        = quote it: `"$or" = [ … ]`
+    routes.toml:26:20: the input does not fit: `channel`: found 5, expected a string
+     26 | with = { channel = 5, txt = "a" }
+        |                    ^
+    routes.toml:26:23: the input does not fit: `txt`: unknown; did you mean `text`?
+     26 | with = { channel = 5, txt = "a" }
+        |                       ^^^
+    routes.toml:27:6: `route.step.if`: there is no step `fetch` before this one
+     27 | if = "steps.fetch.dir"
+        |      ^^^^^^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn slips_are_told_with_the_next_step() {
+    let text = r##"
+[[route]]
+[route.when]
+name = "tokens"
+description = "below the pattern"
+time = [2026-01-01]
+[route.step]
+use = "slack"
+
+[[route]]
+name = "tokens"
+supersede = true
+when_json = '''
+{ "type": ["a"],
+  "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
+'''
+[[route.step]]
+use = "slack"
+if = "{{ event.data.yes }}"
+with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+
+[[route]]
+name = "to kens"
+when_json = "{ \"type\": [\"a\" \"b\"] }"
+[[route.step]]
+use = "slack-notify"
+[[route.step]]
+use = "slack"
+with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+[[route.on_failure]]
+use = "slack"
+id = "slack"
+with.text = "{{ failure.eror }} {{ route.title }}"
+[[route.on_failure]]
+use = "slack"
+id = "slack"
+"##;
+    insta::assert_snapshot!(faults(text, None), @r#"
+    routes.toml:2:1: `route` has no `name`, which is required
+      2 | [[route]]
+        | ^^^^^^^^^
+    routes.toml:2:1: the route has no steps, so that nothing would happen
+      2 | [[route]]
+        | ^^^^^^^^^
+        = write `[[route.step]]` and `use = "…"` below it
+    routes.toml:4:8: `name` is a string, expected a list of values
+      4 | name = "tokens"
+        |        ^^^^^^^^
+        = `name` of the route itself stands above `[route.when]`; in the pattern it would be a list
+    routes.toml:5:15: `description` is a string, expected a list of values
+      5 | description = "below the pattern"
+        |               ^^^^^^^^^^^^^^^^^^^
+        = `description` of the route itself stands above `[route.when]`; in the pattern it would be a list
+    routes.toml:6:9: found a bare date, expected a string
+      6 | time = [2026-01-01]
+        |         ^^^^^^^^^^
+        = write the date in quotes
+    routes.toml:7:1: `route.step`: found one table `[route.step]`, expected a list of tables
+      7 | [route.step]
+        | ^^^^^^^^^^^^
+        = write `[[route.step]]`, with two brackets
+    routes.toml:12:1: `route.supersede`: not yet supported; it comes with a later version
+     12 | supersede = true
+        | ^^^^^^^^^
+        = leave it out for now
+    routes.toml:15:25: there is no operator `prefx`
+     15 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
+        |                         ^^^^^^^
+        = did you mean `prefix`?
+    routes.toml:15:54: the range ends at 1 and begins at 5
+     15 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
+        |                                                      ^^^^^^^^^^^^^^^^
+    routes.toml:19:6: `route.step.if`: an `if` is an expression and needs no braces
+     19 | if = "{{ event.data.yes }}"
+        |      ^^^^^^^^^^^^^^^^^^^^^^
+        = write `if = "event.data.yes"`
+    routes.toml:20:20: `route.step.with.channel`: the environment cannot be read in a rule: a step's input is kept in the journal
+     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+        |                    ^^^^^^^^^^^^^^^^^^^
+        = give the secret to the instance, under `[instance.config]`, and name it here
+    routes.toml:20:48: `route.step.with.text`: there is no `evnt`; did you mean `event`?
+     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+        |                                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:20:48: `route.step.with.text`: there is no `failure` here, only in `on_failure`
+     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+        |                                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:23:8: `route.name`: found "to kens", expected a name of letters, digits, `-`, `_` and `.`
+     23 | name = "to kens"
+        |        ^^^^^^^^^
+    routes.toml:24:13: not JSON: expected `,` or `]`
+     24 | when_json = "{ \"type\": [\"a\" \"b\"] }"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:29:20: `route.step.with.channel`: `slack-notify` is read as a subtraction; write `steps["slack-notify"]`, or give the step an `id`
+     29 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+        |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:29:58: `route.step.with.text`: `event.data` has no `nme`; there is `action`, `actor`, `artifacts`, `commit`, `images`, `outcome`, `payload`, `project`, `resource`, `title`
+     29 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+        |                                                          ^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:29:102: `route.step.with.fields.title`: found a bare date or time, expected a string
+     29 | …{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+        |                                                                                  ^^^^^^^^^^
+        = write the date in quotes
+    routes.toml:33:13: `route.on_failure.with.text`: `failure` has only `step`, `reason`, `error`
+     33 | with.text = "{{ failure.eror }} {{ route.title }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:33:13: `route.on_failure.with.text`: `route` has only `name`
+     33 | with.text = "{{ failure.eror }} {{ route.title }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:36:6: `route.on_failure.id`: the id of the step at routes.toml:32:6 as well; ids are unique in a route
+     36 | id = "slack"
+        |      ^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_with_is_held_against_the_schema_of_its_instance() {
+    let text = r##"
+[[route]]
+name = "a"
+when.type = ["a"]
+[[route.step]]
+use = "slack"
+[[route.step]]
+use = "slack"
+[route.step.with]
+channel = "{{ event.data.title }}"
+count = "{{ event.data.payload.count }}"
+fields = [{ title = 5 }, { title = "x" }]
+texts = "x"
+[[route.step]]
+use = "fetch"
+with.anything = true
+[[route.step]]
+use = "slak"
+"##;
+    insta::assert_snapshot!(faults(text, Some(&catalog())), @r#"
+    routes.toml:5:1: the input does not fit: `channel`: missing
+      5 | [[route.step]]
+        | ^^^^^^^^^^^^^^
+    routes.toml:12:21: the input does not fit: `fields[0].title`: found 5, expected a string
+     12 | fields = [{ title = 5 }, { title = "x" }]
+        |                     ^
+    routes.toml:13:1: the input does not fit: `texts`: unknown; did you mean `text`?
+     13 | texts = "x"
+        | ^^^^^
+    routes.toml:18:7: `route.step.use`: there is no instance `slak`
+     18 | use = "slak"
+        |       ^^^^^^
+        = did you mean `slack`?
+    "#);
+    assert_eq!(faults(text, None), "nothing wrong");
+}
+
+#[test]
+fn names_are_unique_over_all_files() {
+    let route = "[[route]]\nname = \"a\"\nwhen.type = [\"t\"]\n[[route.step]]\nuse = \"s\"\n";
+    let files = ["one.toml", "two.toml"].map(|name| RuleFile {
+        name: name.into(),
+        text: route.into(),
+    });
+    let faults = Generation::compile(&files, None).unwrap_err();
+    insta::assert_snapshot!(faults, @r#"
+    two.toml:2:8: `route.name`: the name of the route at one.toml:2:8 as well; names are unique
+      2 | name = "a"
+        |        ^^^
+    "#);
+}
+
+#[test]
+fn steps_without_an_id_are_called_by_their_instance() {
+    let text = r##"
+[[route]]
+name = "a"
+when.type = ["a"]
+[[route.step]]
+use = "slack"
+[[route.step]]
+use = "fetch"
+id = "slack-2"
+[[route.step]]
+use = "slack"
+with.text = "{{ steps.slack.ts }}"
+[[route.on_failure]]
+use = "slack"
+with.text = "{{ steps['slack-3'].ts | default('') }} {{ failure.step | default('?') }}"
+"##;
+    let generation = compile(text);
+    let route = generation.find("a").unwrap();
+    let ids = |phase| {
+        route
+            .steps(phase)
+            .iter()
+            .map(|step| step.id())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Phase::Steps), ["slack", "slack-2", "slack-3"]);
+    assert_eq!(ids(Phase::OnFailure), ["slack-4"]);
+    assert_eq!(route.steps(Phase::Steps)[1].instance(), "fetch");
+}
+
+#[test]
+fn retries_are_as_the_step_says() {
+    let policy = |retry: &str| {
+        let text =
+            format!("[[route]]\nname = \"a\"\nwhen.type = [\"a\"]\n[[route.step]]\nuse = \"s\"\n{retry}");
+        compile(&text).find("a").unwrap().steps(Phase::Steps)[0]
+            .retry()
+            .clone()
+    };
+    assert_eq!(policy(""), RetryPolicy::default());
+    let given = policy("retry = { attempts = 3, backoff = \"fixed\", first = \"250ms\", max = \"1m\" }");
+    assert_eq!(
+        (given.attempts.get(), given.first.as_millis(), given.max.as_secs()),
+        (3, 250, 60)
+    );
+    let long = policy("retry = { first = \"1h\" }");
+    assert_eq!((long.first.as_secs(), long.max.as_secs()), (3600, 3600));
+}
+
+#[test]
+fn an_event_owes_a_delivery_to_each_route_that_it_matches() {
+    let text = r##"
+[[route]]
+name = "by-project"
+order_by = "{{ event.data.project.id }}/{{ event.data.payload.n }}"
+when.data.project.name = [{ prefix = "Acme" }]
+[[route.step]]
+use = "commit"
+
+[[route]]
+name = "other"
+when.type = ["io.zeplin.project.deleted"]
+[[route.step]]
+use = "slack"
+
+[[route]]
+name = "by-payload"
+when.data.payload.n = [{ numeric = [">", 5] }]
+[[route.step]]
+use = "fetch"
+
+[[route]]
+name = "without-key"
+order_by = "{{ event.data.actor.id }}"
+when.type = [{ suffix = ".success" }]
+[[route.step]]
+use = "slack"
+"##;
+    let generation = compile(text);
+    let payload = Bytes::from_static(br#"{"n": 7}"#);
+    let routed = generation
+        .route(
+            event("io.supernova.job.success"),
+            payload.clone(),
+            Some("6".into()),
+        )
+        .unwrap();
+    let owed = |route: &str, instance: &str, order| Owed {
+        route: route.into(),
+        instance: instance.into(),
+        order,
+    };
+    let reason = "route `without-key`, `order_by`: `event.data` has no `actor`";
+    assert_eq!(
+        routed.owed(),
+        [
+            owed("by-project", "commit", Ok(Some("2/7".into()))),
+            owed("by-payload", "fetch", Ok(None)),
+            owed("without-key", "slack", Err(reason.into())),
+        ]
+    );
+    assert_eq!((routed.payload(), routed.dedup()), (&payload, Some("6")));
+    assert_eq!(routed.generation(), generation.id());
+    let none = generation
+        .route(event("x"), Bytes::from_static(br#"{"n":1}"#), None)
+        .unwrap();
+    assert_eq!(none.owed().len(), 1);
+    assert!(
+        generation
+            .route(event("x"), Bytes::from_static(b"{\"n\":"), None)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_payload_that_no_pattern_looks_into_is_not_read() {
+    let generation = compile("[[route]]\nname = \"a\"\nwhen.type = [\"a\"]\n[[route.step]]\nuse = \"s\"\n");
+    let routed = generation
+        .route(event("a"), Bytes::from_static(b"not read"), None)
+        .unwrap();
+    assert_eq!(routed.owed().len(), 1);
+}
+
+#[test]
+fn a_stored_generation_is_the_same() {
+    let generation = compile(RULES);
+    let again = Generation::from_stored(generation.text()).unwrap();
+    assert_eq!(again.id(), generation.id());
+    assert_eq!(again.text(), generation.text());
+    assert_eq!(again.routes().len(), generation.routes().len());
+    assert!(compile(&format!("{RULES}\n# edited")).id() != generation.id());
+    assert!(Generation::from_stored("[]").is_err());
+}
+
+#[test]
+fn a_step_is_found_and_rendered() {
+    let text = r##"
+[[route]]
+name = "a"
+when.type = ["a"]
+[[route.step]]
+use = "slack"
+if = "event.data.outcome == 'success'"
+with = { channel = "#{{ event.data.project.id }}", url = "{{ event.data.artifacts[0].url }}", n = "{{ event.data.payload.n }}" }
+"##;
+    let generation = compile(text);
+    let step = &generation.find("a").unwrap().steps(Phase::Steps)[0];
+    let event = event("a");
+    let json = join_payload(&event.to_json(), br#"{"n":[1,"\ud83d"]}"#).unwrap();
+    let delivery = jackfield_event::DeliveryId::new(event.time, 0);
+    let context = Context::new("a", delivery, &[json.into()], &BTreeMap::new(), None).unwrap();
+    assert_eq!(step.enabled(&context), Ok(true));
+    let expected = json!({ "channel": "#2", "url": "https://a.example/1", "n": [1, "\u{fffd}"] });
+    assert_eq!(step.render(&context, None), Ok(expected));
+    let Some(Ok(schema)) = Some(Schema::compile(
+        json!({ "properties": { "n": { "type": "integer" } } }),
+    )) else {
+        unreachable!()
+    };
+    let error = step.render(&context, Some(&schema)).unwrap_err();
+    assert!(matches!(error, RenderError::Input { .. }), "{error}");
+}
+
+#[test]
+fn explanations_name_the_first_clause_that_failed() {
+    let text = r##"
+[[route]]
+name = "matches"
+when.type = ["io.supernova.job.success"]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "case"
+when.data.outcome = ["Success"]
+when.type = ["io.supernova.job.success"]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "nothing-there"
+when.data.actor.id = [{ exists = true }]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "object"
+when.data.project = ["Acme"]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "payload"
+when.data.payload.labels.name = ["bug"]
+when.data.payload.labels.color = ["blue"]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "kind"
+when.data.payload.n = ["7"]
+[[route.step]]
+use = "s"
+
+[[route]]
+name = "or"
+when.type = ["io.supernova.job.success"]
+when."$or" = [{ data.title = ["x"] }, { verified = [{ anything-but = "path-token" }] }]
+[[route.step]]
+use = "s"
+"##;
+    let generation = compile(text);
+    let payload =
+        br#"{"n": 7, "labels": [{"name": "bug", "color": "red"}, {"name": "idea", "color": "blue"}]}"#;
+    let event = join_payload(&event("io.supernova.job.success").to_json(), payload).unwrap();
+    let shown: Vec<_> = generation
+        .explain(&event)
+        .unwrap()
+        .iter()
+        .map(|explanation| match &explanation.failed {
+            None => format!("{}: {}", explanation.route, explanation.matched),
+            Some(failed) => format!(
+                "{}: {} {:?}, not {:?}; {}",
+                explanation.route,
+                failed.path,
+                failed.actual.join(" "),
+                failed.expected.join(" "),
+                failed.hint.as_deref().unwrap_or("no hint")
+            ),
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    matches: true
+    case: data.outcome "\"success\"", not "\"Success\""; only the case differs; `equals-ignore-case` ignores it
+    nothing-there: data.actor.id "", not "{\"exists\":true}"; `data` has no `actor`
+    object: data.project "", not "\"Acme\""; `data.project` is an object; a pattern looks at the values in it
+    payload: data.payload.labels.name "\"bug\" \"idea\"", not "\"bug\""; a value fits, but in another element of a list than the clauses before it
+    kind: data.payload.n "7", not "\"7\""; the event has a number, the pattern asks for a string
+    or: verified "\"path-token\"", not "{\"anything-but\":[\"path-token\"]}"; no hint
+    "#);
+}

@@ -1,0 +1,291 @@
+//! The table against a naive matcher that follows event-ruler's own way: flatten the event into fields, each with
+//! its index in every list around it, and try all combinations that do not contradict one another.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::router::pattern::{Clause, Number, Test};
+
+/// A value, the names on its way, and the list elements around it.
+#[derive(Clone, Debug)]
+struct Field {
+    path: Vec<String>,
+    value: Scalar<'static>,
+    around: Vec<(usize, usize)>,
+}
+
+fn flatten(
+    value: &Value,
+    path: Vec<String>,
+    around: Vec<(usize, usize)>,
+    lists: &mut usize,
+    into: &mut Vec<Field>,
+) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in last_members(members) {
+                let path = path.iter().cloned().chain(key).collect();
+                flatten(member, path, around.clone(), lists, into);
+            }
+        }
+        Value::Array(items) => {
+            let list = *lists;
+            *lists += 1;
+            for (index, item) in items.iter().enumerate() {
+                let mut around = around.clone();
+                if item.is_object() || item.is_array() {
+                    around.push((list, index));
+                }
+                flatten(item, path.clone(), around, lists, into);
+            }
+        }
+        scalar => into.push(Field {
+            path,
+            value: self::scalar(scalar),
+            around,
+        }),
+    }
+}
+
+/// The members of an object by path; of those of which one lies in the other, the last.
+fn last_members(members: &serde_json::Map<String, Value>) -> Vec<(Vec<String>, &Value)> {
+    let mut last: Vec<(Vec<String>, &Value)> = Vec::new();
+    for (key, member) in members {
+        let path: Vec<_> = key.split('.').map(str::to_owned).collect();
+        last.retain(|(other, _)| !(other.starts_with(&path) || path.starts_with(other)));
+        last.push((path, member));
+    }
+    last
+}
+
+fn scalar(value: &Value) -> Scalar<'static> {
+    match value {
+        Value::Bool(truth) => Scalar::Bool(*truth),
+        Value::Number(number) => Scalar::Number(Number::read(&number.to_string()).unwrap()),
+        Value::String(text) => Scalar::String(text.clone().into()),
+        _ => Scalar::Null,
+    }
+}
+
+fn naive(pattern: &Pattern, event: &Value) -> bool {
+    let mut fields = Vec::new();
+    flatten(event, Vec::new(), Vec::new(), &mut 0, &mut fields);
+    pattern
+        .alternatives
+        .iter()
+        .any(|clauses| solve(clauses, &fields, &[]))
+}
+
+fn solve(clauses: &[Clause], fields: &[Field], chosen: &[(usize, usize)]) -> bool {
+    let [clause, rest @ ..] = clauses else {
+        return true;
+    };
+    let here: Vec<_> = fields
+        .iter()
+        .filter(|field| {
+            field
+                .path
+                .iter()
+                .map(String::as_str)
+                .eq(clause.path.iter().map(|name| &**name))
+        })
+        .filter(|field| {
+            !field
+                .around
+                .iter()
+                .any(|(list, at)| chosen.iter().any(|(l, a)| l == list && a != at))
+        })
+        .collect();
+    let absent = clause.tests.iter().any(|test| matches!(test, Test::Absent));
+    if absent && here.is_empty() && solve(rest, fields, chosen) {
+        return true;
+    }
+    here.iter().any(|field| {
+        let passes = clause.tests.iter().any(|test| test.passes(&field.value));
+        passes && solve(rest, fields, &[chosen, &field.around].concat())
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[abc]", 1 => Just("a.b".to_owned()), 1 => Just("a-b".to_owned())]
+}
+
+fn any_scalar() -> impl Strategy<Value = Value> {
+    let scalars = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1.5),
+        json!("x"),
+        json!("xY"),
+        json!(""),
+    ];
+    prop::sample::select(scalars.to_vec())
+}
+
+fn any_event() -> impl Strategy<Value = Value> {
+    let value = any_scalar().prop_recursive(5, 40, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key(), inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    });
+    prop::collection::btree_map(key(), value, 0..4)
+        .prop_map(|members| Value::Object(members.into_iter().collect()))
+}
+
+fn any_test() -> impl Strategy<Value = Value> {
+    let operators = [
+        json!({ "exists": true }),
+        json!({ "exists": false }),
+        json!({ "exists": false }),
+        json!({ "prefix": "x" }),
+        json!({ "suffix": { "equals-ignore-case": "y" } }),
+        json!({ "anything-but": "x" }),
+        json!({ "anything-but": [0] }),
+        json!({ "numeric": [">=", 0, "<", 2] }),
+        json!({ "wildcard": "*x*" }),
+    ];
+    prop_oneof![2 => any_scalar(), 3 => prop::sample::select(operators.to_vec())]
+}
+
+fn any_pattern() -> impl Strategy<Value = Value> {
+    let list = prop::collection::vec(any_test(), 1..3).prop_map(Value::from);
+    let table = |inner| {
+        prop::collection::btree_map(key(), inner, 1..4)
+            .prop_map(|members| Value::Object(members.into_iter().collect()))
+    };
+    let value = list.prop_recursive(3, 12, 3, table);
+    let fields = prop::collection::btree_map(key(), value.clone(), 1..4);
+    let branch = prop::collection::btree_map(key(), value, 1..3);
+    (
+        fields,
+        prop::option::weighted(0.3, prop::collection::vec(branch, 2..3)),
+    )
+        .prop_map(|(fields, or)| {
+            let mut fields: serde_json::Map<_, _> = fields.into_iter().collect();
+            if let Some(branches) = or {
+                let branches = branches
+                    .into_iter()
+                    .map(|branch| Value::Object(branch.into_iter().collect()));
+                fields.insert("$or".to_owned(), branches.collect());
+            }
+            Value::Object(fields)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn agrees_with_a_naive_matcher(pattern in any_pattern(), event in any_event()) {
+        // A path that is given twice is refused.
+        if let Ok(pattern) = Pattern::from_json("pattern", &pattern.to_string()) {
+            prop_assert_eq!(pattern.matches(event.to_string().as_bytes()).unwrap(), naive(&pattern, &event));
+        }
+    }
+
+    #[test]
+    fn an_event_in_parts_is_the_same_as_the_whole(pattern in any_pattern(), payload in any_event(), more in any_event()) {
+        let pattern = json!({ "data": { "payload": pattern } }).to_string();
+        if let Ok(pattern) = Pattern::from_json("pattern", &pattern) {
+            let envelope = json!({ "data": { "b": more } }).to_string();
+            let whole = json!({ "data": { "b": more, "payload": payload } }).to_string();
+            let table = Table::compile(&[pattern]);
+            let matched = |view| {
+                let mut matched = Vec::new();
+                table.matches(&view, &mut matched).unwrap();
+                matched
+            };
+            let payload = payload.to_string();
+            let parts = View::parts(envelope.as_bytes(), payload.as_bytes());
+            prop_assert_eq!(matched(parts), matched(View::whole(whole.as_bytes())));
+        }
+    }
+}
+
+#[track_caller]
+fn check(pattern: &str, event: &str, matches: bool) {
+    let pattern = Pattern::from_json("pattern", pattern).unwrap();
+    assert_eq!(pattern.matches(event.as_bytes()).unwrap(), matches, "{event}");
+}
+
+#[test]
+fn of_members_that_lead_to_one_path_the_last_wins() {
+    check(r#"{"a":["x"]}"#, r#"{"a":"x","a":"y"}"#, false);
+    check(r#"{"a":["y"]}"#, r#"{"a":"x","a":"y"}"#, true);
+    check(r#"{"a":{"b":["x"]}}"#, r#"{"a":{"b":"x"},"a":{"c":"y"}}"#, false);
+    check(r#"{"a":{"b":["x"]}}"#, r#"{"a":{"b":"x"},"a":null}"#, false);
+    check(r#"{"a":{"b":["x"]}}"#, r#"{"a.b":"x","a":{"c":"y"}}"#, false);
+    check(
+        r#"{"a":{"c":["y"],"d":["z"]}}"#,
+        r#"{"a.b":"x","a.c":"y","a.d":"z"}"#,
+        true,
+    );
+    check(r#"{"a":{"b":["x"]}}"#, r#"{"a":{"b":"y"},"a.b":"x"}"#, true);
+    check(r#"{"a":{"b":["y"]}}"#, r#"{"a":{"b":"y"},"a.b":"x"}"#, false);
+    check(r#"{"a":["x"],"b":["y"]}"#, r#"{"a":"x","a":"x","b":"y"}"#, true);
+}
+
+#[test]
+fn what_others_call_json_is_read_too() {
+    check(r#"{"a":["x"]}"#, r#"{"a":"x","b":"\ud83d"}"#, true);
+    check(r#"{"a":[{"suffix":"y"}]}"#, r#"{"a":"x\ud83dy"}"#, true);
+    check(r#"{"a":[{"numeric":[">",1e300]}]}"#, r#"{"a":1e400}"#, true);
+    let pattern = Pattern::from_json("pattern", r#"{"a":["x"]}"#).unwrap();
+    for wrong in [
+        "",
+        "{",
+        r#"{"a":"x"} x"#,
+        r#"{"a":"x",}"#,
+        r#"{"a":01}"#,
+        "{\"a\":\"\n\"}",
+    ] {
+        assert!(pattern.matches(wrong.as_bytes()).is_err(), "{wrong}");
+    }
+    assert!(pattern.matches(b"{\"a\":\"\xff\"}").is_err());
+}
+
+#[test]
+fn deep_events_are_read_without_recursion() {
+    let depth = 1_000_000;
+    let lists = format!(
+        "{{\"a\":{}1{},\"b\":\"x\"}}",
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
+    check(r#"{"b":["x"],"a":[{"exists":false}]}"#, &lists, true);
+    let objects = format!(
+        "{{\"c\":{}1{},\"b\":\"x\"}}",
+        "{\"c\":".repeat(depth),
+        "}".repeat(depth)
+    );
+    check(r#"{"b":["x"]}"#, &objects, true);
+    let unclosed = "[".repeat(depth);
+    let pattern = Pattern::from_json("pattern", r#"{"b":["x"]}"#).unwrap();
+    assert!(pattern.matches(unclosed.as_bytes()).is_err());
+}
+
+#[test]
+fn large_lists_cost_no_more_than_their_size() {
+    // Quadratic work would be ten thousand million steps here, and would not end in a test's time.
+    let item = |n: usize| format!(r#"{{"x":{n},"y":{n},"z":[{{"u":{n}}}]}}"#);
+    let items: Vec<_> = (0..100_000).map(item).collect();
+    let event = format!(r#"{{"a":[{0}],"b":[{0}]}}"#, items.join(","));
+    let any = r#"[{"exists":true}]"#;
+    let fields = format!(r#"{{"x":{any},"y":{any},"z":{{"u":[{{"anything-but":-1}}]}}}}"#);
+    check(
+        &format!(r#"{{"a":{fields},"b":{fields},"c":{any}}}"#),
+        &event,
+        false,
+    );
+    check(
+        &format!(r#"{{"a":{fields},"b":{fields},"c":[{{"exists":false}}]}}"#),
+        &event,
+        true,
+    );
+    let members: Vec<_> = (0..100_000).map(|n| format!(r#""a.b":{n},"a":{n}"#)).collect();
+    check(r#"{"a":[99999]}"#, &format!("{{{}}}", members.join(",")), true);
+}
