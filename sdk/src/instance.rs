@@ -73,7 +73,7 @@ impl<P: Plugin> Instance<P> {
         deadline: Option<Instant>,
     ) -> Result<Self, Refusal> {
         let host = Arc::new(host);
-        let made = Home::build::<P>(host.clone(), deadline).and_then(|home| {
+        let made = Home::build::<P>(host.clone()).and_then(|home| {
             let start = Start::new(host.clone(), name, home.scope.clone());
             match home.wait(create::<P>(config.to_owned(), start), deadline) {
                 Ok(plugin) => Ok(Self {
@@ -228,7 +228,7 @@ fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
 
 impl Home {
     /// A runtime with one worker thread, all of whose threads log to the host.
-    fn build<P: Plugin>(host: Arc<Host>, deadline: Option<Instant>) -> Result<Self, Refusal> {
+    fn build<P: Plugin>(host: Arc<Host>) -> Result<Self, Refusal> {
         let (closing, closed) = watch::channel(false);
         let threads = Arc::new(AtomicUsize::new(0));
         let (dispatch, begun, ended) = (log::dispatch(host.clone()), threads.clone(), threads.clone());
@@ -254,7 +254,7 @@ impl Home {
             })?;
         Ok(Self {
             handle: runtime.handle().clone(),
-            scope: Scope::of_instance(P::NAME, deadline, closed),
+            scope: Scope::of_instance(P::NAME, closed),
             runtime: Mutex::new(Some(runtime)),
             host,
             closing,

@@ -123,7 +123,26 @@ pub mod __private {
 /// It stands once in a crate, at the top of `lib.rs`, and the crate's type is `cdylib`; with `rlib` beside it, the
 /// crate's own tests in `tests/` can use it as well. See the [crate's docs](crate) for a whole plugin.
 ///
-/// It does not compile for a name that is not `[a-z0-9-]` or is longer than 63 bytes.
+/// It does not compile for a name that is not `[a-z0-9-]` or is longer than 63 bytes:
+///
+/// ```compile_fail,E0080
+/// # use jackfield_sdk::prelude::*;
+/// struct Shouting;
+///
+/// #[async_trait]
+/// impl Plugin for Shouting {
+///     type Config = Empty;
+///     type Input = Empty;
+///     type Output = Empty;
+///     const NAME: &'static str = "SHOUTING";
+///     const VERSION: &'static str = "1.0.0";
+///     // …
+/// #   async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+/// #   async fn call(&self, _: Empty, _: &Cx) -> Result<Outcome<Empty>> { Ok(Outcome::Done(Empty {})) }
+/// }
+///
+/// export_plugin!(Shouting);
+/// ```
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty) => {

@@ -45,8 +45,8 @@ impl Start {
         self.host.metric(name, labels, value);
     }
 
-    /// Where programs started by [`command`](crate::command) belong that are not part of a call: they have until the
-    /// deadline of the start, and die with the instance.
+    /// Where programs started by [`command`](crate::command) belong that are not part of a call: they have as much time as
+    /// they like, and are ended with the instance, or with the start that is not finished in time.
     pub fn scope(&self) -> Scope {
         self.scope.clone()
     }

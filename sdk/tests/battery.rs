@@ -536,6 +536,40 @@ async fn messages_reach_the_host_with_the_fields_of_their_spans() {
     assert_eq!(logs.iter().filter(|log| log.message == "in detail").count(), 1);
 }
 
+#[tokio::test]
+async fn an_instance_that_blocks_for_ever_is_reported_as_stuck_and_left_alone() {
+    struct Stone;
+
+    #[async_trait]
+    impl Plugin for Stone {
+        type Config = Empty;
+        type Input = Empty;
+        type Output = ();
+        const NAME: &'static str = "stone";
+        const VERSION: &'static str = "1.0.0";
+
+        async fn create(_: Empty, _: Start) -> Result<Self> {
+            Ok(Self)
+        }
+
+        async fn call(&self, _: Empty, cx: &Cx) -> Result<Outcome<()>> {
+            cx.metric("turned_to_stone", &[], 1.0);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    let stone = Harness::<Stone>::start(json!({})).await.unwrap();
+    let running = stone.begin(Call::new(json!({})));
+    let host = stone.host().clone();
+    while host.metrics().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stone.shutdown(Duration::ZERO).await, "nothing can end it");
+    assert!(!running.has_ended(), "and nobody says that it has ended");
+}
+
 #[test]
 fn the_manifest_comes_from_the_types() {
     let manifest = Harness::<Trickster>::manifest();

@@ -40,14 +40,10 @@ impl Scope {
         }
     }
 
-    /// The limits of an instance called `plugin`, until `cancel` turns true.
-    pub(crate) fn of_instance(
-        plugin: &str,
-        deadline: Option<Instant>,
-        cancel: watch::Receiver<bool>,
-    ) -> Self {
+    /// The limits of an instance of `plugin`: until `cancel` turns true.
+    pub(crate) fn of_instance(plugin: &str, cancel: watch::Receiver<bool>) -> Self {
         Self {
-            deadline,
+            deadline: None,
             cancel,
             spawner: Arc::new(Spawner::new(plugin)),
         }
