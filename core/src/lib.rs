@@ -19,5 +19,6 @@ pub mod plugin;
 pub mod provider;
 pub mod router;
 
-// Drivers: into the journal, and out of it.
+// Drivers: into the journal, out of it, and beside it.
 pub mod dispatcher;
+pub mod ingress;

@@ -44,6 +44,8 @@ reasons! {
     WrongSignature = "wrong-signature",
     /// The signed timestamp is outside the tolerance.
     StaleTimestamp = "stale-timestamp",
+    /// What came is not HTTP, or has more headers than are allowed.
+    MalformedRequest = "malformed-request",
     /// There is nothing at the path.
     UnknownPath = "unknown-path",
     /// The method is not one that the path answers.

@@ -1,0 +1,328 @@
+//! The ingress over real sockets, with real providers and a real journal: every answer that it can give.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod site;
+
+use jackfield::{journal::History, reason::Reason};
+use site::{Client, Site, post};
+
+/// Whatever is sent, this is answered, and this is recorded.
+#[tokio::test]
+async fn every_refusal_has_its_status_and_is_recorded_with_its_reason() {
+    let site = Site::start().await;
+    let (good, stale, forged) = (
+        site.zeplin("d1"),
+        site.stale_zeplin("d2"),
+        site.forged_zeplin("d3"),
+    );
+    let unsigned = post("/in/screens", &[("content-type", "application/json")], b"{}");
+    let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    let builds = format!("/in/builds/{}", site::TOKEN);
+    let cases: Vec<(&str, Vec<u8>, u16, Option<Reason>)> = vec![
+        ("a signed event", good, 200, None),
+        ("a wrong signature", forged, 401, Some(Reason::WrongSignature)),
+        ("a stale timestamp", stale, 401, Some(Reason::StaleTimestamp)),
+        ("no signature", unsigned, 401, Some(Reason::MissingHeader)),
+        (
+            "an unknown path",
+            post("/", &[], b"{}"),
+            404,
+            Some(Reason::UnknownPath),
+        ),
+        (
+            "an unknown source",
+            post("/in/nobody", &[], b"{}"),
+            404,
+            Some(Reason::UnknownSource),
+        ),
+        (
+            "a wrong token",
+            post("/in/builds/guess", &[], b"{}"),
+            404,
+            Some(Reason::WrongToken),
+        ),
+        (
+            "no token",
+            post("/in/builds", &[], b"{}"),
+            404,
+            Some(Reason::WrongToken),
+        ),
+        (
+            "another method",
+            b"GET /in/screens HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(),
+            405,
+            Some(Reason::WrongMethod),
+        ),
+        (
+            "a packed body",
+            post(&builds, &[("content-encoding", "gzip")], b"{}"),
+            415,
+            Some(Reason::UnsupportedEncoding),
+        ),
+        (
+            "what is not JSON",
+            post(&builds, &[], b"{\"a\":"),
+            400,
+            Some(Reason::NotJson),
+        ),
+        (
+            "what is not UTF-8",
+            post(&builds, &[], b"{\"a\":\"\xff\"}"),
+            400,
+            Some(Reason::NotJson),
+        ),
+        ("no body", post(&builds, &[], b""), 400, Some(Reason::NotJson)),
+        (
+            "100,000 brackets",
+            post(&builds, &[], &deep),
+            400,
+            Some(Reason::TooDeep),
+        ),
+        (
+            "too long a body",
+            post(&builds, &[], &vec![b' '; site::BODY_LIMIT + 1]),
+            413,
+            Some(Reason::BodyTooLarge),
+        ),
+    ];
+    for (what, request, status, reason) in &cases {
+        let answer = site.connect().await.exchange(request).await;
+        assert_eq!(answer.status, *status, "{what}: {answer:?}");
+        assert_eq!(
+            answer.header("allow"),
+            (*status == 405).then_some("POST"),
+            "{what}"
+        );
+        if let Some(reason) = reason {
+            let recorded = &site.journal.rejections(1).await.unwrap()[0].rejection;
+            assert_eq!(recorded.reason, *reason, "{what}: {recorded:?}");
+            assert!(!format!("{recorded:?}").contains(site::TOKEN), "{what}");
+            assert!(
+                recorded.remote.is_some_and(|remote| remote.is_loopback()),
+                "{what}"
+            );
+        }
+    }
+    assert_eq!(site.journal.counts().await.unwrap().events, 1);
+}
+
+#[tokio::test]
+async fn an_accepted_event_is_in_the_journal_and_its_redelivery_is_told() {
+    let site = Site::start().await;
+    let mut client = site.connect().await;
+    let first = client.exchange(&site.zeplin("d1")).await;
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(first.body, format!("{{\"id\":\"{id}\"}}\n"));
+
+    let again = client.exchange(&site.zeplin("d1")).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(again.body, format!("{{\"id\":\"{id}\",\"duplicate\":true}}\n"));
+
+    let story = site.journal.event(id.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(story.record.kind, "io.zeplin.project.screen.version.created");
+    assert_eq!(story.record.deliveries.len(), 1);
+    assert_eq!(story.record.duplicates, 1);
+    let request = site
+        .journal
+        .event_request(story.record.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(request.body, site::ZEPLIN_BODY.as_bytes());
+    let kept = |name: &str| {
+        request
+            .headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
+    assert_eq!(kept("zeplin-delivery-id"), Some("d1"));
+    assert_eq!(kept("zeplin-signature"), Some("(redacted)"));
+}
+
+/// Whoever guesses sources or tokens learns nothing, by any length of body and any header.
+#[tokio::test]
+async fn a_wrong_token_and_an_unknown_source_cannot_be_told_apart() {
+    let site = Site::start().await;
+    let long = vec![b' '; site::BODY_LIMIT + 1];
+    let packed = [("content-encoding", "br")];
+    for (headers, body) in [(&[][..], &b"{}"[..]), (&packed, b"{}"), (&[], &long)] {
+        let mut answers = Vec::new();
+        for path in [
+            "/in/builds/guess",
+            "/in/builds",
+            "/in/nobody/guess",
+            "/in/nobody",
+            "/nowhere",
+        ] {
+            let answer = site.connect().await.exchange(&post(path, headers, body)).await;
+            answers.push((answer.status, answer.headers_but_date(), answer.body));
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        assert_eq!(answers[0].0, 404);
+    }
+}
+
+#[tokio::test]
+async fn too_long_a_body_is_refused_before_it_is_sent_and_while_it_is() {
+    let site = Site::start().await;
+    let path = format!("/in/builds/{}", site::TOKEN);
+    // Announced, and not one byte of it sent.
+    let announced = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+        site::BODY_LIMIT + 1
+    );
+    assert_eq!(
+        site.connect().await.exchange(announced.as_bytes()).await.status,
+        413
+    );
+    // Not announced, and sent on and on: the answer must get through all that is still under way.
+    let mut streamed =
+        format!("POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
+    for _ in 0..64 {
+        streamed.extend_from_slice(format!("{:x}\r\n", site::BODY_LIMIT / 4).as_bytes());
+        streamed.extend_from_slice(&vec![b' '; site::BODY_LIMIT / 4]);
+        streamed.extend_from_slice(b"\r\n");
+    }
+    assert_eq!(site.connect().await.exchange(&streamed).await.status, 413);
+}
+
+#[tokio::test]
+async fn slow_clients_are_sent_away_while_others_are_served() {
+    let site = Site::impatient().await;
+    let path = format!("/in/builds/{}", site::TOKEN);
+    let half = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{{\"a\"");
+    let mut slow_body = site.connect().await;
+    let mut slow_headers = site.connect().await;
+    let mut silent = site.connect().await;
+    slow_body.send(half.as_bytes()).await;
+    slow_headers.send(b"POST /in/builds HTTP/1.1\r\nhost: ").await;
+    assert_eq!(
+        site.connect().await.exchange(&site.zeplin("d1")).await.status,
+        200
+    );
+
+    assert_eq!(slow_body.answer().await.status, 408);
+    assert_eq!(
+        site.journal.rejections(1).await.unwrap()[0].rejection.reason,
+        Reason::IncompleteRequest
+    );
+    assert_eq!(slow_headers.rest().await, b"");
+    assert_eq!(silent.rest().await, b"");
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_in_its_body_is_recorded() {
+    let site = Site::start().await;
+    let mut client = site.connect().await;
+    let path = format!("/in/builds/{}", site::TOKEN);
+    client
+        .send(format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{{\"a\"").as_bytes())
+        .await;
+    drop(client);
+    let recorded = site.next_rejection().await;
+    assert_eq!(recorded.reason, Reason::IncompleteRequest);
+    assert_eq!(recorded.source.as_deref(), Some("builds"));
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_their_order() {
+    let site = Site::start().await;
+    let mut client = site.connect().await;
+    let refused = post("/in/nobody", &[], b"{}");
+    client
+        .send(&[site.zeplin("d1"), refused, site.zeplin("d1")].concat())
+        .await;
+    let answers = [
+        client.answer().await,
+        client.answer().await,
+        client.answer().await,
+    ];
+    assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 404, 200]);
+    assert_eq!(answers[2].json()["duplicate"], true);
+}
+
+#[tokio::test]
+async fn too_many_headers_and_what_is_not_http_are_turned_away() {
+    let site = Site::start().await;
+    let long = "a".repeat(64 << 10);
+    let oversized = post("/in/screens", &[("x-long", &long)], b"{}");
+    assert_eq!(site.connect().await.exchange(&oversized).await.status, 431);
+    assert_eq!(
+        site.connect()
+            .await
+            .exchange(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+            .await
+            .status,
+        400
+    );
+}
+
+#[tokio::test]
+async fn http2_is_spoken_without_tls() {
+    let site = Site::start().await;
+    let statuses = site.over_http2(&["d1", "d2", "d1"]).await;
+    assert_eq!(statuses, [200, 200, 200]);
+    assert_eq!(site.journal.counts().await.unwrap().events, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_answered_503_with_a_time() {
+    let full = Site::with_a_full_journal().await;
+    let answer = full.connect().await.exchange(&full.zeplin("d1")).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert_eq!(
+        full.journal.rejections(1).await.unwrap()[0].rejection.reason,
+        Reason::Overloaded
+    );
+
+    let closed = Site::start().await;
+    closed.close_the_journal().await;
+    let answer = closed.connect().await.exchange(&closed.zeplin("d1")).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+}
+
+#[tokio::test]
+async fn bodies_take_no_more_memory_than_is_set_aside() {
+    let site = Site::with_little_memory().await;
+    let path = format!("/in/builds/{}", site::TOKEN);
+    let mut holder = site.connect().await;
+    // Half a body is held; while it is, there is no room for another.
+    let held = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+        site::LITTLE
+    );
+    holder.send(held.as_bytes()).await;
+    holder.send(&vec![b' '; site::LITTLE - 1]).await;
+    site.until_503(&path).await;
+    // It ends, and there is room again.
+    holder.send(b" ").await;
+    assert_eq!(holder.answer().await.status, 400);
+    assert_eq!(
+        site.connect()
+            .await
+            .exchange(&post(&path, &[], b"{}"))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_answered_after_the_stop_and_nothing_else() {
+    let mut site = Site::start().await;
+    let (mut busy, mut idle) = (site.connect().await, site.connect().await);
+    assert_eq!(idle.exchange(&site.zeplin("d1")).await.status, 200);
+    let request = site.zeplin("d2");
+    let (first, rest) = request.split_at(request.len() - 5);
+    busy.send(first).await;
+    site.until_received(2).await;
+    site.stop();
+    assert_eq!(idle.rest().await, b"");
+    busy.send(rest).await;
+    let answer = busy.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    site.ended().await.unwrap();
+    assert!(Client::connect(site.address).await.is_err());
+}
