@@ -22,3 +22,7 @@ pub mod router;
 // Drivers: into the journal, out of it, and beside it.
 pub mod dispatcher;
 pub mod ingress;
+
+// The root: builds, runs and stops the rest.
+pub mod config;
+pub mod telemetry;

@@ -1,0 +1,357 @@
+//! The configuration: one TOML file in, only valid values out.
+//!
+//! [`Config::load`] reads a file, resolves every secret that it refers to, and reports all mistakes together, each
+//! with its place. What comes out can be used without another check: addresses parse, names are unique, every
+//! source has a provider that can verify. Secrets are never written in the file itself, and never shown. Routes
+//! are not read here; only the path to them.
+
+mod instance;
+mod reference;
+mod schema;
+mod source;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    document::{Document, Item, Table},
+    fault::{Fault, Faults},
+    ingress::{self, Limits},
+    plugin::InstanceOptions,
+    telemetry::{self, Format},
+};
+
+pub use reference::Environment;
+pub use schema::schema;
+pub use source::Source;
+
+/// A whole and valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the journal, work directories and the control socket lie.
+    pub data_dir: PathBuf,
+    /// A rule file, or a directory of them.
+    pub routes: PathBuf,
+    /// Where events come in, and what is allowed.
+    pub listen: ingress::Options,
+    /// Where people and monitors look.
+    pub admin: SocketAddr,
+    /// Where plugins are dropped; absent where nobody named a directory and the usual one is missing.
+    pub plugins: Option<PathBuf>,
+    /// How long stopping may take in all.
+    pub grace: Duration,
+    /// What is logged, and how.
+    pub log: telemetry::Options,
+    /// The endpoints, in the order of the file; at least one.
+    pub sources: Vec<Source>,
+    /// The plugin instances, in the order of the file.
+    pub instances: Vec<InstanceOptions>,
+}
+
+impl Config {
+    /// Reads the file at `path`; what it says of other paths is relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in it, and every secret that it refers to and that is not there.
+    pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Self, Faults> {
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&path.display().to_string(), &text, base, environment)
+    }
+
+    /// Reads `text`, which came from `file`; relative paths begin at `base`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::load`].
+    pub fn parse(file: &str, text: &str, base: &Path, environment: &Environment<'_>) -> Result<Self, Faults> {
+        let mut faults = Faults::new();
+        let document = Document::parse(file, text, &mut faults);
+        let reader = Reader { base, environment };
+        let config = reader.config(document.root(), &mut faults);
+        faults.give(config)
+    }
+}
+
+/// Where the file at `path` says that data lies, read without regard to the rest of it.
+///
+/// Whoever only looks into the journal, or asks the running router, needs no secrets in their environment.
+///
+/// # Errors
+///
+/// Where the file cannot be read, or says nothing that could be a directory.
+pub fn data_dir(path: &Path) -> Result<PathBuf, Faults> {
+    one_path(path, "data_dir", Some(DATA_DIR))
+}
+
+/// Where the file at `path` says that rules lie, read without regard to the rest of it.
+///
+/// # Errors
+///
+/// Where the file cannot be read, or says nothing that could be a path.
+pub fn routes(path: &Path) -> Result<PathBuf, Faults> {
+    one_path(path, "routes", None)
+}
+
+fn one_path(path: &Path, key: &'static str, default: Option<&str>) -> Result<PathBuf, Faults> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let (mut syntax, mut faults) = (Faults::new(), Faults::new());
+    let file = path.display().to_string();
+    let document = Document::parse(&file, &text, &mut syntax);
+    let mut root = document.root();
+    let found = match default {
+        Some(_) => root.string(key, &mut faults),
+        None => root
+            .required(key, &mut faults)
+            .and_then(|item| item.string(&mut faults)),
+    };
+    let found = found.filter(|found| !found.is_empty());
+    // A syntax error elsewhere is for `check` to tell; only where the key may have been lost to one is it told here.
+    if found.is_none() {
+        faults.extend(syntax);
+    }
+    let base = path.parent().unwrap_or(Path::new(""));
+    faults.give(found.as_deref().or(default).map(|found| base.join(found)))
+}
+
+/// What the readers of all sections need.
+struct Reader<'r> {
+    base: &'r Path,
+    environment: &'r Environment<'r>,
+}
+
+impl Reader<'_> {
+    fn config(&self, mut root: Table<'_>, faults: &mut Faults) -> Option<Config> {
+        let data_dir = root.string("data_dir", faults);
+        let routes = root
+            .required("routes", faults)
+            .and_then(|item| item.string(faults));
+        let grace = section(&mut root, "shutdown", faults, |table, faults| {
+            table.duration("grace", faults)
+        });
+        let grace = grace.flatten().unwrap_or(GRACE);
+        let (listen, body_size) = listen(&mut root, grace, faults);
+        let admin = section(&mut root, "admin", faults, admin).flatten();
+        let plugins = section(&mut root, "plugins", faults, |table, faults| {
+            table.string("dir", faults)
+        });
+        let log = section(&mut root, "log", faults, log);
+        let sources = self.sources(&mut root, body_size, faults);
+        let instances = self.instances(&mut root, faults);
+        root.finish(faults);
+        Some(Config {
+            data_dir: self.base.join(data_dir.as_deref().unwrap_or(DATA_DIR)),
+            routes: self.base.join(routes?),
+            listen,
+            admin: admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            plugins: match plugins.flatten() {
+                Some(dir) => Some(self.base.join(dir)),
+                None => Some(self.base.join("plugins")).filter(|usual| usual.is_dir()),
+            },
+            grace,
+            log: log.unwrap_or_default(),
+            sources,
+            instances,
+        })
+    }
+}
+
+/// Reads the table of `key` with `read`, where there is one, and reports what it did not ask for.
+fn section<T>(
+    root: &mut Table<'_>,
+    key: &'static str,
+    faults: &mut Faults,
+    read: impl FnOnce(&mut Table<'_>, &mut Faults) -> T,
+) -> Option<T> {
+    let mut table = root.table(key, faults)?;
+    let value = read(&mut table, faults);
+    table.finish(faults);
+    Some(value)
+}
+
+/// Reads `[listen]`, and with it how long a body may be where a source does not say.
+fn listen(root: &mut Table<'_>, grace: Duration, faults: &mut Faults) -> (ingress::Options, usize) {
+    let mut options = ingress::Options {
+        address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+        acceptors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        limits: Limits::default(),
+        grace,
+    };
+    let mut body_size = BODY_SIZE;
+    section(root, "listen", faults, |table, faults| {
+        if let Some(address) = table.take("address").and_then(|item| address(&item, faults)) {
+            options.address = address;
+        }
+        if let Some(count) = count(table, "acceptors", 256, faults) {
+            options.acceptors = count;
+        }
+        let limits = &mut options.limits;
+        if let Some(count) = count(table, "connections", 1_000_000, faults) {
+            limits.connections = count;
+        }
+        if let Some(count) = count(table, "streams", 10_000, faults) {
+            limits.streams = u32::try_from(count.get())
+                .ok()
+                .and_then(NonZeroU32::new)
+                .unwrap_or(limits.streams);
+        }
+        if let Some(count) = table.integer("headers", 1..=10_000usize, faults) {
+            limits.headers = count;
+        }
+        if let Some(bytes) = size(table, "header_size", 8 << 10, 1 << 20, faults) {
+            limits.header_bytes = bytes;
+        }
+        if let Some(bytes) = size(table, "body_memory", 1 << 20, usize::MAX >> 1, faults) {
+            limits.bodies_bytes = bytes;
+        }
+        if let Some(time) = period(table, "header_timeout", faults) {
+            limits.header_timeout = time;
+        }
+        if let Some(time) = period(table, "body_timeout", faults) {
+            limits.body_timeout = time;
+        }
+        if let Some(bytes) = size(table, "body_size", 1, LONGEST_BODY, faults) {
+            body_size = bytes;
+        }
+    });
+    (options, body_size)
+}
+
+fn admin(table: &mut Table<'_>, faults: &mut Faults) -> Option<SocketAddr> {
+    let item = table.take("address")?;
+    let address = address(&item, faults)?;
+    if !address.ip().is_loopback() {
+        // It shows events and has no passwords yet.
+        let fault = item.fault(format!(
+            "found {address}, expected a loopback address such as 127.0.0.1:9090"
+        ));
+        faults.push(fault.help("reach it from elsewhere through a proxy that asks who is there"));
+        return None;
+    }
+    Some(address)
+}
+
+fn log(table: &mut Table<'_>, faults: &mut Faults) -> telemetry::Options {
+    let formats = [
+        ("auto", Format::Auto),
+        ("text", Format::Text),
+        ("json", Format::Json),
+    ];
+    let format = table.one_of("format", &formats, faults).unwrap_or_default();
+    let level = table.take("level").and_then(|item| {
+        let text = item.string(faults)?;
+        if let Err(error) = telemetry::check_filter(&text) {
+            let fault = item.fault(format!("found \"{text}\", which is no filter: {error}"));
+            faults.push(fault.help("write a level (error, warn, info, debug, trace) or `target=level,…`"));
+        }
+        Some(text)
+    });
+    telemetry::Options { format, level }
+}
+
+fn address(item: &Item<'_>, faults: &mut Faults) -> Option<SocketAddr> {
+    let text = item.string(faults)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        let message = format!("found \"{text}\", expected an address and a port such as \"0.0.0.0:8080\"");
+        faults.push(item.fault(message));
+    }
+    address
+}
+
+fn count(table: &mut Table<'_>, key: &'static str, most: usize, faults: &mut Faults) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(table.integer(key, 1..=most, faults)?)
+}
+
+/// A size within bounds; the fault names the nearer one.
+fn size(
+    table: &mut Table<'_>,
+    key: &'static str,
+    least: usize,
+    most: usize,
+    faults: &mut Faults,
+) -> Option<usize> {
+    let item = table.take(key)?;
+    let bytes = item.size(faults)?;
+    let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if size < least || size > most {
+        let bound = if size < least {
+            ("least", least)
+        } else {
+            ("most", most)
+        };
+        faults.push(item.fault(format!(
+            "found {bytes} bytes, expected at {} {} bytes",
+            bound.0, bound.1
+        )));
+        return None;
+    }
+    Some(size)
+}
+
+/// A time that is not nothing.
+fn period(table: &mut Table<'_>, key: &'static str, faults: &mut Faults) -> Option<Duration> {
+    let item = table.take(key)?;
+    let time = item.duration(faults)?;
+    if time.is_zero() {
+        faults.push(item.fault("found no time at all, expected some, as in \"30s\""));
+        return None;
+    }
+    Some(time)
+}
+
+/// The name of a source or an instance: it stands in addresses, logs and metrics, and is unique in `taken`.
+fn name(table: &mut Table<'_>, taken: &mut Vec<String>, faults: &mut Faults) -> Option<String> {
+    let item = table.required("name", faults)?;
+    let name = item.string(faults)?;
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(letters) {
+        faults.push(item.fault(format!(
+            "found \"{name}\", expected at most {LONGEST_NAME} of a-z, 0-9, `-` and `_`"
+        )));
+        return None;
+    }
+    if taken.contains(&name) {
+        faults.push(item.fault(format!("found \"{name}\" again; a name is used once")));
+        return None;
+    }
+    taken.push(name.clone());
+    Some(name)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
+    let fault = Fault::new(format!(
+        "{}: the configuration cannot be read: {error}",
+        path.display()
+    ));
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return fault.help("name another file with `--config`; `config/jackfield.toml` is a sample");
+    }
+    fault
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+const DATA_DIR: &str = "data";
+/// Within the 30 s that container platforms grant by default.
+const GRACE: Duration = Duration::from_secs(25);
+/// What the largest documented payloads stay well below.
+const BODY_SIZE: usize = 5 << 20;
+/// A body is held in memory whole.
+const LONGEST_BODY: usize = 1 << 30;
+const LONGEST_NAME: usize = 64;
+
+#[cfg(test)]
+mod tests;

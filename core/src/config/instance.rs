@@ -1,0 +1,56 @@
+//! `[[instance]]`: a plugin with a name and a configuration.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Reader, count, name, period};
+use crate::{
+    document::Table,
+    fault::Faults,
+    plugin::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, InstanceOptions},
+};
+
+impl Reader<'_> {
+    pub(super) fn instances(&self, root: &mut Table<'_>, faults: &mut Faults) -> Vec<InstanceOptions> {
+        let mut names = Vec::new();
+        root.tables("instance", faults)
+            .into_iter()
+            .filter_map(|table| self.instance(table, &mut names, faults))
+            .collect()
+    }
+
+    fn instance(
+        &self,
+        mut table: Table<'_>,
+        names: &mut Vec<String>,
+        faults: &mut Faults,
+    ) -> Option<InstanceOptions> {
+        let name = name(&mut table, names, faults);
+        // A plugin that has one instance lends it its name.
+        let plugin = table.string("plugin", faults).or_else(|| name.clone());
+        let concurrency = count(&mut table, "concurrency", 1024, faults).unwrap_or(DEFAULT_CONCURRENCY);
+        let timeout = period(&mut table, "timeout", faults).unwrap_or(DEFAULT_TIMEOUT);
+        let mut secrets = BTreeMap::new();
+        let config = match table.take("config") {
+            Some(item) if item.as_table().is_some() => self.json(&item, "", &mut secrets, faults),
+            Some(item) => item.mismatch("a table", faults),
+            None => Some(Value::Object(serde_json::Map::new())),
+        };
+        for item in table.table("secrets", faults).iter().flat_map(Table::entries) {
+            secrets.extend(
+                self.secret(&item, faults)
+                    .map(|secret| (item.key().to_owned(), secret)),
+            );
+        }
+        table.finish(faults);
+        Some(InstanceOptions {
+            name: name?,
+            plugin: plugin?,
+            concurrency,
+            timeout,
+            config: config?,
+            secrets,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! The JSON Schema of the configuration file, for editors. The reader, not this, decides what is valid.
+
+use serde_json::{Value, json};
+
+/// The JSON Schema (2020-12) of `jackfield.toml`.
+pub fn schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Jackfield's configuration",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["routes", "source"],
+        "properties": {
+            "data_dir": { "type": "string", "default": "data", "description": "The journal, work directories and the control socket." },
+            "routes": { "type": "string", "description": "A rule file, or a directory of *.toml." },
+            "listen": listen(),
+            "admin": section(json!({
+                "address": address("127.0.0.1:9090", "Where /healthz, /readyz and /metrics are; a loopback address."),
+            })),
+            "plugins": section(json!({
+                "dir": { "type": "string", "default": "plugins", "description": "Where plugins (*.so) are dropped." },
+            })),
+            "shutdown": section(json!({ "grace": time("25s", "How long stopping may take in all.") })),
+            "log": section(json!({
+                "format": { "enum": ["auto", "text", "json"], "default": "auto", "description": "Text on a terminal and JSON elsewhere, or always one of them." },
+                "level": { "type": "string", "default": "info", "description": "A level, or target=level,…; RUST_LOG has the last word." },
+            })),
+            "source": { "type": "array", "minItems": 1, "items": source() },
+            "instance": { "type": "array", "items": instance() },
+        },
+        "$defs": {
+            "name": { "type": "string", "pattern": "^[a-z0-9_-]{1,64}$" },
+            "time": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" },
+            "size": { "type": "string", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)$" },
+            "secret": {
+                "description": "Where a secret lies; it is never written here.",
+                "oneOf": [
+                    { "type": "object", "required": ["env"], "additionalProperties": false, "properties": { "env": { "type": "string" } } },
+                    { "type": "object", "required": ["file"], "additionalProperties": false, "properties": { "file": { "type": "string" } } },
+                ],
+            },
+        },
+    })
+}
+
+fn listen() -> Value {
+    section(json!({
+        "address": address("127.0.0.1:8080", "Where webhooks come in."),
+        "acceptors": count("Threads that accept and serve; by default one for each core."),
+        "connections": count("Connections open at a time."),
+        "headers": count("Headers of one request."),
+        "header_size": size("16KiB", "All headers of one request."),
+        "header_timeout": time("30s", "To send the headers, and for a connection to lie idle."),
+        "body_size": size("5MiB", "The body of one request, where a source does not say otherwise."),
+        "body_timeout": time("30s", "To send the body."),
+        "body_memory": size("64MiB", "The bodies of all requests in flight."),
+        "streams": count("Requests in flight on one HTTP/2 connection."),
+    }))
+}
+
+fn source() -> Value {
+    let providers: Vec<_> = crate::provider::names().collect();
+    let mut source = section(json!({
+        "name": { "$ref": "#/$defs/name", "description": "What the address ends with: POST /in/<name>." },
+        "provider": { "enum": providers },
+        "secrets": {
+            "description": "All live signing secrets; a request need match only one.",
+            "anyOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": { "$ref": "#/$defs/secret" } }],
+        },
+        "path_token": { "$ref": "#/$defs/secret", "description": "The secret last segment of the address." },
+        "unverified": { "type": "boolean", "default": false, "description": "Believe everybody." },
+        "tolerance": time("10m", "How far a signed timestamp may lie from the present."),
+        "body_size": size("5MiB", "The longest body."),
+        "dedup_window": time("7d", "How long redeliveries are told."),
+    }));
+    source["required"] = json!(["name", "provider"]);
+    source
+}
+
+fn instance() -> Value {
+    let mut instance = section(json!({
+        "name": { "$ref": "#/$defs/name", "description": "What `use` in a step names." },
+        "plugin": { "type": "string", "description": "What the library calls itself; by default the instance's name." },
+        "concurrency": count("Calls at a time."),
+        "timeout": { "$ref": "#/$defs/time", "description": "For one call." },
+        "config": { "type": "object", "description": "The plugin's own; { env = … } and { file = … } are secrets at any depth." },
+        "secrets": { "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } },
+    }));
+    instance["required"] = json!(["name"]);
+    instance
+}
+
+fn section(properties: Value) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn address(default: &str, description: &str) -> Value {
+    json!({ "type": "string", "default": default, "description": description })
+}
+
+fn count(description: &str) -> Value {
+    json!({ "type": "integer", "minimum": 1, "description": description })
+}
+
+fn time(default: &str, description: &str) -> Value {
+    json!({ "$ref": "#/$defs/time", "default": default, "description": description })
+}
+
+fn size(default: &str, description: &str) -> Value {
+    json!({ "$ref": "#/$defs/size", "default": default, "description": description })
+}

@@ -1,0 +1,93 @@
+//! `[[source]]`: one endpoint for a provider.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{LONGEST_BODY, Reader, name, period, reference, size};
+use crate::{
+    document::Table,
+    fault::{Fault, Faults},
+    provider::{self, Provider},
+};
+
+/// One configured endpoint.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What its address ends with.
+    pub name: String,
+    /// How its requests are verified, for whoever plays the provider.
+    pub options: provider::Options,
+    /// Its provider, with its secrets.
+    pub provider: Arc<dyn Provider>,
+    /// The longest body that it takes.
+    pub body_size: usize,
+    /// How long redeliveries of its events are told.
+    pub dedup_window: Duration,
+}
+
+impl Reader<'_> {
+    pub(super) fn sources(&self, root: &mut Table<'_>, body_size: usize, faults: &mut Faults) -> Vec<Source> {
+        let tables = root.tables("source", faults);
+        if tables.is_empty() && !root.is_broken() {
+            let fault = Fault::new("there is no `[[source]]`, so that no event could come in");
+            faults.push(fault.help("`config/jackfield.toml` is a sample with one for each provider"));
+        }
+        let mut names = Vec::new();
+        tables
+            .into_iter()
+            .filter_map(|table| self.source(table, body_size, &mut names, faults))
+            .collect()
+    }
+
+    fn source(
+        &self,
+        mut table: Table<'_>,
+        body_size: usize,
+        names: &mut Vec<String>,
+        faults: &mut Faults,
+    ) -> Option<Source> {
+        let before = faults.len();
+        let name = name(&mut table, names, faults);
+        let provider = table
+            .required("provider", faults)
+            .and_then(|item| item.string(faults));
+        let secrets = table
+            .take("secrets")
+            .map(|item| self.secrets(&item, faults))
+            .unwrap_or_default();
+        let path_token = table
+            .take("path_token")
+            .and_then(|item| self.secret(&item, faults));
+        let unverified = table.bool("unverified", faults).unwrap_or(false);
+        let tolerance = table.duration("tolerance", faults);
+        let body_size = size(&mut table, "body_size", 1, LONGEST_BODY, faults).unwrap_or(body_size);
+        let dedup_window = period(&mut table, "dedup_window", faults).unwrap_or(DEDUP_WINDOW);
+        let sound = faults.len() == before;
+        let options = provider::Options {
+            provider: provider?,
+            secrets,
+            path_token,
+            unverified,
+            tolerance,
+        };
+        let provider = match provider::build(options.clone()) {
+            Ok(provider) => Some(provider),
+            // What cannot be built for a mistake that is reported already needs no second fault.
+            Err(error) if sound || error.key() == "provider" => {
+                faults.push(reference::fault_at(&table, error.key(), error.to_string()));
+                None
+            }
+            Err(_) => None,
+        };
+        table.finish(faults);
+        Some(Source {
+            name: name?,
+            options,
+            provider: provider?,
+            body_size,
+            dedup_window,
+        })
+    }
+}
+
+/// Longer than any provider goes on retrying.
+const DEDUP_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -1,0 +1,289 @@
+use super::*;
+
+/// Reads `text` with `TOKEN` and `SECRET` in the environment, and files beside this one.
+fn read(text: &str) -> Result<Config, Faults> {
+    let environment = |name: &str| match name {
+        "TOKEN" => Some("t0ken".to_owned()),
+        "SECRET" => Some("hunter2".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    };
+    Config::parse("jackfield.toml", text, Path::new("/etc/jackfield"), &environment)
+}
+
+#[test]
+fn all_mistakes_are_reported_together_with_their_places() {
+    let faults = read(
+        r#"
+data_dir = 7
+roots = "routes.d"
+
+[listen]
+address = "localhost"
+header_size = "1KiB"
+body_timeout = "0s"
+
+[admin]
+address = "0.0.0.0:9090"
+
+[log]
+format = "xml"
+level = "jackfield=loud"
+
+[[source]]
+name = "design system"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+
+[[source]]
+name = "screens"
+provider = "zeplni"
+secrets = ["hunter2"]
+
+[[source]]
+name = "unsigned"
+provider = "zeplin"
+
+[[source]]
+name = "unsigned"
+provider = "appflow"
+path_token = { env = "APPFLOW_TOKEN" }
+path_tokens = 1
+
+[[instance]]
+plugin = "slack-notify"
+concurrency = 0
+config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
+
+[instance.secrets]
+key = "hunter2"
+"#,
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(faults, @r#"
+    jackfield.toml:1:1: the file has no `routes`, which is required
+    jackfield.toml:2:12: `data_dir`: found a whole number, expected a string
+      2 | data_dir = 7
+        |            ^
+    jackfield.toml:3:1: the file has no key `roots`
+      3 | roots = "routes.d"
+        | ^^^^^
+        = did you mean `routes`?
+    jackfield.toml:6:11: `listen.address`: found "localhost", expected an address and a port such as "0.0.0.0:8080"
+      6 | address = "localhost"
+        |           ^^^^^^^^^^^
+    jackfield.toml:7:15: `listen.header_size`: found 1024 bytes, expected at least 8192 bytes
+      7 | header_size = "1KiB"
+        |               ^^^^^^
+    jackfield.toml:8:16: `listen.body_timeout`: found no time at all, expected some, as in "30s"
+      8 | body_timeout = "0s"
+        |                ^^^^
+    jackfield.toml:11:11: `admin.address`: found 0.0.0.0:9090, expected a loopback address such as 127.0.0.1:9090
+     11 | address = "0.0.0.0:9090"
+        |           ^^^^^^^^^^^^^^
+        = reach it from elsewhere through a proxy that asks who is there
+    jackfield.toml:14:10: `log.format`: found "xml", expected "auto" or "text" or "json"
+     14 | format = "xml"
+        |          ^^^^^
+    jackfield.toml:15:9: `log.level`: found "jackfield=loud", which is no filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+     15 | level = "jackfield=loud"
+        |         ^^^^^^^^^^^^^^^^
+        = write a level (error, warn, info, debug, trace) or `target=level,…`
+    jackfield.toml:18:8: `source.name`: found "design system", expected at most 64 of a-z, 0-9, `-` and `_`
+     18 | name = "design system"
+        |        ^^^^^^^^^^^^^^^
+    jackfield.toml:24:12: `source.provider`: `zeplni` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin
+     24 | provider = "zeplni"
+        |            ^^^^^^^^
+    jackfield.toml:25:12: `source.secrets`: found a secret in the file, expected a reference to one
+        = write `{ env = "NAME" }` or `{ file = "/path" }`
+    jackfield.toml:27:1: zeplin signs its requests, and there is no secret to check them with: add `secrets = [{ env = "ZEPLIN_SECRET" }]`, or `unverified = true` to believe everybody
+    jackfield.toml:32:8: `source.name`: found "unsigned" again; a name is used once
+     32 | name = "unsigned"
+        |        ^^^^^^^^^^
+    jackfield.toml:34:14: `source.path_token`: the variable APPFLOW_TOKEN is not set
+     34 | path_token = { env = "APPFLOW_TOKEN" }
+        |              ^^^^^^^^^^^^^^^^^^^^^^^^^
+    jackfield.toml:35:1: `source` has no key `path_tokens`
+     35 | path_tokens = 1
+        | ^^^^^^^^^^^
+        = did you mean `path_token`?
+    jackfield.toml:37:1: `instance` has no `name`, which is required
+     37 | [[instance]]
+        | ^^^^^^^^^^^^
+    jackfield.toml:39:15: `instance.concurrency`: found 0, expected a whole number from 1 to 1024
+     39 | concurrency = 0
+        |               ^
+    jackfield.toml:40:20: `instance.config.token`: the variable EMPTY is empty
+     40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
+        |                    ^^^^^^^^^^^^^^^^^
+    jackfield.toml:40:47: `instance.config.sink`: the file missing cannot be read: No such file or directory (os error 2)
+     40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
+        |                                               ^^^^^^^^^^^^^^^^^^^^
+    jackfield.toml:43:7: `instance.secrets.key`: found a secret in the file, expected a reference to one
+        = write `{ env = "NAME" }` or `{ file = "/path" }`
+    "#);
+}
+
+#[test]
+fn a_whole_configuration_becomes_values() {
+    let config = read(
+        r#"
+data_dir = "/var/lib/jackfield"
+routes = "routes.d"
+[listen]
+address = "0.0.0.0:8080"
+acceptors = 3
+body_size = "1MiB"
+[shutdown]
+grace = "5s"
+[[source]]
+name = "screens"
+provider = "zeplin"
+secrets = [{ env = "SECRET" }, { env = "TOKEN" }]
+dedup_window = "1d"
+[[source]]
+name = "builds"
+provider = "appflow"
+path_token = { env = "TOKEN" }
+body_size = "2KiB"
+[[instance]]
+name = "fetch"
+plugin = "artifact-fetch"
+timeout = "10m"
+[instance.config]
+limit = 5
+credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECRET" } }]
+"#,
+    )
+    .unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/jackfield"));
+    assert_eq!(config.routes, Path::new("/etc/jackfield/routes.d"));
+    assert_eq!(config.plugins, None);
+    assert_eq!(config.listen.address.port(), 8080);
+    assert_eq!(config.listen.acceptors.get(), 3);
+    assert_eq!(
+        (config.grace, config.listen.grace),
+        (Duration::from_secs(5), Duration::from_secs(5))
+    );
+    assert_eq!(
+        config
+            .sources
+            .iter()
+            .map(|source| source.body_size)
+            .collect::<Vec<_>>(),
+        [1 << 20, 2 << 10]
+    );
+    assert_eq!(config.sources[0].options.secrets.len(), 2);
+    assert_eq!(config.sources[0].dedup_window, Duration::from_secs(86_400));
+
+    let instance = &config.instances[0];
+    let expected = serde_json::json!({
+        "limit": 5,
+        "credentials": { "a/b": [{ "origins": ["https://example.com"], "bearer": "hunter2" }] },
+    });
+    assert_eq!(instance.config, expected);
+    let pointers: Vec<_> = instance.secrets.keys().collect();
+    assert_eq!(pointers, ["/credentials/a~1b/0/bearer"]);
+}
+
+#[test]
+fn secrets_show_neither_in_the_configuration_nor_in_faults() {
+    let text = |rest: &str| {
+        format!(
+            "routes = \"r\"\n[[source]]\nname = \"a\"\nprovider = \"zeplin\"\nsecrets = {{ env = \"SECRET\" }}\n\
+             [[instance]]\nname = \"b\"\nconfig = {{ key = {{ env = \"SECRET\" }} }}\n{rest}"
+        )
+    };
+    let config = read(&text("")).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let written = "[[source]]\nname = \"c\"\nprovider = \"appflow\"\npath_token = \"hunter2\"\n";
+    let faults = read(&text(written)).unwrap_err().to_string();
+    assert!(faults.contains("write `{ env"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn the_newline_that_ends_a_file_belongs_to_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "hunter2\r\n").unwrap();
+    let text = "routes = \"r\"\n[[source]]\nname = \"a\"\nprovider = \"zeplin\"\nsecrets = [{ file = \"secret\" }]\n";
+    let config = Config::parse("j.toml", text, directory.path(), &|_| None).unwrap();
+    assert_eq!(config.sources[0].options.secrets[0].expose(), "hunter2");
+}
+
+#[test]
+fn a_missing_file_says_what_to_do() {
+    let faults = Config::load(Path::new("/nonexistent/jackfield.toml"), &|_| None).unwrap_err();
+    insta::assert_snapshot!(faults, @r#"
+    /nonexistent/jackfield.toml: the configuration cannot be read: No such file or directory (os error 2)
+        = name another file with `--config`; `config/jackfield.toml` is a sample
+    "#);
+}
+
+#[test]
+fn where_data_lies_is_read_without_secrets_or_the_rest_being_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("j.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        data_dir(&path)
+    };
+    assert_eq!(read("").unwrap(), directory.path().join("data"));
+    assert_eq!(
+        read("data_dir = \"d\"\n[[source]]\nsecrets = nonsense\n").unwrap(),
+        directory.path().join("d")
+    );
+    assert!(read("data_dir = 1\n").is_err());
+    assert!(read("data_dir = \n").is_err());
+}
+
+/// Every file under `config/` is whole, once its variables are set.
+#[test]
+fn every_sample_is_valid() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&samples).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if path.extension().is_some_and(|extension| extension == "toml") && text.contains("[[source]]") {
+            let environment = |_: &str| Some("any-value".to_owned());
+            check_schema(&path, &text);
+            Config::load(&path, &environment)
+                .unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "there is no sample in {}", samples.display());
+}
+
+/// The schema for editors knows every key of the file, those that are commented out as well.
+fn check_schema(path: &Path, text: &str) {
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once('=')
+                    .is_some_and(|(key, _)| !key.trim_end().contains(' ')) =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut faults = Faults::new();
+    let file = path.display().to_string();
+    let document = Document::parse(&file, &uncommented, &mut faults);
+    let entries = document.root().entries();
+    let object = entries
+        .iter()
+        .map(|item| (item.key().to_owned(), item.json(&mut faults).unwrap()))
+        .collect::<serde_json::Map<_, _>>();
+    assert!(faults.is_empty(), "{faults}");
+    let schema = crate::schema::Schema::compile(schema()).unwrap();
+    let violations = schema.check(&serde_json::Value::Object(object));
+    assert!(violations.is_empty(), "{file}: {violations:?}");
+}
