@@ -31,6 +31,7 @@ use toml::{
 };
 
 pub use item::{Item, Kind};
+pub use quantity::duration;
 
 use crate::fault::{Fault, Faults, Place, Source};
 

@@ -20,9 +20,12 @@ pub mod provider;
 pub mod router;
 
 // Drivers: into the journal, out of it, and beside it.
+pub mod admin;
 pub mod dispatcher;
 pub mod ingress;
 
 // The root: builds, runs and stops the rest.
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads `250ms`, `2s`, `10m`, `24h` or `7d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let millis = match unit {
         "ms" => 1,

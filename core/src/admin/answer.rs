@@ -1,0 +1,93 @@
+//! The answers of the admin side.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::JournalError;
+
+/// An answer, whole and in memory.
+pub(super) type Response = hyper::Response<Full<Bytes>>;
+
+/// Why something that was asked for was not done.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct Problem {
+    /// In words.
+    pub error: String,
+    /// The HTTP status for it.
+    #[serde(skip)]
+    pub(super) status: u16,
+}
+
+impl Problem {
+    pub(super) fn new(status: u16, error: impl Into<String>) -> Self {
+        Self {
+            error: error.into(),
+            status,
+        }
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        let status = match &error {
+            JournalError::NotFound(_) => 404,
+            JournalError::Refused(_) => 409,
+            JournalError::Store(_) | JournalError::Closed => 503,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+pub(super) fn text(status: u16, text: impl Into<Bytes>) -> Response {
+    with(status, "text/plain; charset=utf-8", text.into())
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(json) => with(200, "application/json", json.into()),
+        Err(error) => text(500, format!("the answer has no JSON form: {error}\n")),
+    }
+}
+
+pub(super) fn result<T: Serialize>(result: Result<T, Problem>) -> Response {
+    match result {
+        Ok(value) => json(&value),
+        Err(problem) => {
+            let mut response = json(&problem);
+            *response.status_mut() =
+                StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            response
+        }
+    }
+}
+
+pub(super) fn open_metrics(text: String) -> Response {
+    with(
+        200,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        text.into(),
+    )
+}
+
+pub(super) fn not_allowed(method: &'static str) -> Response {
+    let mut response = text(405, format!("only {method} is answered here\n"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(method));
+    response
+}
+
+fn with(status: u16, content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,84 @@
+//! What is counted, in the form that Prometheus reads.
+
+use std::{fmt, sync::Arc, sync::atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{family::Family, gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use crate::{clock::Clock, journal::Journal};
+
+/// The drivers' counters, and beside them what the journal holds at the moment of asking.
+pub(super) struct Metrics {
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    deliveries: Family<StateLabel, Gauge>,
+    events: Gauge,
+    oldest_pending: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+impl Metrics {
+    pub(super) fn new(mut registry: Registry, clock: Arc<dyn Clock>) -> Self {
+        let (deliveries, events, oldest_pending) = <(Family<_, _>, Gauge, Gauge<f64, AtomicU64>)>::default();
+        registry.register(
+            "deliveries",
+            "Deliveries in the journal, by state",
+            deliveries.clone(),
+        );
+        registry.register("events", "Events in the journal", events.clone());
+        registry.register_with_unit(
+            "oldest_pending_age",
+            "How long the oldest delivery has waited that could be worked at; 0 where there is none",
+            Unit::Seconds,
+            oldest_pending.clone(),
+        );
+        registry.register(
+            "build",
+            "The program",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self {
+            registry,
+            clock,
+            deliveries,
+            events,
+            oldest_pending,
+        }
+    }
+
+    /// Everything, as text. Where the journal cannot be read, its numbers stay as they were.
+    pub(super) async fn encode(&self, journal: &dyn Journal) -> String {
+        match journal.counts().await {
+            Ok(counts) => {
+                self.events.set(signed(counts.events));
+                for (state, count) in counts.deliveries {
+                    self.deliveries
+                        .get_or_create(&StateLabel { state })
+                        .set(signed(count));
+                }
+                let age = counts
+                    .oldest_pending
+                    .map(|since| self.clock.now().saturating_since(since))
+                    .unwrap_or_default();
+                self.oldest_pending.set(age.as_secs_f64());
+            }
+            Err(error) => tracing::warn!(error = %error, "the journal could not be counted"),
+        }
+        let mut text = String::new();
+        if let Err(fmt::Error) = text::encode(&mut text, &self.registry) {
+            tracing::error!("the metrics could not be written");
+        }
+        text
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

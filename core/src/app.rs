@@ -1,0 +1,280 @@
+//! The router as a whole: built in order, run, and stopped in the order of the flow.
+//!
+//! A [`Config`] comes in, already whole. What always holds: the journal's lock is taken before anything is bound, so
+//! that a second router cannot start by mistake; the rule text of a generation is stored before an event names it;
+//! nothing is accepted before everything that it needs is there. What remains when the grace is over is pending
+//! in the journal, which is why stopping is always possible.
+
+mod host;
+mod load;
+mod signal;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use prometheus_client::registry::Registry;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    clock::{Clock, SystemClock},
+    config::Config,
+    dispatcher::{self, Dispatcher},
+    fault::Faults,
+    ingress::{self, Ingress},
+    journal::{Journal, JournalError, OpenError},
+    plugin,
+};
+
+pub use load::{history, plugin_options, rules};
+
+/// Why the router did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The rules are faulty.
+    #[error("the rules are faulty")]
+    Faults(#[from] Faults),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The rules cannot be stored.
+    #[error("the rules could not be stored in the journal")]
+    Store(#[from] JournalError),
+    /// The ingress cannot listen.
+    #[error("the ingress cannot listen at {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin side cannot listen.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// Something else of the system is missing.
+    #[error("{what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A part ended by itself, and the rest with it.
+    #[error("the {0} ended by itself, so the router was stopped; the log says why")]
+    Ended(&'static str),
+}
+
+/// The file of the control socket.
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Builds the router, runs it until SIGTERM or Ctrl-C, and drains it.
+///
+/// # Errors
+///
+/// Where it cannot start; then nothing was accepted. Where a part of it ended by itself.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let mut signals = signal::Signals::listen().map_err(|source| RunError::System {
+        what: "signals cannot be heard",
+        source,
+    })?;
+    let app = tokio::select! {
+        app = App::build(config) => app?,
+        // Nothing is accepted yet, so there is nothing to drain.
+        () = signals.stop() => return Ok(()),
+    };
+    app.run(signals).await
+}
+
+/// Everything, bound and ready to run.
+struct App {
+    journal: Arc<dyn Journal>,
+    plugins: Arc<plugin::Registry>,
+    ingress: Ingress,
+    dispatcher: Dispatcher,
+    admin: Admin,
+    grace: Duration,
+}
+
+impl App {
+    async fn build(config: Config) -> Result<Self, RunError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut metrics = Registry::with_prefix("jackfield");
+        let journal = load::journal(&config.data_dir)?;
+        let table = Arc::new(ArcSwapOption::empty());
+        let host = host::JournalHost::new(
+            Arc::clone(&journal),
+            Arc::clone(&clock),
+            Arc::clone(&table),
+            &mut metrics,
+        );
+        let runtime = tokio::runtime::Handle::current();
+        let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
+        let plugins = Arc::new(plugins);
+        let generation = Arc::new(rules(&config.routes, plugins.catalog())?);
+        journal.store_rules(generation.id(), generation.text()).await?;
+        table.store(Some(Arc::clone(&generation)));
+        let generations = Arc::new(load::generations(&*journal, &generation).await?);
+        let routes = Arc::new(ArcSwap::new(generation));
+
+        let mut options = dispatcher::Options::new(config.data_dir.join("work"));
+        options.grace = config.grace;
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&journal),
+            Arc::clone(&plugins),
+            generations,
+            Arc::clone(&clock),
+            options,
+        )
+        .map_err(|source| RunError::System {
+            what: "the directory for work directories cannot be made",
+            source,
+        })?;
+        dispatcher.metrics().register(&mut metrics);
+
+        let address = config.listen.address;
+        let parts = ingress::Parts {
+            sources: config.sources.into_iter().map(ingress::Source::from).collect(),
+            routes: Arc::clone(&routes),
+            journal: Arc::clone(&journal),
+            clock: Arc::clone(&clock),
+            metrics: ingress::Metrics::register(&mut metrics),
+        };
+        let ingress =
+            Ingress::bind(config.listen, parts).map_err(|source| RunError::Listen { address, source })?;
+        let admin = Admin::bind(
+            &admin::Options {
+                address: config.admin,
+                socket: socket(&config.data_dir),
+            },
+            admin::Parts {
+                journal: Arc::clone(&journal),
+                routes,
+                plugins: Arc::clone(&plugins),
+                metrics,
+                clock,
+            },
+        )?;
+        Ok(Self {
+            journal,
+            plugins,
+            ingress,
+            dispatcher,
+            admin,
+            grace: config.grace,
+        })
+    }
+
+    async fn run(self, mut signals: signal::Signals) -> Result<(), RunError> {
+        tracing::info!(
+            address = %self.ingress.address(),
+            admin = %self.admin.address(),
+            version = env!("CARGO_PKG_VERSION"),
+            "router runs"
+        );
+        let ready = self.admin.handle();
+        let [accepting, dispatching, watching] = [(); 3].map(|()| CancellationToken::new());
+        let mut drivers = Drivers::default();
+        let (ingress, stop) = (self.ingress, accepting.clone());
+        drivers.start(INGRESS, async move { ingress.run(stop).await });
+        let (dispatcher, stop) = (self.dispatcher, dispatching.clone());
+        drivers.start(DISPATCHER, async move {
+            dispatcher.run(stop).await;
+            Ok(())
+        });
+        let (admin, stop) = (self.admin, watching.clone());
+        drivers.start(ADMIN, async move {
+            admin.run(stop).await;
+            Ok(())
+        });
+
+        let fallen = tokio::select! {
+            () = signals.stop() => None,
+            fallen = drivers.next() => Some(fallen),
+        };
+        ready.drain();
+        signals.exit_on_the_next();
+        let deadline = Instant::now() + self.grace;
+        tracing::info!(grace = ?self.grace, "router stops; a second Ctrl-C ends it at once");
+
+        // The order of the flow: nothing new comes in, what came in is on disk, what is being done ends, the
+        // plugins end. The admin side goes last, so that it can be watched.
+        accepting.cancel();
+        drivers.ended(INGRESS, deadline).await;
+        if let Err(error) = self.journal.sync().await {
+            tracing::error!(error = %error, "the journal could not be synced");
+        }
+        dispatching.cancel();
+        drivers.ended(DISPATCHER, deadline).await;
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(LEAST_GRACE);
+        self.plugins.shutdown(left).await;
+        watching.cancel();
+        drivers
+            .ended(ADMIN, deadline.max(Instant::now() + LEAST_GRACE))
+            .await;
+        if let Err(error) = self.journal.close().await {
+            tracing::error!(error = %error, "the journal could not be closed");
+        }
+        tracing::info!("router stopped");
+        fallen.map_or(Ok(()), |name| Err(RunError::Ended(name)))
+    }
+}
+
+/// The tasks of the drivers, and which of them still run.
+#[derive(Default)]
+struct Drivers {
+    tasks: JoinSet<(&'static str, io::Result<()>)>,
+    ended: Vec<&'static str>,
+}
+
+impl Drivers {
+    fn start(&mut self, name: &'static str, driver: impl Future<Output = io::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, driver.await) });
+    }
+
+    /// Waits for any driver to end, and gives its name.
+    async fn next(&mut self) -> &'static str {
+        let name = match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => name,
+            Some(Ok((name, Err(error)))) => {
+                tracing::error!(driver = name, error = %error, "a driver failed");
+                name
+            }
+            Some(Err(panic)) => {
+                tracing::error!(error = %panic, "a driver panicked");
+                "driver that panicked"
+            }
+            None => "last driver",
+        };
+        self.ended.push(name);
+        name
+    }
+
+    /// Waits for the driver to end, until `deadline`.
+    async fn ended(&mut self, name: &'static str, deadline: Instant) {
+        while !self.ended.contains(&name) && !self.tasks.is_empty() {
+            if tokio::time::timeout_at(deadline, self.next()).await.is_err() {
+                tracing::warn!(
+                    driver = name,
+                    "a driver outlived the grace; what it held is pending in the journal"
+                );
+                return;
+            }
+        }
+    }
+}
+
+const INGRESS: &str = "ingress";
+const DISPATCHER: &str = "dispatcher";
+const ADMIN: &str = "admin side";
+/// Plugins and the admin side get this even where the grace is used up.
+const LEAST_GRACE: Duration = Duration::from_millis(500);

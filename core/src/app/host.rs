@@ -1,0 +1,277 @@
+//! What plugins may ask of the router, carried out over the journal.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use bytes::Bytes;
+use jackfield_event::{DATA_SCHEMA, Data, DeliveryId, Event, EventId, SpecVersion, Verification};
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use serde::Deserialize;
+
+use crate::{
+    clock::Clock,
+    journal::{Arrival, Journal, JournalError, KeptReceipt},
+    plugin::{Host, HostError, Receipt, ReceiptStage},
+    router::Generation,
+};
+
+/// The router's side of every plugin.
+pub(super) struct JournalHost {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    routes: Arc<ArcSwapOption<Generation>>,
+    metrics: PluginMetrics,
+}
+
+/// What a plugin says of an event that it raises.
+#[derive(Deserialize)]
+struct NewEvent {
+    #[serde(rename = "type")]
+    kind: String,
+    subject: Option<String>,
+    #[serde(default)]
+    data: Data,
+}
+
+impl JournalHost {
+    /// `routes` is empty until the rules are compiled, which needs the plugins, which need this.
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+        routes: Arc<ArcSwapOption<Generation>>,
+        registry: &mut Registry,
+    ) -> Self {
+        Self {
+            journal,
+            clock,
+            routes,
+            metrics: PluginMetrics::register(registry),
+        }
+    }
+
+    /// The common event of what a plugin raised, and its payload.
+    fn event(&self, instance: &str, key: &str, raised: NewEvent) -> (Event, Bytes) {
+        let now = self.clock.now();
+        let mut data = raised.data;
+        let payload = match data.payload.take() {
+            Some(payload) => Bytes::copy_from_slice(payload.get().as_bytes()),
+            None => Bytes::from_static(b"null"),
+        };
+        let event = Event {
+            specversion: SpecVersion::V1,
+            id: EventId::new(now, fastrand::u128(..)),
+            source: format!("/plugin/{instance}"),
+            kind: raised.kind,
+            subject: raised.subject,
+            time: now,
+            datacontenttype: "application/json".to_owned(),
+            dataschema: DATA_SCHEMA.to_owned(),
+            provider: PROVIDER.to_owned(),
+            sourcename: instance.to_owned(),
+            providerdelivery: Some(key.to_owned()),
+            providerattempt: None,
+            verified: Verification::Plugin,
+            data,
+        };
+        (event, payload)
+    }
+
+    /// How many events stand between the step of `key` and one that came from outside.
+    ///
+    /// A route that answers its own events would go round for ever. Every event that a plugin raised names the
+    /// delivery that it was raised in, so that the chain can be followed back without keeping a count anywhere.
+    async fn depth(&self, key: &str) -> Result<usize, HostError> {
+        let mut key = Some(key.to_owned());
+        let mut depth = 0;
+        while let Some(delivery) = key.take().as_deref().and_then(delivery_of) {
+            let Some(delivery) = self.journal.delivery(delivery).await? else {
+                break;
+            };
+            let Some(newest) = delivery.record.events.last() else {
+                break;
+            };
+            let Some(story) = self.journal.event(*newest).await? else {
+                break;
+            };
+            let cause = Event::from_json(story.event.get().as_bytes()).map_err(|error| {
+                HostError::Unavailable(format!("the event {newest} cannot be read: {error}"))
+            })?;
+            if cause.provider == PROVIDER {
+                key = cause.providerdelivery;
+                depth += 1;
+            }
+            if depth >= DEEPEST {
+                break;
+            }
+        }
+        Ok(depth)
+    }
+}
+
+#[async_trait]
+impl Host for JournalHost {
+    async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, HostError> {
+        Ok(self.journal.kv_get(instance, key).await?)
+    }
+
+    async fn kv_put(
+        &self,
+        instance: &str,
+        key: &str,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> Result<(), HostError> {
+        Ok(self.journal.kv_put(instance, key, value, ttl).await?)
+    }
+
+    async fn receipt(&self, _instance: &str, key: &str) -> Result<Option<Receipt>, HostError> {
+        let kept = self.journal.receipt(key).await?;
+        Ok(kept.map(|kept| Receipt {
+            stage: if kept.done {
+                ReceiptStage::Done
+            } else {
+                ReceiptStage::Intent
+            },
+            body: kept.body,
+        }))
+    }
+
+    async fn keep_receipt(&self, _instance: &str, key: &str, receipt: Receipt) -> Result<(), HostError> {
+        let kept = KeptReceipt {
+            done: receipt.stage == ReceiptStage::Done,
+            body: receipt.body,
+        };
+        Ok(self.journal.keep_receipt(key, kept).await?)
+    }
+
+    async fn emit(&self, instance: &str, key: &str, event: Bytes) -> Result<String, HostError> {
+        let raised: NewEvent = serde_json::from_slice(&event)
+            .map_err(|error| HostError::Invalid(format!("the event is not as `NewEvent` says: {error}")))?;
+        let routes = self.routes.load_full();
+        let routes =
+            routes.ok_or_else(|| HostError::Unavailable("the rules are not loaded yet".to_owned()))?;
+        if self.depth(key).await? >= DEEPEST {
+            let words = format!("the event would be the {DEEPEST}th that plugins raised one after the other");
+            return Err(HostError::Invalid(words));
+        }
+        let (event, payload) = self.event(instance, key, raised);
+        let (received, kind) = (event.time, event.kind.clone());
+        // An attempt that is made again raises the same event, not another.
+        let routed = routes
+            .route(event, payload, Some(key.to_owned()))
+            .map_err(|error| HostError::Invalid(error.to_string()))?;
+        let arrival = Arrival {
+            routed,
+            headers: Vec::new(),
+            received,
+            dedup_window: DEDUP_WINDOW,
+        };
+        let committed = self
+            .journal
+            .append(arrival)
+            .await
+            .map_err(|error| HostError::Unavailable(error.to_string()))?;
+        tracing::info!(
+            instance,
+            event.id = %committed.event(),
+            "event.type" = kind,
+            duplicate = committed.is_duplicate(),
+            deliveries = committed.deliveries().len(),
+            "event raised"
+        );
+        Ok(committed.event().to_string())
+    }
+
+    fn metric(&self, instance: &str, name: &str, labels: &[(String, String)], value: f64) {
+        self.metrics.add(instance, name, labels, value);
+    }
+}
+
+impl From<JournalError> for HostError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::NotFound(words) => Self::NotFound(words),
+            JournalError::Refused(words) => Self::Invalid(words),
+            JournalError::Store(_) | JournalError::Closed => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// The delivery with which an idempotency key begins.
+fn delivery_of(key: &str) -> Option<DeliveryId> {
+    key.split('/').next()?.parse().ok()
+}
+
+/// The numbers that plugins add up, as one metric with the plugin's own labels.
+struct PluginMetrics {
+    values: Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>,
+    /// Which series there are, since a plugin could make a new one for every call.
+    known: Mutex<HashSet<Vec<(String, String)>>>,
+}
+
+impl PluginMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let values = Family::default();
+        registry.register(
+            "plugin_value",
+            "What plugins add up, by instance and metric",
+            values.clone(),
+        );
+        Self {
+            values,
+            known: Mutex::default(),
+        }
+    }
+
+    fn add(&self, instance: &str, name: &str, labels: &[(String, String)], value: f64) {
+        let own =
+            [("instance", instance), ("metric", name)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let others = labels
+            .iter()
+            .filter(|(key, _)| is_label(key) && !own.iter().any(|(own, _)| own == key));
+        let mut series: Vec<_> = own.iter().cloned().chain(others.cloned()).collect();
+        series[2..].sort();
+        series.dedup_by(|a, b| a.0 == b.0);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&series) {
+            if known.len() >= MOST_SERIES {
+                return;
+            }
+            known.insert(series.clone());
+        }
+        drop(known);
+        self.values.get_or_create(&series).inc_by(value);
+    }
+}
+
+/// What Prometheus takes as a label's name.
+fn is_label(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(letter)
+        && name.chars().all(|c| letter(c) || c.is_ascii_digit())
+        && !name.starts_with("__")
+}
+
+impl fmt::Debug for JournalHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalHost").finish_non_exhaustive()
+    }
+}
+
+/// The provider of events that plugins raise. No source can have it, as none is configured with it.
+const PROVIDER: &str = "plugin";
+/// How many events plugins may raise one after the other from one that came from outside.
+const DEEPEST: usize = 8;
+/// As long as a delivery may go on being retried, and longer.
+const DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// For all plugins together.
+const MOST_SERIES: usize = 1000;

@@ -1,0 +1,89 @@
+//! What a configuration names, found and opened: the journal, the plugins, the rules.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    clock::SystemClock,
+    config::{Config, Source},
+    dispatcher::Generations,
+    fault::Faults,
+    ingress,
+    journal::{self, History, Journal, JournalError, OpenError, SqliteHistory, SqliteJournal},
+    plugin::{self, Catalog, Runner},
+    router::{Generation, RuleFile},
+};
+
+/// Opens the journal to write, and takes its lock.
+pub(super) fn journal(data_dir: &Path) -> Result<Arc<dyn Journal>, OpenError> {
+    Ok(Arc::new(SqliteJournal::open(
+        data_dir,
+        journal::Options::default(),
+    )?))
+}
+
+/// Opens the journal to read: beside a running router, or while there is none.
+///
+/// # Errors
+///
+/// Where there is none yet, or it cannot be read.
+pub fn history(data_dir: &Path) -> Result<Arc<dyn History>, OpenError> {
+    Ok(Arc::new(SqliteHistory::open(data_dir, Arc::new(SystemClock))?))
+}
+
+/// What the plugin host needs of a configuration.
+pub fn plugin_options(config: &Config) -> plugin::Options {
+    plugin::Options {
+        dir: config.plugins.clone(),
+        data_dir: config.data_dir.clone(),
+        runner: Runner::this(),
+        instances: config.instances.clone(),
+    }
+}
+
+/// Reads and compiles the rules at `path`, which use the instances of `catalog`.
+///
+/// # Errors
+///
+/// Every mistake in them.
+pub fn rules(path: &Path, catalog: &Catalog) -> Result<Generation, Faults> {
+    Generation::compile(&RuleFile::load(path)?, Some(catalog))
+}
+
+/// Compiles the rules of every delivery that is not settled, from the journal, beside `current`.
+///
+/// A generation that no longer compiles is left out, with a word in the log: the dispatcher then finds it missing, and
+/// gives each of its deliveries up with that reason.
+pub(super) async fn generations(
+    journal: &dyn Journal,
+    current: &Arc<Generation>,
+) -> Result<Generations, JournalError> {
+    let generations = Generations::default();
+    generations.insert(Arc::clone(current));
+    for id in journal.unsettled_generations().await? {
+        if id == *current.id() {
+            continue;
+        }
+        let Some(text) = journal.rules(&id).await? else {
+            tracing::error!(generation = %id, "the rules of unsettled deliveries are missing in the journal");
+            continue;
+        };
+        match Generation::from_stored(&text) {
+            Ok(generation) => generations.insert(Arc::new(generation)),
+            Err(faults) => {
+                tracing::error!(generation = %id, %faults, "the rules of unsettled deliveries do not compile any more");
+            }
+        }
+    }
+    Ok(generations)
+}
+
+impl From<Source> for ingress::Source {
+    fn from(source: Source) -> Self {
+        Self {
+            name: source.name,
+            provider: source.provider,
+            body_limit: source.body_size,
+            dedup_window: source.dedup_window,
+        }
+    }
+}

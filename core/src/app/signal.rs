@@ -1,0 +1,44 @@
+//! SIGTERM and Ctrl-C: the first drains, the second ends the process at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that stop the router.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Hears signals from now on, in place of being ended by them.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits until somebody asks for the end. Cancel-safe.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// From now on, Ctrl-C ends the process at once. A second SIGTERM does not: supervisors repeat themselves.
+    pub(super) fn exit_on_the_next(self) {
+        let mut interrupt = self.interrupt;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it waits for the end of the process itself"
+        )]
+        tokio::task::spawn(async move {
+            if interrupt.recv().await.is_some() {
+                eprintln!("interrupted again: what was being done is pending in the journal");
+                std::process::exit(130);
+            }
+        });
+    }
+}

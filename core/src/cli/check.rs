@@ -1,0 +1,131 @@
+//! `check`: everything that is wrong, at once, and otherwise what would run.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::{load, say, table::Table, wait};
+use crate::{
+    app,
+    config::Config,
+    delivery::Phase,
+    fault::{Fault, Faults},
+    plugin::{InstanceRecord, PluginRecord, PluginState, Survey},
+    router::Generation,
+};
+
+pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+    let config = load(path)?;
+    let mut options = app::plugin_options(&config);
+    // Private copies of plugins go into a directory of our own: the router's may be another user's, or not be there yet.
+    let scratch = Scratch::new().context("no temporary directory can be made")?;
+    options.data_dir = scratch.path().to_owned();
+    let survey = wait(Survey::take(options))?;
+    let rules = app::rules(&config.routes, &survey.catalog());
+    let mut faults = parked(&survey);
+    match rules {
+        Ok(generation) if faults.is_empty() => Ok(say(summary(&config, &survey, &generation))?),
+        Ok(_) => Err(faults.into()),
+        Err(others) => {
+            faults.extend(others);
+            Err(faults.into())
+        }
+    }
+}
+
+/// What the router would park and go on without is a fault to whoever checks.
+fn parked(survey: &Survey) -> Faults {
+    let mut faults = Faults::new();
+    for InstanceRecord { name, state, .. } in survey.instances() {
+        if let PluginState::Parked { reason } = state {
+            faults.push(Fault::new(format!("instance `{name}` cannot run: {reason}")));
+        }
+    }
+    for PluginRecord {
+        file,
+        state,
+        instances,
+        ..
+    } in survey.plugins()
+    {
+        if let PluginState::Parked { reason } = state
+            && instances.is_empty()
+        {
+            faults.push(Fault::new(format!("{} cannot be used: {reason}", file.display())));
+        }
+    }
+    faults
+}
+
+fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String {
+    let mut sources = Table::new(["SOURCE", "PROVIDER", "ADDRESS"]);
+    for source in &config.sources {
+        let token = if source.options.path_token.is_some() {
+            "/<token>"
+        } else {
+            ""
+        };
+        sources.row([
+            source.name.clone(),
+            source.options.provider.clone(),
+            format!("POST http://{}/in/{}{token}", config.listen.address, source.name),
+        ]);
+    }
+    let mut instances = Table::new(["INSTANCE", "PLUGIN"]);
+    for InstanceRecord { name, plugin, .. } in survey.instances() {
+        instances.row([name, plugin]);
+    }
+    let mut routes = Table::new(["ROUTE", "STEPS", "ON FAILURE"]);
+    for route in generation.routes() {
+        let steps = |phase| {
+            let steps: Vec<_> = route
+                .steps(phase)
+                .iter()
+                .map(|step| step.instance().to_owned())
+                .collect();
+            if steps.is_empty() {
+                "-".to_owned()
+            } else {
+                steps.join(" → ")
+            }
+        };
+        routes.row([
+            route.name().to_owned(),
+            steps(Phase::Steps),
+            steps(Phase::OnFailure),
+        ]);
+    }
+    [
+        sources.show("no sources"),
+        instances.show("no instances"),
+        routes.show("no routes"),
+        format!(
+            "All is well. Data in {}, generation {}.",
+            config.data_dir.display(),
+            generation.id()
+        ),
+    ]
+    .join("\n\n")
+}
+
+/// A directory that is gone when this is.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("jackfield-check-{:016x}", fastrand::u64(..)));
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the system's own directory for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
