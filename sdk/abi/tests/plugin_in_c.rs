@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use jackfield_abi as abi;
@@ -25,8 +26,12 @@ fn build_command() -> Vec<String> {
         .collect()
 }
 
+/// Builds the library under a name that no other test uses at the same time.
 fn build() -> PathBuf {
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("count_in_c.so");
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let library =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("count_in_c-{}-{number}.so", std::process::id()));
     let words = build_command();
     let words = words.iter().map(|word| {
         if word == "count_in_c.so" {
@@ -66,4 +71,34 @@ fn the_example_builds_by_its_readme_and_carries_its_identity() {
     );
     assert!(ident[24..].starts_with(b"count-in-c\0"));
     assert!(ident[88..].starts_with(b"1.0.0\0"));
+}
+
+#[test]
+fn the_example_counts_for_a_host_that_is_written_in_c_as_well() {
+    let (library, tests) = (build(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    let host = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host");
+    let built = Command::new("cc")
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .arg(&host)
+        .arg("-I")
+        .arg(tests.join("../include"))
+        .arg(tests.join("host.c"))
+        .arg("-ldl")
+        .output()
+        .unwrap();
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    let output = Command::new(host).arg(library).arg("{}").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        printed,
+        "count-in-c 1.0.0\n1 0 {\"count\":1}\n1 0 {\"count\":2}\nstuck: 0\n"
+    );
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "log count-in-c: counting \n"
+    );
 }
