@@ -22,7 +22,7 @@ use self::names::{NameError, Names};
 /// What an archive may ask of us.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Files and directories.
+    /// Files and directories, with those directories that have no entry of their own.
     pub entries: u64,
     /// Bytes of all files together.
     pub bytes: u64,
@@ -155,6 +155,7 @@ impl<'a> Work<'a> {
         let Self {
             archive,
             target,
+            limits,
             names,
             done,
             budget,
@@ -178,6 +179,9 @@ impl<'a> Work<'a> {
         let path = names
             .admit(&name)
             .map_err(|error| UnpackError::Name(printable(&name), error))?;
+        if names.count() > limits.entries {
+            return Err(UnpackError::Entries(limits.entries));
+        }
         if entry.is_dir() {
             target.create_dir_all(path)?;
             return Ok(());

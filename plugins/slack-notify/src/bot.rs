@@ -55,7 +55,8 @@ impl Bot {
             in_flight,
         };
         let doubt_before = earlier.as_ref().is_some_and(|earlier| earlier.in_flight);
-        if !doubt_before {
+        let moved = earlier.as_ref().is_some_and(|earlier| earlier.channel != channel);
+        if !doubt_before || moved {
             cx.intend(&intent(true)).await?;
         }
         match self.post(input, &channel, cx).await {

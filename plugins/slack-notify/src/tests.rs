@@ -376,6 +376,25 @@ async fn what_may_have_happened_is_looked_for_even_after_a_refusal() {
 }
 
 #[tokio::test]
+async fn an_instance_that_changes_its_channel_is_searched_where_it_posted() {
+    let world = World::new().await;
+    let untold = call(json!({ "text": "t" }));
+    let first = world
+        .bot_with(json!({ "channel": CHANNEL, "timeout": "200ms" }))
+        .await;
+    world.slack.trouble(Trouble::Error("internal_error"));
+    assert_eq!(first.call(untold.clone()).await.outcome, Ended::Retry);
+    let second = world.bot_with(json!({ "channel": "C0123EFGH" })).await;
+    world.host.fail(HostCall::Record, 1);
+    assert_eq!(second.call(untold.clone()).await.outcome, Ended::Retry);
+    assert_eq!(second.call(untold).await.done()["duplicate"], true);
+    assert_eq!(
+        (world.posted(), world.slack.posted()[0].channel.as_str()),
+        (1, "C0123EFGH")
+    );
+}
+
+#[tokio::test]
 async fn what_slack_refuses_a_bot_is_final() {
     for error in [
         "channel_not_found",

@@ -71,6 +71,11 @@ impl Names {
         Ok(path)
     }
 
+    /// How many files and directories there are by now, with those that names only pass through.
+    pub(crate) fn count(&self) -> u64 {
+        self.taken.len() as u64
+    }
+
     fn take(&mut self, path: &str, kind: Kind) -> Result<(), NameError> {
         let Some(before) = self.taken.get_mut(&path.to_lowercase()) else {
             let spelling = path.to_owned();

@@ -495,6 +495,24 @@ fn entries_are_counted_before_they_are_kept() {
 }
 
 #[test]
+fn directories_that_names_only_pass_through_count_as_well() {
+    let deep = |number: usize| entry(format!("{number}/{}file", "d/".repeat(49)), b"");
+    assert_eq!(
+        Place::new()
+            .unpack(&archive(&[deep(1)]), &LIMITS)
+            .unwrap()
+            .files
+            .len(),
+        1
+    );
+    refused(
+        &archive(&[deep(1), deep(2)]),
+        &LIMITS,
+        "more than the 100 entries allowed",
+    );
+}
+
+#[test]
 fn unpacking_stops_with_its_call() {
     let place = Place::new();
     let path = place.around.path().join("archive");
