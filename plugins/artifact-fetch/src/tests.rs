@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use jackfield::schema::Schema;
 use jackfield_sdk::{
     event::Artifact,
     testing::{self, Call, Code, Ended, Harness, HostCall, Report, TestHost},
@@ -365,6 +366,28 @@ async fn a_busy_server_sets_the_time_of_the_next_attempt() {
     let report = instance.call(world.call(json!({ "url": files.url() }))).await;
     ended(&report, Ended::Retry, "answered 503");
     assert_eq!(report.retry_after, Some(Duration::from_secs(40)));
+}
+
+#[test]
+fn the_router_knows_what_to_expect() {
+    let manifest = Harness::<ArtifactFetch>::manifest();
+    let schema = |key: &str| Schema::compile(manifest[key].clone()).unwrap();
+    assert!(
+        schema("config_schema").accepts_empty(),
+        "so that the library's presence is enough"
+    );
+    let credential = json!({ "origins": ["https://api.supernova.io"], "bearer": "t" });
+    let config = json!({ "allow_private": ["127.0.0.1:80"], "max_bytes": 1, "credentials": { "supernova": credential } });
+    assert_eq!(schema("config_schema").check(&config), []);
+    let input = json!({ "url": "https://files.example/", "auth": null, "unpack": true, "max_bytes": 1 });
+    assert_eq!(schema("input_schema").check(&input), []);
+    let wrong = schema("input_schema").check(&json!({ "uri": "https://files.example/", "unpack": "yes" }));
+    let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(wrong.join("\n"), @r"
+    `unpack`: found a string, expected true or false
+    `uri`: unknown; did you mean `url`?
+    `url`: missing
+    ");
 }
 
 #[tokio::test]

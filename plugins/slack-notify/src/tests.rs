@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use hyper::{Method, StatusCode, header::AUTHORIZATION};
+use jackfield::schema::Schema;
 use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestHost};
 use jackfield_stage::{
     http::{self, Server},
@@ -587,6 +588,49 @@ async fn a_change_of_the_way_does_not_hide_a_doubt() {
     world.intended(json!({ "by": "webhook", "in_flight": false }));
     world.bot().await.call(message()).await.done();
     assert_eq!(world.posted(), 1);
+}
+
+#[test]
+fn the_router_knows_what_to_expect_and_what_to_escape() {
+    let manifest = Harness::<SlackNotify>::manifest();
+    let schema = |key: &str| Schema::compile(manifest[key].clone()).unwrap();
+    assert!(
+        !schema("config_schema").accepts_empty(),
+        "an instance wants a token or a webhook"
+    );
+    for config in [
+        json!({ "bot_token": "t", "channel": "C0123ABCD" }),
+        json!({ "webhook_url": "https://hooks.slack.com/" }),
+    ] {
+        assert_eq!(schema("config_schema").check(&config), [], "{config}");
+    }
+    let missing = schema("config_schema").check(&json!({ "channel": "C0123ABCD" }));
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(missing.join("\n"), @"`bot_token`: missing");
+    let input = schema("input_schema");
+    let blocks = json!([
+        { "type": "header", "text": { "type": "plain_text", "text": "t", "emoji": true } },
+        { "type": "markdown", "text": "t" },
+        { "type": "section", "fields": [{ "type": "mrkdwn", "text": "t" }], "accessory": { "type": "image", "image_url": "u" } },
+        { "type": "context", "elements": [{ "type": "mrkdwn", "text": "t" }] },
+        { "type": "actions", "elements": [{ "type": "button", "text": { "type": "plain_text", "text": "t" }, "url": "u" }] },
+        { "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": [{ "type": "text", "text": "t" }] }] },
+    ]);
+    assert_eq!(input.check(&json!({ "text": "t", "blocks": blocks })), []);
+    for (pointer, marked) in [
+        ("/text", true),
+        ("/channel", false),
+        ("/blocks/0/text/text", true),
+        ("/blocks/1/text", true),
+        ("/blocks/2/fields/0/text", true),
+        ("/blocks/2/accessory/image_url", false),
+        ("/blocks/3/elements/0/text", true),
+        ("/blocks/4/elements/0/text/text", true),
+        ("/blocks/4/elements/0/url", false),
+        ("/blocks/5/elements/0/elements/0/text", false),
+    ] {
+        assert_eq!(input.escape(pointer), marked.then_some("mrkdwn"), "{pointer}");
+    }
 }
 
 #[tokio::test]

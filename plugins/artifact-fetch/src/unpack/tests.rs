@@ -378,13 +378,11 @@ fn any_byte_of_an_archive_may_be_wrong_without_a_panic_or_an_escape() {
     ]);
     let place = Place::new();
     for index in 0..good.len() {
-        for wrong in [b"/"[0], !good[index]] {
-            let mut bytes = good.clone();
-            bytes[index] = wrong;
-            // Whether it is refused depends on the byte.
-            let _ = place.unpack(&bytes, &LIMITS);
-            assert_eq!(listed(place.around.path()), ["archive", "inside"]);
-        }
+        let mut bytes = good.clone();
+        bytes[index] = if index % 2 == 0 { b'/' } else { !bytes[index] };
+        // Whether it is refused depends on the byte.
+        let _ = place.unpack(&bytes, &LIMITS);
+        assert_eq!(listed(place.around.path()), ["archive", "inside"]);
     }
 }
 
