@@ -288,3 +288,6 @@ const SHORTEST_REST: Duration = Duration::from_millis(20);
 const LONGEST_REST: Duration = Duration::from_secs(15);
 /// How long cancelled calls have to end.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ struct Place<'g>(&'g AtomicUsize);
 impl<'g> Place<'g> {
     fn take(in_line: &'g AtomicUsize) -> Option<Self> {
         in_line
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |length| {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |length| {
                 (length < LINE).then_some(length + 1)
             })
             .ok()
