@@ -9,7 +9,6 @@ use std::{
 };
 
 use jackfield_abi as abi;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::{CODES, ENDED, bytes, number, read, slice, struct_size, text};
@@ -147,18 +146,44 @@ pub(super) fn instant(mono_ns: u64) -> Option<Instant> {
     if mono_ns == 0 {
         return None;
     }
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
-    Instant::now().checked_add(Duration::from_nanos(mono_ns).saturating_sub(now))
+    Instant::now().checked_add(Duration::from_nanos(mono_ns).saturating_sub(mono_now()))
 }
 
 /// What the monotonic clock shows at `instant`: the inverse of [`instant`](fn@instant).
 pub(super) fn mono_ns(instant: Instant) -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = Duration::new(
+    let then = mono_now() + instant.saturating_duration_since(Instant::now());
+    u64::try_from(then.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+/// What the monotonic clock shows, by the C library: a library in somebody else's process had better not look for the kernel's
+/// pages by itself, as rustix does.
+fn mono_now() -> Duration {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: it writes into the struct that it is given. It cannot fail: every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(
         u64::try_from(now.tv_sec).unwrap_or(0),
         u32::try_from(now.tv_nsec).unwrap_or(0),
-    );
-    let then = now + instant.saturating_duration_since(Instant::now());
-    u64::try_from(then.as_nanos()).unwrap_or(u64::MAX).max(1)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_survives_the_way_through_the_clock() {
+        for seconds in [0, 1, 3600] {
+            let moment = Instant::now() + Duration::from_secs(seconds);
+            let back = instant(mono_ns(moment)).unwrap();
+            let off = back.max(moment) - back.min(moment);
+            // Both clocks go on between the two readings.
+            assert!(off < Duration::from_secs(60), "{off:?}");
+        }
+        assert_eq!(instant(0), None);
+        assert!(instant(1).unwrap() <= Instant::now(), "the past is now");
+    }
 }
