@@ -19,8 +19,9 @@ use crate::{
     git::{Failure, Git},
     input::{Job, Output},
     mirror::{Mirror, Tip},
+    plan::Plan,
     push::Verdict,
-    tree::{self, Bounds, Plan, ScanError, Source},
+    scan::{self, Bounds, ScanError, Source},
 };
 
 /// The longest rest before the first repeated push; each further one may be twice as long.
@@ -195,6 +196,7 @@ impl Call<'_> {
             ..self.output(tip, commit)
         };
         self.cx.record(&output).await?;
+        tracing::info!(repository = %self.job.remote, branch = output.branch, sha = output.sha, files, "committed");
         Ok(output)
     }
 
@@ -226,7 +228,7 @@ impl Call<'_> {
         let mappings = self.job.mappings.clone();
         let (max_files, max_bytes) = (self.options.max_files, self.options.max_bytes);
         let scan = move || {
-            tree::scan(
+            scan::scan(
                 &mappings,
                 Bounds {
                     roots: &roots,

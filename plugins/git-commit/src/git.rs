@@ -98,11 +98,7 @@ impl Git {
 
     /// Runs a command on the mirror. That it fails is the mirror's fault.
     pub(crate) async fn local(&self, args: &[&str], stdin: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        let ended = self.end(args, stdin).await?;
-        match ended.success {
-            true => Ok(ended.stdout),
-            false => Err(ended.fault_of_mirror(args)),
-        }
+        self.end(args, stdin).await?.of_mirror(args)
     }
 
     /// Runs a command of [`Git::local`] whose answer is one line.
@@ -143,13 +139,17 @@ pub(crate) async fn check(program: &Path, scope: Scope) -> Result<(), Error> {
 }
 
 impl Ended {
-    fn fault_of_mirror(self, args: &[&str]) -> Failure {
+    /// What a command on the mirror wrote. That it fails is the mirror's fault.
+    pub(crate) fn of_mirror(self, args: &[&str]) -> Result<Vec<u8>, Failure> {
+        if self.success {
+            return Ok(self.stdout);
+        }
         let message = format!("git {}: {}", args.first().unwrap_or(&""), self.message);
-        match Fault::of(&self.message) {
+        Err(match Fault::of(&self.message) {
             Fault::DiskFull => Failure::Call(Error::retry(message)),
             Fault::Path => Failure::Call(Error::fatal(message)),
             _ => Failure::Mirror(message),
-        }
+        })
     }
 
     /// Tells what a failed conversation with the remote means.

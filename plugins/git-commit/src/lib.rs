@@ -10,11 +10,12 @@ mod git;
 mod input;
 mod message;
 mod mirror;
+mod plan;
 mod push;
 mod redact;
 mod remote;
+mod scan;
 mod target;
-mod tree;
 
 use std::time::Duration;
 

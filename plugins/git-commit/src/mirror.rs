@@ -4,18 +4,22 @@
 //! on the very tip that the commit was made on. A mirror holds nothing of its own: any that turns out broken is
 //! thrown away and fetched anew.
 
+mod advertised;
+
 use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use jackfield_sdk::Error;
 
+use self::advertised::Advertised;
 use crate::{
     cache::{Lock, TEMPORARY, short_hash},
     git::{Failure, Git},
     input::{Branch, Create, Job},
     message::{IDEMPOTENCY_KEY, Identity},
+    plan::{self, Listing, Plan},
     push::{self, Verdict},
     remote::Remote,
-    tree::{self, Listing, Plan, Source},
+    scan::Source,
 };
 
 /// How many commits are searched for one of ours.
@@ -39,17 +43,6 @@ pub(crate) struct Tip {
     pub(crate) parent: Option<String>,
 }
 
-/// What `git ls-remote` said.
-#[derive(Debug, Default)]
-struct Advertised {
-    /// The default branch, where the remote tells.
-    default: Option<String>,
-    /// The commit of the default branch.
-    head: Option<String>,
-    /// The commit of the branch that was asked for.
-    branch: Option<String>,
-}
-
 impl<'a> Mirror<'a> {
     /// The mirror of `remote` that `lock` is the right to use.
     pub(crate) fn new(git: &Git, remote: &'a Remote, lock: &'a Lock) -> Self {
@@ -62,35 +55,9 @@ impl<'a> Mirror<'a> {
 
     /// Asks the remote where the branch is, and brings the mirror there.
     pub(crate) async fn fetch(&mut self, job: &Job) -> Result<Tip, Failure> {
-        let branch = match &job.branch {
-            Some(branch) => branch.clone(),
-            None => self.default_branch().await?,
-        };
-        let advertised = self.advertised(&branch).await?;
-        let parent = match (&advertised.branch, job.create) {
-            (Some(_), _) => Some((branch.clone(), advertised.branch.clone())),
-            (None, Create::FromDefault) if advertised.head.is_some() => {
-                let default = advertised.default.as_deref().unwrap_or_default();
-                let default = Branch::parse(default).map_err(|_| {
-                    Failure::Call(Error::fatal(format!(
-                        "{} does not tell its default branch, from which `{}` was to be created",
-                        self.remote,
-                        branch.as_str()
-                    )))
-                })?;
-                Some((default, advertised.head.clone()))
-            }
-            (None, Create::Orphan) => None,
-            (None, Create::Never | Create::FromDefault) if self.is_empty(&advertised).await? => None,
-            (None, Create::Never | Create::FromDefault) => {
-                return Err(Failure::Call(Error::fatal(format!(
-                    "{} has no branch `{}`: make it, or let `create` say how",
-                    self.remote,
-                    branch.as_str()
-                ))));
-            }
-        };
-        let Some((from, Some(sha))) = parent else {
+        let advertised = Advertised::ask(&self.git, self.remote, job.branch.as_ref()).await?;
+        let branch = advertised.branch.clone();
+        let Some((from, sha)) = self.start(&advertised, job.create).await? else {
             self.open("sha1").await?;
             return Ok(Tip {
                 branch,
@@ -100,12 +67,39 @@ impl<'a> Mirror<'a> {
         };
         self.open(if sha.len() == 64 { "sha256" } else { "sha1" }).await?;
         let parent = self.bring(&from, &sha).await?;
-        let expected = advertised.branch.is_some().then(|| parent.clone());
+        let expected = advertised.tip.is_some().then(|| parent.clone());
         Ok(Tip {
             branch,
             expected,
             parent: Some(parent),
         })
+    }
+
+    /// The branch that a commit is made on, and where the remote has it; `None` where it is to be the first.
+    async fn start(
+        &self,
+        advertised: &Advertised,
+        create: Create,
+    ) -> Result<Option<(Branch, String)>, Failure> {
+        if let Some(tip) = &advertised.tip {
+            return Ok(Some((advertised.branch.clone(), tip.clone())));
+        }
+        let may_begin = match create {
+            Create::Orphan => true,
+            Create::FromDefault if advertised.head.is_some() => return Ok(advertised.head.clone()),
+            Create::FromDefault | Create::Never => advertised.is_empty(&self.git, self.remote).await?,
+        };
+        if may_begin {
+            return Ok(None);
+        }
+        let (remote, branch) = (self.remote, advertised.branch.as_str());
+        let way_out = match create {
+            Create::FromDefault => "it also tells no default branch to create it from",
+            Create::Orphan | Create::Never => "make it, or let `create` say how",
+        };
+        Err(Failure::Call(Error::fatal(format!(
+            "{remote} has no branch `{branch}`: {way_out}"
+        ))))
     }
 
     /// The commit that an earlier attempt pushed: one after `base` that carries the key.
@@ -154,7 +148,7 @@ impl<'a> Mirror<'a> {
             .git
             .local(&["ls-tree", "-r", "-z", "--full-tree", commit], Vec::new())
             .await?;
-        tree::listing(&stdout)
+        plan::listing(&stdout)
             .ok_or_else(|| Failure::Mirror("git ls-tree: its answer has another form".to_owned()))
     }
 
@@ -270,40 +264,6 @@ impl<'a> Mirror<'a> {
         Ok(stdout.iter().filter(|byte| **byte == 0).count())
     }
 
-    async fn default_branch(&self) -> Result<Branch, Failure> {
-        let head = self.ls_remote(&["HEAD"]).await?;
-        let default = Advertised::read(&head, "HEAD").default;
-        default
-            .as_deref()
-            .and_then(|name| Branch::parse(name).ok())
-            .ok_or_else(|| {
-                let message = format!(
-                    "{} does not tell its default branch: name one with `branch`",
-                    self.remote
-                );
-                Failure::Call(Error::fatal(message))
-            })
-    }
-
-    async fn advertised(&self, branch: &Branch) -> Result<Advertised, Failure> {
-        let reference = branch.reference();
-        let said = self.ls_remote(&["HEAD", &reference]).await?;
-        Ok(Advertised::read(&said, &reference))
-    }
-
-    /// Whether the remote has no branch at all.
-    async fn is_empty(&self, advertised: &Advertised) -> Result<bool, Failure> {
-        Ok(advertised.head.is_none() && self.ls_remote(&["refs/heads/*"]).await?.trim().is_empty())
-    }
-
-    async fn ls_remote(&self, patterns: &[&str]) -> Result<String, Failure> {
-        let remote = self.remote.to_string();
-        let mut args = vec!["ls-remote", "--quiet", "--symref", "--end-of-options", &remote];
-        args.extend(patterns);
-        let stdout = self.git.remote(&args).await?;
-        Ok(String::from_utf8_lossy(&stdout).into_owned())
-    }
-
     /// Makes the mirror where there is none. A mirror appears whole or not at all.
     async fn open(&mut self, format: &str) -> Result<(), Failure> {
         let directory = self.lock.mirror();
@@ -372,7 +332,12 @@ impl<'a> Mirror<'a> {
             paths.push(b'\n');
         }
         let args = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
-        let stdout = self.git.local(&args, paths).await?;
+        let ended = self.git.end(&args, paths).await?;
+        if ended.message.contains("for reading") {
+            // It is not the mirror that cannot be read.
+            return Err(Failure::Call(Error::retry(ended.message)));
+        }
+        let stdout = ended.of_mirror(&args)?;
         let blobs: Vec<String> = String::from_utf8_lossy(&stdout)
             .lines()
             .map(str::to_owned)
@@ -385,24 +350,6 @@ impl<'a> Mirror<'a> {
                 sources.len()
             ))),
         }
-    }
-}
-
-impl Advertised {
-    fn read(said: &str, reference: &str) -> Self {
-        let mut advertised = Self::default();
-        for (value, name) in said.lines().filter_map(|line| line.split_once('\t')) {
-            match (value.strip_prefix("ref: "), name) {
-                (Some(target), "HEAD") => {
-                    advertised.default = target.strip_prefix("refs/heads/").map(str::to_owned)
-                }
-                (None, "HEAD") => advertised.head = Some(value.to_owned()),
-                // The pattern also fits longer names that end so.
-                (None, name) if name == reference => advertised.branch = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-        advertised
     }
 }
 
