@@ -202,7 +202,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     let faults = error.chain().find_map(|cause| cause.downcast_ref::<Faults>());
     if let Some(faults) = faults {
         let count = faults.len();
-        eprintln!("{faults}\n");
+        eprintln!("{}\n", from_here(faults));
         eprintln!(
             "error: {count} {} in the configuration",
             if count == 1 { "fault" } else { "faults" }
@@ -214,6 +214,22 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         eprintln!("  because: {cause}");
     }
     ExitCode::FAILURE
+}
+
+/// The same faults, files in or below this directory called as one would type them.
+fn from_here(faults: &Faults) -> Faults {
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut shown = Faults::new();
+    for fault in faults.iter() {
+        let mut fault = fault.clone();
+        if let Some(place) = &mut fault.place
+            && let Ok(relative) = Path::new(&place.file).strip_prefix(&here)
+        {
+            place.file = relative.display().to_string();
+        }
+        shown.push(fault);
+    }
+    shown
 }
 
 /// `EX_CONFIG` of sysexits(3).

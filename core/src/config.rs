@@ -61,8 +61,7 @@ impl Config {
     /// Every mistake in it, and every secret that it refers to and that is not there.
     pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Self, Faults> {
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&path.display().to_string(), &text, base, environment)
+        Self::parse(&path.display().to_string(), &text, &base(path), environment)
     }
 
     /// Reads `text`, which came from `file`; relative paths begin at `base`.
@@ -116,8 +115,13 @@ fn one_path(path: &Path, key: &'static str, default: Option<&str>) -> Result<Pat
     if found.is_none() {
         faults.extend(syntax);
     }
-    let base = path.parent().unwrap_or(Path::new(""));
-    faults.give(found.as_deref().or(default).map(|found| base.join(found)))
+    faults.give(found.as_deref().or(default).map(|found| base(path).join(found)))
+}
+
+/// The directory of the file at `path`, from the root: what is found from it stays the same for a child process.
+fn base(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// What the readers of all sections need.
