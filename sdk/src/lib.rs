@@ -121,7 +121,8 @@ pub mod __private {
 /// Makes a library of the crate: exports the plugin's one function and its identity.
 ///
 /// It stands once in a crate, at the top of `lib.rs`, and the crate's type is `cdylib`; with `rlib` beside it, the
-/// crate's own tests in `tests/` can use it as well. See the [crate's docs](crate) for a whole plugin.
+/// crate's own tests in `tests/` can use it as well. See the [crate's docs](crate) for a whole plugin. Two such crates cannot be
+/// linked into one program, since both export the same function: tests of several plugins together load the libraries.
 ///
 /// It does not compile for a name that is not `[a-z0-9-]` or is longer than 63 bytes:
 ///

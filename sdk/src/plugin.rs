@@ -35,7 +35,8 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     /// How long a canceled call may go on to tidy up, before its future is dropped.
     ///
     /// With the default, none, a canceled call ends at its next `.await`, and a plugin need not know of cancellation. One that
-    /// sets it watches [`Cx::cancelled`].
+    /// sets it watches [`Cx::cancelled`]. The router waits a few seconds for the end of a canceled call, and counts those that
+    /// take longer as stuck.
     const CANCEL_GRACE: Duration = Duration::ZERO;
 
     /// Makes an instance. It may connect, log in and look around; it must not act for any event yet.

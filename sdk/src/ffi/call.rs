@@ -172,7 +172,91 @@ fn mono_now() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::c_void, ptr};
+
     use super::*;
+    use crate::{call::Ended, ffi::word};
+
+    /// How calls ended, in the order in which they did.
+    type Ends = Vec<(Option<Ended>, Option<Code>, String)>;
+
+    unsafe extern "C" fn done(ends: *mut c_void, result: *const abi::CallResult) {
+        // SAFETY: the result is whole, and lives until this returns.
+        let result = unsafe { read(result) }.unwrap();
+        // SAFETY: as above, with its slices.
+        let message = unsafe { text(result.message) };
+        // SAFETY: the test's own list, which nobody else uses at the moment.
+        let ends = unsafe { &mut *ends.cast::<Ends>() };
+        ends.push((word(&ENDED, result.outcome), word(&CODES, result.code), message));
+    }
+
+    fn raw(ends: &mut Ends, cancelled: &AtomicU32) -> abi::Call {
+        let empty = slice(b"");
+        abi::Call {
+            struct_size: struct_size::<abi::Call>(),
+            attempt: 1,
+            id: 7,
+            deadline_mono_ns: 0,
+            event: slice(b"{}"),
+            input: empty,
+            delivery: slice(b"dlv_\xff"),
+            route: empty,
+            step: empty,
+            idempotency_key: empty,
+            workdir: slice(b"/w\xff"),
+            traceparent: empty,
+            cancelled: cancelled.as_ptr(),
+            done: Some(done),
+            done_ctx: ptr::from_mut(ends).cast(),
+        }
+    }
+
+    fn accept(raw: &abi::Call) -> Option<OpenCall> {
+        // SAFETY: the tests keep what a call points to until it has ended.
+        unsafe { OpenCall::accept(raw) }
+    }
+
+    #[test]
+    fn a_call_ends_once_by_its_report_or_by_its_drop() {
+        let (mut ends, flag) = (Ends::new(), AtomicU32::new(0));
+        accept(&raw(&mut ends, &flag))
+            .unwrap()
+            .finish(&Report::skipped("no".to_owned()));
+        assert_eq!(ends, [(Some(Ended::Skipped), Some(Code::None), "no".to_owned())]);
+
+        let (mut ends, flag) = (Ends::new(), AtomicU32::new(0));
+        drop(accept(&raw(&mut ends, &flag)));
+        assert_eq!(ends.len(), 1);
+        assert_eq!((ends[0].0, ends[0].1), (Some(Ended::Retry), Some(Code::Shutdown)));
+    }
+
+    #[test]
+    fn a_call_is_seen_as_the_host_wrote_it() {
+        let (mut ends, flag) = (Ends::new(), AtomicU32::new(0));
+        let call = accept(&raw(&mut ends, &flag)).unwrap();
+        assert_eq!((call.id(), call.event(), call.input()), (7, &b"{}"[..], &b""[..]));
+        // Texts are mended, paths are not.
+        assert_eq!(call.facts().delivery, "dlv_\u{fffd}");
+        assert_eq!(call.facts().workdir.as_os_str().as_bytes(), b"/w\xff");
+        assert_eq!((call.facts().deadline, call.is_cancelled()), (None, false));
+        flag.store(1, Ordering::Relaxed);
+        assert!(call.is_cancelled());
+    }
+
+    #[test]
+    fn a_call_that_nobody_can_end_is_not_taken_on() {
+        let (mut ends, flag) = (Ends::new(), AtomicU32::new(0));
+        let whole = raw(&mut ends, &flag);
+        let short = abi::Call {
+            struct_size: 8,
+            ..whole
+        };
+        assert!(accept(&abi::Call { done: None, ..whole }).is_none());
+        assert!(accept(&short).is_none());
+        // SAFETY: NULL is allowed.
+        assert!(unsafe { OpenCall::accept(ptr::null()) }.is_none());
+        assert!(ends.is_empty());
+    }
 
     #[test]
     fn a_moment_survives_the_way_through_the_clock() {
