@@ -87,6 +87,11 @@ pub trait Caller: Send + Sync + fmt::Debug {
 
     /// Ends the instance: no call is made afterwards.
     async fn shutdown(&self, grace: Duration);
+
+    /// How many calls go on although nobody waits for them any more.
+    fn stuck(&self) -> usize {
+        0
+    }
 }
 
 /// What the router does for plugins. Whatever must be durable is, when the future is ready.

@@ -64,6 +64,9 @@ pub enum DescribeError {
         /// What the system says.
         source: io::Error,
     },
+    /// It could not be loaded, or its table not be used.
+    #[error("{0}")]
+    Unusable(String),
     /// A signal ended it.
     #[error("`{}` crashed when it was asked for its manifest ({signal}){}", path.display(), said(stderr))]
     Crashed {
@@ -93,7 +96,7 @@ pub enum DescribeError {
         limit: Duration,
     },
     /// What it answered is no manifest of this plugin.
-    #[error("`{}` is a plugin, but {source}", path.display())]
+    #[error("the manifest of `{}` is unusable", path.display())]
     Manifest {
         /// The library.
         path: PathBuf,
@@ -151,7 +154,7 @@ async fn ask(staged: &Path, path: &Path, runner: &Runner) -> Result<Vec<u8>, Des
         });
     };
     let answer = answer.map_err(failed)?;
-    judge(answer, path)
+    judge(answer, staged, path)
 }
 
 /// How a child ended, and what it wrote.
@@ -181,8 +184,9 @@ async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Ve
     Ok(kept)
 }
 
-fn judge(answer: Answer, path: &Path) -> Result<Vec<u8>, DescribeError> {
+fn judge(answer: Answer, staged: &Path, path: &Path) -> Result<Vec<u8>, DescribeError> {
     let path = path.to_owned();
+    let path_of = |path: &Path| path.display().to_string();
     let stderr = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
     match (answer.status.signal(), answer.status.code()) {
         (Some(signal), _) => Err(DescribeError::Crashed {
@@ -190,6 +194,9 @@ fn judge(answer: Answer, path: &Path) -> Result<Vec<u8>, DescribeError> {
             signal: signal_name(signal),
             stderr,
         }),
+        (None, Some(code)) if code == i32::from(UNUSABLE) => Err(DescribeError::Unusable(
+            stderr.replace(&path_of(staged), &path_of(&path)),
+        )),
         // What ended well but said nothing did not end by our hand.
         (None, Some(0)) if !answer.stdout.is_empty() => Ok(answer.stdout),
         (None, code) => Err(DescribeError::Exited {
@@ -219,7 +226,7 @@ pub fn describe_main(path: &Path) -> ExitCode {
         Err(error) => {
             // The one place without a log: standard error is the message.
             let _ = writeln!(io::stderr(), "{}", reason_of(error.as_ref()));
-            ExitCode::FAILURE
+            ExitCode::from(UNUSABLE)
         }
     }
 }
@@ -265,5 +272,7 @@ fn said(stderr: &str) -> String {
     }
 }
 
+/// The child's status when the library could not be loaded.
+const UNUSABLE: u8 = 70;
 const MANIFEST_LIMIT: u64 = 4 << 20;
 const STDERR_LIMIT: u64 = 64 << 10;

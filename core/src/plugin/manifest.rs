@@ -65,11 +65,11 @@ impl Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It is not JSON, or lacks a field.
-    #[error("its manifest cannot be read")]
+    #[error("it is not what the ABI asks for")]
     Unreadable(#[from] serde_json::Error),
     /// The note is of another plugin than the code.
     #[error(
-        "its note says `{note}` but its manifest says `{manifest}`: it was linked from parts of two plugins"
+        "it is that of `{manifest}`, the note that of `{note}`: the library was linked from parts of two plugins"
     )]
     Stranger {
         /// Name and version in the note.
@@ -78,10 +78,10 @@ pub enum ManifestError {
         manifest: String,
     },
     /// It is not an action.
-    #[error("its capabilities are `{0}`; this Jackfield can only use plugins with `action`")]
+    #[error("the capabilities in it are `{0}`; this Jackfield can only use plugins with `action`")]
     NoAction(String),
     /// A schema in it is wrong.
-    #[error("the `{field}` of its manifest is unusable")]
+    #[error("its `{field}` is unusable")]
     Schema {
         /// Which.
         field: &'static str,
@@ -147,12 +147,12 @@ mod tests {
 
     #[test]
     fn a_manifest_that_does_not_fit_is_refused() {
-        insta::assert_snapshot!(refused(|it| it["name"] = json!("other")), @"its note says `hello 1.0.0` but its manifest says `other 1.0.0`: it was linked from parts of two plugins");
-        insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["provider"])), @"its capabilities are `provider`; this Jackfield can only use plugins with `action`");
-        insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"its manifest cannot be read: missing field `input_schema` at line 1 column 121");
+        insta::assert_snapshot!(refused(|it| it["name"] = json!("other")), @"it is that of `other 1.0.0`, the note that of `hello 1.0.0`: the library was linked from parts of two plugins");
+        insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["provider"])), @"the capabilities in it are `provider`; this Jackfield can only use plugins with `action`");
+        insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"it is not what the ABI asks for: missing field `input_schema` at line 1 column 121");
         assert!(
             refused(|it| it["config_schema"] = json!({ "type": "text" }))
-                .starts_with("the `config_schema` of its manifest is unusable")
+                .starts_with("its `config_schema` is unusable")
         );
     }
 

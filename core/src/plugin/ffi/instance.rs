@@ -130,11 +130,6 @@ impl InProcess {
         }
     }
 
-    /// How many calls go on although nobody waits for them any more.
-    pub fn stuck(&self) -> usize {
-        self.shared.bridge.stuck.load(Ordering::Relaxed)
-    }
-
     /// Waits for the end of a call; past its deadline, or when it is not wanted any more, asks for it and waits a
     /// little longer.
     async fn end_of(&self, held: &Held<'_>, mut ended: oneshot::Receiver<Ended>) -> Report {
@@ -266,6 +261,10 @@ impl Caller for InProcess {
                 "plugin instance does not end; it is left alone until the process ends"
             );
         }
+    }
+
+    fn stuck(&self) -> usize {
+        self.shared.bridge.stuck.load(Ordering::Relaxed)
     }
 }
 

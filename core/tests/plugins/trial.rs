@@ -1,0 +1,239 @@
+//! A plugins directory with libraries under test, and what is loaded from it.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jackfield::plugin::{
+    self, InProcess, Instance, InstanceOptions, Library, Options, PluginRecord, PluginState, Registry,
+    Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
+};
+use jackfield_event::{DeliveryId, Timestamp};
+use jackfield_sdk::testing::event;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{built, host::Recorder};
+
+/// In which language a plugin under test is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    Rust,
+    C,
+}
+
+/// A router's directories.
+pub(crate) struct Bench {
+    directory: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let bench = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir(bench.plugins()).unwrap();
+        fs::create_dir(bench.path("work")).unwrap();
+        bench
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.path("plugins")
+    }
+
+    /// Drops a good plugin.
+    pub(crate) fn drop_good(&self, language: Language) -> PathBuf {
+        let path = self.plugins().join("trial.so");
+        match language {
+            Language::Rust => drop(fs::copy(built::rust(), &path).unwrap()),
+            Language::C => built::c(&path, &[]),
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Drops the plugin in C that these arguments make.
+    pub(crate) fn drop_c(&self, file: &str, arguments: &[&str]) -> PathBuf {
+        let path = self.plugins().join(file);
+        built::c(&path, arguments);
+        path
+    }
+
+    pub(crate) fn options(&self, instances: Vec<InstanceOptions>) -> Options {
+        let program = env!("CARGO_BIN_EXE_jackfield").into();
+        Options {
+            dir: Some(self.plugins()),
+            data_dir: self.path("data"),
+            runner: Runner {
+                program,
+                args: vec!["plugin-describe".into()],
+                limit: Duration::from_secs(60),
+            },
+            instances,
+        }
+    }
+
+    pub(crate) async fn survey(&self, instances: Vec<InstanceOptions>) -> Survey {
+        Survey::take(self.options(instances)).await
+    }
+
+    pub(crate) async fn load(&self, host: &Arc<Recorder>, instances: Vec<InstanceOptions>) -> Registry {
+        Registry::load(self.options(instances), Arc::clone(host) as _, Handle::current()).await
+    }
+}
+
+/// One good plugin, loaded, with one instance.
+pub(crate) struct Trial {
+    pub(crate) bench: Bench,
+    pub(crate) host: Arc<Recorder>,
+    pub(crate) registry: Registry,
+    pub(crate) instance: Arc<Instance>,
+}
+
+impl Trial {
+    pub(crate) async fn of(language: Language) -> Self {
+        Self::on(language, Handle::current()).await
+    }
+
+    /// With what is asked of the host done on another runtime.
+    pub(crate) async fn on(language: Language, runtime: Handle) -> Self {
+        let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
+        bench.drop_good(language);
+        let options = bench.options(vec![configured("trial", json!({ "token": "hunter2" }))]);
+        let registry = Registry::load(options, Arc::clone(&host) as _, runtime).await;
+        assert_eq!(registry.list()[0].state, PluginState::Loaded);
+        let instance = registry.instance("trial").unwrap();
+        Self {
+            bench,
+            host,
+            registry,
+            instance,
+        }
+    }
+
+    /// Another instance of the same library, that waits no longer than a call's deadline: made step by step.
+    pub(crate) async fn impatient(&self) -> InProcess {
+        let directory = Directory::open(&self.bench.plugins()).unwrap();
+        let candidate = directory.read(OsStr::new("trial.so"), u64::MAX - 1).unwrap();
+        let inspected = elf::inspect(candidate, plugin::glibc()).unwrap();
+        let staged = Stage::open(&self.bench.path("data"))
+            .unwrap()
+            .put(inspected)
+            .unwrap();
+        let setup = Setup {
+            plugin: "trial".to_owned(),
+            instance: "impatient".to_owned(),
+            config: json!({}),
+            secrets: BTreeMap::new(),
+            host: Arc::clone(&self.host) as _,
+            runtime: Handle::current(),
+            limit: Duration::from_secs(60),
+            grace: Duration::ZERO,
+        };
+        InProcess::create(Library::open(&staged).unwrap(), setup)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn call(&self, act: &str) -> StepCall {
+        StepCall {
+            event: Bytes::from(event().to_json()),
+            input: Bytes::from(json!({ "act": act }).to_string()),
+            delivery: DeliveryId::new(Timestamp::from_secs(1_700_000_000).unwrap(), 7),
+            route: "tokens".to_owned(),
+            step: "commit".to_owned(),
+            attempt: 3,
+            idempotency_key: format!("dlv/{act}"),
+            deadline: Instant::now() + Duration::from_secs(600),
+            workdir: self.bench.path("work"),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) async fn make(&self, call: StepCall) -> Report {
+        self.instance.caller.call(call).await
+    }
+
+    pub(crate) async fn act(&self, act: &str) -> Report {
+        self.make(self.call(act)).await
+    }
+
+    /// The output of a call that is done.
+    pub(crate) async fn output(&self, act: &str) -> Value {
+        let report = self.act(act).await;
+        let output = report
+            .output
+            .as_ref()
+            .unwrap_or_else(|| panic!("{act}: {report:?}"));
+        serde_json::from_slice(output).unwrap()
+    }
+}
+
+/// An instance of the plugin `trial`.
+pub(crate) fn configured(name: &str, config: Value) -> InstanceOptions {
+    let secrets = BTreeMap::from([("/token".to_owned(), jackfield::secret::Secret::new("hunter2"))]);
+    InstanceOptions {
+        name: name.to_owned(),
+        config,
+        secrets,
+        ..InstanceOptions::plain("trial")
+    }
+}
+
+/// Why the file is parked, with `directory` left out; nothing if it is not.
+pub(crate) fn reason(records: &[PluginRecord], file: &str, directory: &Path) -> Option<String> {
+    let record = records.iter().find(|record| record.file.ends_with(file)).unwrap();
+    let reason = record.state.reason()?;
+    Some(reason.replace(&format!("{}/", directory.display()), ""))
+}
+
+/// All that has been logged by this process, at debug and above.
+pub(crate) fn logged() -> String {
+    String::from_utf8_lossy(&log().lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
+/// Begins to keep what is logged.
+pub(crate) fn log() -> &'static Mutex<Vec<u8>> {
+    static LOG: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
+    let mut first = false;
+    let log = LOG.get_or_init(|| {
+        first = true;
+        Mutex::default()
+    });
+    if first {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false);
+        tracing::subscriber::set_global_default(subscriber.with_writer(|| Writer).finish()).unwrap();
+    }
+    log
+}
+
+struct Writer;
+
+impl std::io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        log()
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
