@@ -15,6 +15,6 @@ pub mod router;
 pub mod scene;
 pub mod slack;
 pub mod supernova;
-pub mod told;
 pub mod tls;
+pub mod told;
 pub mod zeplin;

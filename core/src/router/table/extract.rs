@@ -162,9 +162,10 @@ impl<'e> Visitor<'e> for At<'_, '_, 'e> {
                     map.next_value::<IgnoredAny>()?;
                 }
                 Lead::Child(child) | Lead::Dotted(child) => {
-                    let start = self.collector.enter_member(object, node, child);
+                    let is_dotted = matches!(lead, Lead::Dotted(_));
+                    let start = self.collector.enter_member(object, child, is_dotted);
                     map.next_value_seed(self.deeper(child, element, false))?;
-                    self.collector.leave_member(object, child, start);
+                    self.collector.leave_member(object, child, is_dotted, start);
                 }
             }
         }
@@ -255,10 +256,12 @@ fn walk(
     if let NodeValue::Table(members) = &tree.value {
         let object = collector.enter_object();
         for member in members {
-            if let Lead::Child(child) | Lead::Dotted(child) = collector.paths().lead(node, &member.key) {
-                let start = collector.enter_member(object, node, child);
+            let lead = collector.paths().lead(node, &member.key);
+            if let Lead::Child(child) | Lead::Dotted(child) = lead {
+                let is_dotted = matches!(lead, Lead::Dotted(_));
+                let start = collector.enter_member(object, child, is_dotted);
                 walk(collector, &member.node, child, element, false, depth + 1);
-                collector.leave_member(object, child, start);
+                collector.leave_member(object, child, is_dotted, start);
             }
         }
     }

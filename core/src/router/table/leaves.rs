@@ -2,10 +2,11 @@
 //!
 //! An *element* is an object or a list within a list. Elements form a tree, numbered from the top down and from
 //! left to right, so that whatever lies in one has a number in one range. A value that stands in a list itself
-//! belongs to no element of it but to the one around, as event-ruler has it. No two members of an object lead to
-//! the same path, nor one to a path within the other's, dots or not: of such, the last is kept. So whatever
-//! lies at one path lies in one list of each element, and two values at one path are compatible just where one's
-//! element lies in the other's.
+//! belongs to no element of it but to the one around, as event-ruler has it. Of the members of an object with the
+//! same key the last is kept. So whatever lies at one path lies in one list of each element, and two values at one
+//! path are compatible just where one's element lies in the other's. (An object may spell one path in two ways,
+//! `{"a.b": …, "a": {"b": …}}`: both are kept, and where one of them is a list, what is in it goes with what is in
+//! the same element of it and not with the other.)
 
 use std::ops::RangeInclusive;
 
@@ -81,18 +82,13 @@ pub(super) struct Collector<'p, 'e> {
     paths: &'p Paths,
     leaves: Vec<Leaf<'e>>,
     elements: Vec<Element>,
-    marks: Vec<Mark>,
+    /// The last member that led to each place, by one name or by several.
+    marks: Vec<[Option<Mark>; 2]>,
     objects: usize,
 }
 
-/// What the object that is being read has had at a place.
-#[derive(Clone, Debug, Default)]
-struct Mark {
-    /// A member led right here: the object, and where its leaves begin and end.
-    member: Option<(ObjectId, usize, usize)>,
-    /// A dotted key led through here: the object, and where the leaves of the first such begin.
-    through: Option<(ObjectId, usize)>,
-}
+/// A member that led to a place: of which object, and where its leaves begin and end.
+type Mark = (ObjectId, usize, usize);
 
 /// Names one object of the event while it is read.
 pub(super) type ObjectId = usize;
@@ -108,7 +104,7 @@ impl<'p, 'e> Collector<'p, 'e> {
             paths,
             leaves: Vec::new(),
             elements: vec![event],
-            marks: vec![Mark::default(); paths.size()],
+            marks: vec![[None; 2]; paths.size()],
             objects: 0,
         }
     }
@@ -147,46 +143,23 @@ impl<'p, 'e> Collector<'p, 'e> {
         self.objects
     }
 
-    /// A member of `object` begins that leads from `from` to `node`. What members before it left at the same
-    /// place, around it or within it, is dropped: the last wins. Gives the number of leaves so far.
-    pub(super) fn enter_member(&mut self, object: ObjectId, from: NodeId, node: NodeId) -> usize {
-        self.drop_member(object, node);
-        if let Some((_, start)) = self.marks[node].through.take_if(|(of, _)| *of == object) {
-            let end = self.leaves.len();
-            self.drop_leaves(start, end, node);
-        }
-        let mut above = self.paths.parent(node);
-        while node != from && above != from {
-            self.drop_member(object, above);
-            let start = self.leaves.len();
-            let through = &mut self.marks[above].through;
-            if through.is_none_or(|(of, _)| of != object) {
-                *through = Some((object, start));
-            }
-            above = self.paths.parent(above);
+    /// A member of `object` begins that leads to `node`. What one before it with the same key left is dropped: the
+    /// last wins. Gives the number of leaves so far.
+    pub(super) fn enter_member(&mut self, object: ObjectId, node: NodeId, is_dotted: bool) -> usize {
+        // A place and whether the key has dots tell the key, within one object.
+        let mark = self.marks[node][usize::from(is_dotted)].take();
+        if let Some((_, start, end)) = mark.filter(|(of, ..)| *of == object) {
+            let dropped = self.paths.count();
+            self.leaves[start..end]
+                .iter_mut()
+                .for_each(|leaf| leaf.path = dropped);
         }
         self.leaves.len()
     }
 
     /// The member ends that began with `start` leaves.
-    pub(super) fn leave_member(&mut self, object: ObjectId, node: NodeId, start: usize) {
-        self.marks[node].member = Some((object, start, self.leaves.len()));
-    }
-
-    fn drop_member(&mut self, object: ObjectId, node: NodeId) {
-        if let Some((_, start, end)) = self.marks[node].member.take_if(|(of, ..)| *of == object) {
-            self.drop_leaves(start, end, node);
-        }
-    }
-
-    /// Drops those of a range of leaves that lie at `node` or below.
-    fn drop_leaves(&mut self, start: usize, end: usize, node: NodeId) {
-        let dropped = self.paths.count();
-        for leaf in &mut self.leaves[start..end] {
-            if leaf.path != dropped && self.paths.is_within(self.paths.node(leaf.path), node) {
-                leaf.path = dropped;
-            }
-        }
+    pub(super) fn leave_member(&mut self, object: ObjectId, node: NodeId, is_dotted: bool, start: usize) {
+        self.marks[node][usize::from(is_dotted)] = Some((object, start, self.leaves.len()));
     }
 
     /// All that was collected.

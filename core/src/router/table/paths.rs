@@ -11,14 +11,12 @@ pub(super) type NodeId = usize;
 #[derive(Debug)]
 pub(super) struct Paths {
     nodes: Vec<Node>,
-    /// Where each path ends.
-    ends: Vec<NodeId>,
+    count: usize,
 }
 
 #[derive(Debug)]
 struct Node {
     children: HashMap<Box<str>, NodeId>,
-    parent: NodeId,
     /// How many names lead here.
     depth: usize,
     path: Option<PathId>,
@@ -42,13 +40,12 @@ impl Paths {
     pub(super) fn new() -> Self {
         let top = Node {
             children: HashMap::new(),
-            parent: Self::TOP,
             depth: 0,
             path: None,
         };
         Self {
             nodes: vec![top],
-            ends: Vec::new(),
+            count: 0,
         }
     }
 
@@ -62,8 +59,8 @@ impl Paths {
             };
         }
         *self.nodes[at].path.get_or_insert_with(|| {
-            self.ends.push(at);
-            self.ends.len() - 1
+            self.count += 1;
+            self.count - 1
         })
     }
 
@@ -76,12 +73,7 @@ impl Paths {
 
     /// How many paths are in use.
     pub(super) fn count(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Where a path ends.
-    pub(super) fn node(&self, path: PathId) -> NodeId {
-        self.ends[path]
+        self.count
     }
 
     /// How many places there are.
@@ -99,11 +91,6 @@ impl Paths {
         self.nodes[node].depth
     }
 
-    /// The place one name before `node`.
-    pub(super) fn parent(&self, node: NodeId) -> NodeId {
-        self.nodes[node].parent
-    }
-
     /// Where `key` leads from `node`.
     pub(super) fn lead(&self, node: NodeId, key: &str) -> Lead {
         match self.nodes[node].children.get(key) {
@@ -117,21 +104,12 @@ impl Paths {
         }
     }
 
-    /// Whether `node` is `above` or lies below it.
-    pub(super) fn is_within(&self, mut node: NodeId, above: NodeId) -> bool {
-        while self.nodes[node].depth > self.nodes[above].depth {
-            node = self.nodes[node].parent;
-        }
-        node == above
-    }
-
     fn add(&mut self, parent: NodeId, name: Box<str>) -> NodeId {
         let child = self.nodes.len();
         let depth = self.nodes[parent].depth + 1;
         self.nodes[parent].children.insert(name, child);
         self.nodes.push(Node {
             children: HashMap::new(),
-            parent,
             depth,
             path: None,
         });
