@@ -108,6 +108,11 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut metrics = Registry::with_prefix("jackfield");
         let journal = load::journal(&config.data_dir)?;
+        // Whatever a plugin calls by a relative path lies with the router's own data, wherever it was started.
+        std::env::set_current_dir(&config.data_dir).map_err(|source| RunError::System {
+            what: "the data directory cannot be entered",
+            source,
+        })?;
         let table = Arc::new(ArcSwapOption::empty());
         let host = host::JournalHost::new(
             Arc::clone(&journal),

@@ -1,0 +1,284 @@
+//! The real binary, as a person and a supervisor meet it: started, asked, refused, stopped and killed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+use hyper::{HeaderMap, Method, StatusCode};
+use jackfield_stage::{http, router::Router};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A route whose instance is configured and has no plugin: what it owes waits, with that reason.
+const ROUTES: &str = r#"
+[[route]]
+name = "exports"
+when = { type = ["io.supernova.job.success"] }
+[[route.step]]
+use = "nobody"
+"#;
+
+const SOURCES: &str = r#"
+[[source]]
+name = "design-system"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+
+[[source]]
+name = "screens"
+provider = "zeplin"
+secrets = [{ env = "TOKEN" }]
+
+[[instance]]
+name = "nobody"
+"#;
+
+struct Stage {
+    router: Router,
+    home: TempDir,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut router = Router::prepare(Path::new(BINARY), home.path(), &[]).unwrap();
+        router.configure(SOURCES, ROUTES).unwrap();
+        router.set("TOKEN", "t0ken");
+        Self { router, home }
+    }
+
+    async fn started() -> Self {
+        let mut stage = Self::set();
+        stage.router.start().await.unwrap();
+        stage
+    }
+
+    async fn get(&self, path: &str) -> http::Answered {
+        http::send(self.router.admin(), Method::GET, path, &HeaderMap::new(), "")
+            .await
+            .unwrap()
+    }
+
+    async fn ids(&self, list: &str) -> Vec<String> {
+        let listed = self.router.ask(&[list, "list"]).await.unwrap();
+        let listed = listed.as_array().unwrap().iter();
+        listed.map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn lists_are_the_same_with_the_router_running_and_when_it_is_down() {
+    let mut stage = Stage::started().await;
+    for arguments in [
+        &["send", "design-system"][..],
+        &["send", "screens", "--delivery", "1"],
+    ] {
+        let sent = stage.router.ask(arguments).await.unwrap();
+        assert_eq!(sent["status"], 200, "{sent}");
+    }
+    let again = stage
+        .router
+        .ask(&["send", "screens", "--delivery", "1"])
+        .await
+        .unwrap();
+    assert_eq!(again["body"]["duplicate"], true);
+    let forged = stage
+        .router
+        .attempt(&["send", "screens", "--forged"])
+        .await
+        .unwrap();
+    assert_eq!(forged.status.code(), Some(1));
+
+    let running = (stage.ids("events").await, stage.ids("deliveries").await);
+    stage.router.stop().await.unwrap();
+    let down = (stage.ids("events").await, stage.ids("deliveries").await);
+    assert_eq!(running, down);
+    assert_eq!((down.0.len(), down.1.len()), (2, 1));
+
+    let refused = stage.router.ask(&["refused", "list"]).await.unwrap();
+    assert_eq!(refused[0]["reason"], "wrong-signature");
+    let delivery = stage
+        .router
+        .ask(&["deliveries", "show", &down.1[0]])
+        .await
+        .unwrap();
+    assert_eq!(
+        (&delivery["state"], &delivery["reason"]),
+        (&"waiting".into(), &"instance-missing".into())
+    );
+}
+
+#[tokio::test]
+async fn explain_says_which_clause_failed_and_with_what() {
+    let stage = Stage::started().await;
+    let sent = stage.router.ask(&["send", "screens"]).await.unwrap();
+    let event = sent["body"]["id"].as_str().unwrap();
+    let said = stage.router.ask(&["routes", "explain", event]).await.unwrap();
+    assert_eq!(said[0]["matched"], false);
+    assert_eq!(said[0]["failed"]["path"], "type");
+    assert_eq!(
+        said[0]["failed"]["actual"][0],
+        "\"io.zeplin.project.screen.version.created\""
+    );
+
+    let file = stage.home.path().join("event.json");
+    let shown = stage.router.ask(&["events", "show", event]).await.unwrap();
+    std::fs::write(&file, shown["event"].to_string()).unwrap();
+    let from_file = stage
+        .router
+        .ask(&["routes", "explain", file.to_str().unwrap()])
+        .await
+        .unwrap();
+    assert_eq!(from_file, said);
+}
+
+#[tokio::test]
+async fn writes_go_through_a_socket_of_the_users_own_which_outlives_no_kill() {
+    let mut stage = Stage::started().await;
+    let sent = stage.router.ask(&["send", "design-system"]).await.unwrap();
+    let event = sent["body"]["id"].as_str().unwrap();
+    let socket = stage.home.path().join("data/control.sock");
+    assert_eq!(
+        std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let over_tcp = HeaderMap::new();
+    let refused = http::send(stage.router.admin(), Method::POST, "/v1/replay", &over_tcp, "{}")
+        .await
+        .unwrap();
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+    stage.router.kill().await.unwrap();
+    assert!(socket.exists(), "a kill leaves the file behind");
+    let alone = stage.router.attempt(&["replay", event]).await.unwrap();
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(
+        said(&alone).contains("start it with `jackfield run`"),
+        "{}",
+        said(&alone)
+    );
+
+    stage.router.start().await.unwrap();
+    let replayed = stage.router.ask(&["replay", event]).await.unwrap();
+    assert_eq!(replayed["deliveries"].as_array().unwrap().len(), 1);
+    assert_eq!(stage.ids("deliveries").await.len(), 2);
+    let plugins = stage.router.ask(&["plugin", "list"]).await.unwrap();
+    assert_eq!(plugins["instances"][0]["state"], "parked");
+    stage.router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_router_is_refused_before_it_binds_anything() {
+    let stage = Stage::started().await;
+    let same_data = stage.router.attempt(&["run"]).await.unwrap();
+    assert_eq!(same_data.status.code(), Some(1));
+    assert!(
+        said(&same_data).contains("another router"),
+        "{}",
+        said(&same_data)
+    );
+
+    // Another directory, but the same address: half of the webhooks would go to a stranger.
+    let text = std::fs::read_to_string(stage.router.configuration()).unwrap();
+    std::fs::write(
+        stage.router.configuration(),
+        text.replace("\"data\"", "\"other\""),
+    )
+    .unwrap();
+    let same_address = stage.router.attempt(&["run"]).await.unwrap();
+    assert_eq!(same_address.status.code(), Some(1));
+    let words = format!("the ingress cannot listen at {}", stage.router.ingress());
+    assert!(said(&same_address).contains(&words), "{}", said(&same_address));
+    assert_eq!(stage.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_admin_side_tells_how_the_router_is() {
+    let mut stage = Stage::started().await;
+    stage.router.ask(&["send", "design-system"]).await.unwrap();
+    assert_eq!(stage.get("/healthz").await.body, "ok\n");
+    assert_eq!(stage.get("/readyz").await.status, 200);
+    assert_eq!(stage.get("/nothing").await.status, 404);
+    let metrics = stage.get("/metrics").await.body;
+    for line in [
+        "jackfield_events_accepted_total{source=\"design-system\"} 1",
+        "jackfield_deliveries{state=\"dead\"} 0",
+        "jackfield_build_info{version=\"0.1.0\"} 1",
+        "jackfield_journal_append_seconds_count 1",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "no `{line}` in\n{metrics}"
+        );
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+    // A page on the web can make its own name point here, but not say another name than its own.
+    let mut stranger = tokio::net::TcpStream::connect(stage.router.admin())
+        .await
+        .unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
+    stranger.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    stage.router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_fault_is_told_at_once_and_nothing_starts() {
+    let stage = Stage::set();
+    let sources = SOURCES.replace("TOKEN", "MISSING").replace("zeplin", "zeplni");
+    let routes = ROUTES.replace("nobody", "nobdy").replace("when", "wen");
+    stage.router.configure(&sources, &routes).unwrap();
+    for command in ["check", "run"] {
+        let output = stage.router.attempt(&[command]).await.unwrap();
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        for words in ["the variable MISSING is not set", "`zeplni` is not a provider"] {
+            assert!(said(&output).contains(words), "{command}: {}", said(&output));
+        }
+    }
+    stage.router.configure(SOURCES, &routes).unwrap();
+    for command in ["check", "run"] {
+        let output = stage.router.attempt(&[command]).await.unwrap();
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        for words in ["there is no instance `nobdy`", "`wen`", "did you mean `when`?"] {
+            assert!(said(&output).contains(words), "{command}: {}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_is_2_and_no_secret_is_asked_of_whoever_only_looks() {
+    let usage = Command::new(BINARY).args(["events", "lst"]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    let schema = Command::new(BINARY).args(["schema", "event"]).output().unwrap();
+    let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert!(schema["properties"]["type"].is_object());
+
+    let stage = Stage::set();
+    let configuration = stage.router.configuration();
+    let list = Command::new(BINARY)
+        .args(["events", "list", "--config"])
+        .arg(configuration)
+        .output()
+        .unwrap();
+    assert_eq!(list.status.code(), Some(1));
+    assert!(
+        said(&list).contains("the first `jackfield run` makes it"),
+        "{}",
+        said(&list)
+    );
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]]
+        .map(String::from_utf8_lossy)
+        .concat()
+}
+
+const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
