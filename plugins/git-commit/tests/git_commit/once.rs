@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use jackfield_sdk::{
     Receipt,
-    testing::{Ended, HostCall},
+    testing::{Call, Ended, HostCall},
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ fn world() -> World {
 
 #[tokio::test]
 async fn a_crash_between_the_push_and_the_word_of_it_is_found() {
-    let world = world();
+    let mut world = world();
     world.host.hold(HostCall::Record);
     let plugin = world.start().await;
     let running = plugin.begin(world.call(json!({})));
@@ -33,7 +33,7 @@ async fn a_crash_between_the_push_and_the_word_of_it_is_found() {
     // Meanwhile others go on: the commit is no longer the tip.
     world.push("main", &[("src/x", "more")]);
 
-    world.host.release(HostCall::Record);
+    world.restart_host();
     let output = world
         .start()
         .await
@@ -87,7 +87,7 @@ fn world_with_a_lingering_push() -> (World, serde_json::Value) {
     );
     world.hook(
         "pre-receive",
-        &format!("mkdir '{hook}' 2>/dev/null || exit 0; echo > '{waiting}'; read go < '{gate}'"),
+        &format!("mkdir '{hook}' 2>/dev/null || exit 0; cat > '{hook}/pushes'; echo > '{waiting}'; read go < '{gate}'"),
     );
     let ssh = world.script(
         "ssh",
@@ -103,14 +103,25 @@ fn world_with_a_lingering_push() -> (World, serde_json::Value) {
     (world, config)
 }
 
+/// An attempt whose commit is not that of another, as it would be if both were made in the same second.
+fn attempt_by_ssh(world: &World, attempt: u32) -> Call {
+    let repository = format!("ssh://h{}", world.remote());
+    let message = format!("Attempt {attempt}");
+    world
+        .call(json!({ "repository": repository, "message": message }))
+        .attempt(attempt)
+}
+
+/// The commit that the lingering push carries.
+fn lingering(world: &World) -> String {
+    let pushes = fs::read_to_string(world.at("hook/pushes")).unwrap();
+    pushes.split(' ').nth(1).unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn the_push_of_a_dead_attempt_cannot_land_after_ours() {
     let (world, config) = world_with_a_lingering_push();
-    let call = |attempt| {
-        world
-            .call(json!({ "repository": format!("ssh://h{}", world.remote()) }))
-            .attempt(attempt)
-    };
+    let call = |attempt| attempt_by_ssh(&world, attempt);
     let plugin = world.start_with(config.clone()).await;
     let running = plugin.begin(call(1));
     abandoned_at(world.at("waiting"), running).await;
@@ -123,17 +134,14 @@ async fn the_push_of_a_dead_attempt_cannot_land_after_ours() {
         (output["sha"].clone(), output["changed"].clone()),
         (json!(world.tip("main")), json!(true))
     );
+    assert_ne!(output["sha"], lingering(&world));
     assert_eq!((world.ours("main").len(), world.count("main")), (1, 2));
 }
 
 #[tokio::test]
 async fn the_push_of_a_dead_attempt_that_lands_before_ours_is_found() {
     let (world, mut config) = world_with_a_lingering_push();
-    let call = |attempt| {
-        world
-            .call(json!({ "repository": format!("ssh://h{}", world.remote()) }))
-            .attempt(attempt)
-    };
+    let call = |attempt| attempt_by_ssh(&world, attempt);
     let plugin = world.start_with(config.clone()).await;
     let running = plugin.begin(call(1));
     abandoned_at(world.at("waiting"), running).await;
@@ -155,8 +163,9 @@ async fn the_push_of_a_dead_attempt_that_lands_before_ours_is_found() {
     );
     assert_eq!(
         (output["sha"].clone(), output["changed"].clone()),
-        (json!(world.tip("main")), json!(true))
+        (json!(lingering(&world)), json!(true))
     );
+    assert_eq!(output["sha"], world.tip("main"));
     assert_eq!((world.ours("main").len(), world.count("main")), (1, 2));
 }
 
@@ -208,9 +217,10 @@ async fn a_host_that_cannot_write_stops_the_push_and_forgets_no_push() {
     assert_eq!(world.count("main"), 2);
     let output = plugin.call(world.call(json!({})).attempt(3)).await.done();
     assert_eq!(
-        (output["sha"].clone(), world.count("main")),
-        (json!(world.tip("main")), 2)
+        (output["sha"].clone(), output["changed"].clone()),
+        (json!(world.tip("main")), json!(true))
     );
+    assert_eq!(world.count("main"), 2);
 }
 
 #[tokio::test]

@@ -51,6 +51,13 @@ impl World {
         world
     }
 
+    /// The host dies, and with it what it was asked for and had not done. What it had written down is there again.
+    pub(crate) fn restart_host(&mut self) {
+        let receipt = self.host.receipt(KEY);
+        self.host = TestHost::new();
+        self.host.set_receipt(KEY, receipt);
+    }
+
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
     }
