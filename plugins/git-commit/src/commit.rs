@@ -36,6 +36,15 @@ struct Intent {
     base: Option<String>,
 }
 
+/// How far a call has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// What is written down, by this attempt or one before.
+    intent: Option<Intent>,
+    /// What the step brings, once it has been looked at.
+    sources: Option<Vec<Source>>,
+}
+
 /// One call: what is asked for, and what it works with.
 pub(crate) struct Call<'a> {
     pub(crate) job: &'a Job,
@@ -47,12 +56,14 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// Commits what the job asks for, or finds that it is done.
     pub(crate) async fn run(&self) -> Result<Output, Error> {
-        let mut intent = match self.cx.receipt::<Intent, Output>().await? {
+        let mut progress = Progress::default();
+        match self.cx.receipt::<Intent, Output>().await? {
             Receipt::Done(output) => return Ok(output),
-            Receipt::Intended(intent) if self.is_about_us(&intent) => Some(intent),
-            Receipt::Intended(_) | Receipt::Absent => None,
-        };
-        let sources = self.scan().await?;
+            // It may be done, and is looked for before the files are: they need not be there any more.
+            Receipt::Intended(intent) if self.is_about_us(&intent) => progress.intent = Some(intent),
+            // It is not done. What is wrong with the files can be told before anything is fetched.
+            Receipt::Intended(_) | Receipt::Absent => progress.sources = Some(self.scan().await?),
+        }
         let git = Git::new(
             self.options,
             &self.job.remote,
@@ -64,7 +75,7 @@ impl Call<'_> {
         if clean.is_err() {
             discard(&lock)?;
         }
-        match self.rounds(&git, &lock, &sources, &mut intent).await {
+        match self.rounds(&git, &lock, &mut progress).await {
             Err(Failure::Mirror(message)) => {
                 tracing::warn!(repository = %self.job.remote, message, "mirror is broken, making it anew");
                 discard(&lock)?;
@@ -72,7 +83,7 @@ impl Call<'_> {
             Err(Failure::Call(error)) => return Err(error),
             Ok(output) => return Ok(output),
         }
-        self.rounds(&git, &lock, &sources, &mut intent)
+        self.rounds(&git, &lock, &mut progress)
             .await
             .map_err(|failure| match failure {
                 Failure::Call(error) => error,
@@ -84,13 +95,7 @@ impl Call<'_> {
     }
 
     /// Tries until a push is accepted, as often as the instance may.
-    async fn rounds(
-        &self,
-        git: &Git,
-        lock: &Lock,
-        sources: &[Source],
-        intent: &mut Option<Intent>,
-    ) -> Result<Output, Failure> {
+    async fn rounds(&self, git: &Git, lock: &Lock, progress: &mut Progress) -> Result<Output, Failure> {
         let mut mirror = Mirror::new(git, &self.job.remote, lock);
         for round in 0..self.options.push_attempts {
             if round > 0 {
@@ -98,13 +103,13 @@ impl Call<'_> {
                 pause(longest.mul_f64(fastrand::f64()), git.scope()).await?;
             }
             let tip = mirror.fetch(self.job).await?;
-            if let Some(output) = self.done_before(&mirror, &tip, intent.as_ref()).await? {
+            if let Some(output) = self.done_before(&mirror, &tip, progress).await? {
                 return Ok(output);
             }
-            let Some(commit) = self.build(&mirror, &tip, sources).await? else {
+            let Some(commit) = self.build(&mirror, &tip, &mut progress.sources).await? else {
                 return Ok(self.output(&tip, tip.parent.clone().unwrap_or_default()));
             };
-            self.intend(&tip, intent).await?;
+            self.intend(&tip, &mut progress.intent).await?;
             match mirror.push(&commit, &tip).await? {
                 Verdict::Accepted => {
                     let output = self.record(&mirror, &tip, commit).await?;
@@ -129,9 +134,9 @@ impl Call<'_> {
         &self,
         mirror: &Mirror<'_>,
         tip: &Tip,
-        intent: Option<&Intent>,
+        progress: &Progress,
     ) -> Result<Option<Output>, Failure> {
-        let (Some(intent), Some(now)) = (intent, &tip.expected) else {
+        let (Some(intent), Some(now)) = (&progress.intent, &tip.expected) else {
             return Ok(None);
         };
         match mirror.find(now, intent.base.as_deref(), &self.job.key).await? {
@@ -145,8 +150,12 @@ impl Call<'_> {
         &self,
         mirror: &Mirror<'_>,
         tip: &Tip,
-        sources: &[Source],
+        sources: &mut Option<Vec<Source>>,
     ) -> Result<Option<String>, Failure> {
+        let sources = match sources {
+            Some(sources) => sources,
+            None => sources.insert(self.scan().await?),
+        };
         let parent = tip.parent.as_deref();
         let listing = mirror.listing(parent).await?;
         let job = self.job;

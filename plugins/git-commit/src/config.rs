@@ -36,7 +36,7 @@ pub struct Config {
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Where mirrors of repositories are kept between calls. It can be deleted at any time while nothing runs.
-    /// A relative path is one below the directory that the router runs in. By default a private directory below the
+    /// A relative path is below the router's data directory. By default a private directory below the
     /// system's temporary directory.
     #[serde(default)]
     pub cache: Option<PathBuf>,

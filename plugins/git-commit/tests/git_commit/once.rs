@@ -268,6 +268,17 @@ async fn a_found_commit_counts_although_its_files_are_there_already() {
 }
 
 #[tokio::test]
+async fn a_found_commit_counts_although_its_files_are_gone() {
+    let world = world();
+    let plugin = world.start().await;
+    world.host.fail(HostCall::Record, 1);
+    assert_eq!(plugin.call(world.call(json!({}))).await.outcome, Ended::Retry);
+    fs::remove_dir_all(world.at("work/out")).unwrap();
+    let output = plugin.call(world.call(json!({})).attempt(2)).await.done();
+    assert_eq!(output["sha"], world.tip("main"));
+}
+
+#[tokio::test]
 async fn an_intent_for_another_branch_is_not_taken_for_ours() {
     let world = world();
     let plugin = world.start().await;
