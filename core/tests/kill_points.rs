@@ -1,0 +1,234 @@
+//! The real router is killed at the worst moments, started again, and must neither lose nor repeat anything.
+//!
+//! Stand-ins hold the moment, not the clock: each test waits until the point is reached, sends SIGKILL, and starts
+//! the router on what is left.
+
+use std::{fs, path::Path, time::Duration};
+
+use jackfield_stage::{
+    cargo,
+    scene::{PACKAGES, Scene},
+    zeplin,
+};
+use serde_json::Value;
+
+/// An export becomes a commit and one message.
+const TOKENS: &str = r##"
+[[route]]
+name = "tokens"
+when.type = ["io.supernova.job.success"]
+
+[[route.step]]
+id = "fetch"
+use = "artifact-fetch"
+with = { url = "{{ event.data.artifacts[0].url }}", auth = "supernova", unpack = true }
+retry = { first = "50ms" }
+
+[[route.step]]
+id = "commit"
+use = "git-commit"
+with = { repository = "{repository}", branch = "main", from = "{{ steps.fetch.dir }}", to = "design/", own = true }
+retry = { first = "50ms" }
+
+[[route.step]]
+use = "slack"
+with = { channel = "#design-system", text = "{{ steps.commit.sha }}" }
+retry = { first = "50ms" }
+"##;
+
+/// A build is downloaded and announced.
+const BUILDS: &str = r##"
+[[route]]
+name = "builds"
+when.type = ["io.ionic.appflow.package.success"]
+
+[[route.step]]
+id = "fetch"
+use = "artifact-fetch"
+with = { url = "{{ event.data.artifacts[0].url }}" }
+retry = { first = "50ms" }
+
+[[route.step]]
+use = "slack"
+with = { channel = "#builds", text = "{{ steps.fetch.sha256 }}" }
+retry = { first = "50ms" }
+"##;
+
+/// A screen is announced through the webhook, which cannot be asked what it got.
+const WEBHOOK: &str = r#"
+[[route]]
+name = "screens"
+when.type = ["io.zeplin.project.screen.version.created"]
+
+[[route.step]]
+use = "slack-webhook"
+with = { text = "{{ event.data.title }}" }
+retry = { first = "50ms" }
+"#;
+
+/// A screen is announced by the bot.
+const BOT: &str = r##"
+[[route]]
+name = "screens"
+when.type = ["io.zeplin.project.screen.version.created"]
+
+[[route.step]]
+use = "slack"
+with = { channel = "#screens", text = "{{ event.data.title }}" }
+retry = { first = "50ms" }
+"##;
+
+async fn scene(routes: &str) -> Scene {
+    let built = cargo::build(&PACKAGES, "dev").unwrap();
+    let mut scene = Scene::set(&built, routes).await.unwrap();
+    scene.router.start().await.unwrap();
+    scene
+}
+
+/// Kills the router where it stands and starts it again.
+async fn kill_and_restart(scene: &mut Scene) {
+    scene.router.kill().await.unwrap();
+    scene.router.start().await.unwrap();
+}
+
+async fn settled(scene: &Scene) {
+    scene.router.settled(Duration::from_secs(60)).await.unwrap();
+}
+
+fn messages(scene: &Scene) -> usize {
+    scene.slack.posted().len()
+}
+
+/// The states of all deliveries.
+async fn states(scene: &Scene) -> Vec<String> {
+    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
+    let state = |delivery: &Value| delivery["state"].as_str().unwrap_or_default().to_owned();
+    listed.as_array().unwrap().iter().map(state).collect()
+}
+
+#[tokio::test]
+async fn killed_while_an_artifact_arrives_it_is_fetched_whole_and_announced_once() {
+    let mut scene = scene(BUILDS).await;
+    scene.appflow.middle().close();
+    let build = scene
+        .appflow
+        .webhook("2216322b-35be-4af2-aaad-2b4e57354f88", "success");
+    assert_eq!(scene.appflow_posts(&build).await.unwrap().status, 200);
+    scene.appflow.middle().arrival().await;
+    scene.router.kill().await.unwrap();
+    scene.appflow.middle().open();
+    scene.router.start().await.unwrap();
+    settled(&scene).await;
+    assert_eq!(states(&scene).await, ["succeeded"]);
+    assert_eq!(messages(&scene), 1);
+}
+
+#[tokio::test]
+async fn killed_while_a_push_is_under_way_there_is_exactly_one_commit() {
+    let mut scene = scene(TOKENS).await;
+    let (arrived, go) = (scene.directory().join("arrived"), scene.directory().join("go"));
+    let wait = format!(
+        "touch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.05; done",
+        arrived.display(),
+        go.display()
+    );
+    scene
+        .repository
+        .hook("post-receive", &format!("#!/bin/sh\n{wait}\n"))
+        .unwrap();
+    let export = scene.supernova.webhook("6", "Success");
+    assert_eq!(scene.supernova_posts(&export).await.unwrap().status, 200);
+    until_exists(&arrived).await;
+    scene.router.kill().await.unwrap();
+    fs::write(&go, "").unwrap();
+    scene.router.start().await.unwrap();
+    settled(&scene).await;
+    assert_eq!(states(&scene).await, ["succeeded"]);
+    assert_eq!(
+        scene.repository.commits("main").unwrap(),
+        2,
+        "the first commit and one more"
+    );
+    let sha = scene.repository.git(&["rev-parse", "main"]).unwrap();
+    let posted = scene.slack.posted();
+    assert_eq!(
+        posted
+            .iter()
+            .map(|message| message.body["text"].as_str().unwrap())
+            .collect::<Vec<_>>(),
+        [sha]
+    );
+}
+
+#[tokio::test]
+async fn killed_before_slack_answers_the_bot_there_is_exactly_one_message() {
+    let mut scene = scene(BOT).await;
+    scene.slack.withhold().close();
+    assert_eq!(
+        scene
+            .zeplin_posts(&zeplin::screen_version("Sign in"), "d1")
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    scene.slack.withhold().arrival().await;
+    scene.router.kill().await.unwrap();
+    scene.slack.withhold().open();
+    scene.router.start().await.unwrap();
+    settled(&scene).await;
+    assert_eq!(states(&scene).await, ["succeeded"]);
+    assert_eq!(messages(&scene), 1);
+}
+
+#[tokio::test]
+async fn killed_before_slack_answers_the_webhook_it_is_an_ambiguous_dead_letter_and_not_posted_again() {
+    let mut scene = scene(WEBHOOK).await;
+    scene.slack.withhold().close();
+    assert_eq!(
+        scene
+            .zeplin_posts(&zeplin::screen_version("Sign in"), "d1")
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    scene.slack.withhold().arrival().await;
+    scene.router.kill().await.unwrap();
+    scene.slack.withhold().open();
+    scene.router.start().await.unwrap();
+    settled(&scene).await;
+    let dead = scene.router.ask(&["dead", "list"]).await.unwrap();
+    assert_eq!(dead[0]["failure"]["reason"], "plugin-ambiguous", "{dead:#}");
+    assert_eq!(messages(&scene), 1);
+}
+
+#[tokio::test]
+async fn killed_between_commit_and_dispatch_every_acknowledged_event_is_still_delivered() {
+    let mut scene = scene(BOT).await;
+    // The instance takes one call at a time, and that call waits: what comes after it is committed and no more.
+    scene.slack.withhold().close();
+    for number in 0..5 {
+        let delivery = format!("d{number}");
+        assert_eq!(
+            scene
+                .zeplin_posts(&zeplin::screen_version("Sign in"), &delivery)
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+    }
+    scene.slack.withhold().arrival().await;
+    scene.slack.withhold().open();
+    kill_and_restart(&mut scene).await;
+    settled(&scene).await;
+    assert_eq!(states(&scene).await, ["succeeded"; 5]);
+    assert_eq!(messages(&scene), 5);
+}
+
+async fn until_exists(path: &Path) {
+    while !path.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
