@@ -8,6 +8,7 @@
 mod host;
 mod load;
 mod signal;
+mod supervisor;
 
 use std::{
     io,
@@ -130,7 +131,8 @@ impl App {
         let routes = Arc::new(ArcSwap::new(generation));
 
         let mut options = dispatcher::Options::new(config.data_dir.join("work"));
-        options.grace = config.grace;
+        // What the ingress leaves, but for a little that plugins get to end.
+        options.grace = config.grace / 2;
         let dispatcher = Dispatcher::new(
             Arc::clone(&journal),
             Arc::clone(&plugins),
@@ -200,11 +202,13 @@ impl App {
             Ok(())
         });
 
+        supervisor::ready();
         let fallen = tokio::select! {
             () = signals.stop() => None,
             fallen = drivers.next() => Some(fallen),
         };
         ready.drain();
+        supervisor::stopping();
         signals.exit_on_the_next();
         let deadline = Instant::now() + self.grace;
         tracing::info!(grace = ?self.grace, "router stops; a second Ctrl-C ends it at once");
@@ -283,3 +287,34 @@ const DISPATCHER: &str = "dispatcher";
 const ADMIN: &str = "admin side";
 /// Plugins and the admin side get this even where the grace is used up.
 const LEAST_GRACE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_ends_by_itself_is_noticed_whatever_its_end() {
+        let mut drivers = Drivers::default();
+        drivers.start(INGRESS, async { Ok(()) });
+        assert_eq!(drivers.next().await, INGRESS);
+        drivers.start(ADMIN, async { Err(io::Error::other("a thread panicked")) });
+        assert_eq!(drivers.next().await, ADMIN);
+        drivers.start(DISPATCHER, async { panic!("a bug") });
+        assert_eq!(drivers.next().await, "driver that panicked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_driver_is_waited_for_longer_than_the_grace() {
+        let mut drivers = Drivers::default();
+        drivers.start(DISPATCHER, std::future::pending());
+        drivers.start(INGRESS, async { Ok(()) });
+        let deadline = Instant::now() + Duration::from_secs(25);
+        drivers.ended(INGRESS, deadline).await;
+        assert!(Instant::now() < deadline);
+        drivers.ended(DISPATCHER, deadline).await;
+        assert_eq!(Instant::now(), deadline);
+        // One that has ended already is not waited for.
+        drivers.ended(INGRESS, deadline + Duration::from_secs(25)).await;
+        assert_eq!(Instant::now(), deadline);
+    }
+}

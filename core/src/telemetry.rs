@@ -44,7 +44,7 @@ pub fn init(options: &Options) {
         .ok()
         .filter(|text| !text.is_empty());
     let level = variable.as_deref().or(options.level.as_deref()).unwrap_or(LEVEL);
-    let filter = EnvFilter::builder().parse_lossy(level);
+    let filter = quiet(EnvFilter::builder().parse_lossy(level));
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -60,6 +60,11 @@ pub fn init(options: &Options) {
     }
 }
 
+/// Without what could show a header: HTTP/2's own log holds paths and signatures, at whatever level it is asked for.
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    filter.add_directive("h2=warn".parse().expect("the directive is well formed"))
+}
+
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -71,3 +76,27 @@ impl fmt::Display for Format {
 }
 
 const LEVEL: &str = "info";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_http2_is_quiet_whatever_is_asked_for() {
+        for asked in ["trace", "h2=trace", "info,h2=debug"] {
+            let filter = quiet(EnvFilter::builder().parse_lossy(asked)).to_string();
+            assert!(
+                filter.contains("h2=warn") && !filter.contains("h2=trace") && !filter.contains("h2=debug"),
+                "{filter}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_is_checked_before_it_is_used() {
+        for good in ["info", "jackfield=debug,warn", "off"] {
+            assert!(check_filter(good).is_ok(), "{good}");
+        }
+        assert!(check_filter("jackfield=loud").is_err());
+    }
+}

@@ -72,3 +72,25 @@ impl Health {
 const OWN_STORE: &str = "@router";
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Options, SqliteJournal};
+
+    #[tokio::test]
+    async fn the_router_is_ready_only_while_commits_succeed_and_it_is_not_stopping() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Arc::new(SqliteJournal::open(directory.path(), Options::default()).unwrap());
+        let health = Health::new(Arc::clone(&journal) as Arc<dyn Journal>);
+        assert_eq!(health.check().await, Ok(()));
+
+        health.handle().drain();
+        assert_eq!(health.check().await, Err("the router is stopping".to_owned()));
+
+        let health = Health::new(Arc::clone(&journal) as Arc<dyn Journal>);
+        journal.close().await.unwrap();
+        let why = health.check().await.unwrap_err();
+        assert!(why.contains("the journal cannot commit"), "{why}");
+    }
+}

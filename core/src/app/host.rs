@@ -275,3 +275,130 @@ const DEEPEST: usize = 8;
 const DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// For all plugins together.
 const MOST_SERIES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::SystemClock,
+        journal::{Options, SqliteJournal},
+        router::RuleFile,
+    };
+
+    /// A host over a journal of its own, under rules by which every event owes a delivery.
+    async fn host() -> (JournalHost, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Arc::new(SqliteJournal::open(directory.path(), Options::default()).unwrap());
+        let text =
+            "[[route]]\nname = \"all\"\nwhen = { specversion = [\"1.0\"] }\n[[route.step]]\nuse = \"echo\"\n";
+        let file = RuleFile {
+            name: "routes.toml".into(),
+            text: text.into(),
+        };
+        let generation = Generation::compile(&[file], None).unwrap();
+        journal
+            .store_rules(generation.id(), generation.text())
+            .await
+            .unwrap();
+        let routes = Arc::new(ArcSwapOption::from_pointee(generation));
+        let host = JournalHost::new(journal, Arc::new(SystemClock), routes, &mut Registry::default());
+        (host, directory)
+    }
+
+    /// The key under which a step of the only delivery of `event` raises one.
+    async fn key_of(host: &JournalHost, event: &str) -> String {
+        let story = host.journal.event(event.parse().unwrap()).await.unwrap().unwrap();
+        format!("{}/echo/raised", story.record.deliveries[0].id)
+    }
+
+    fn raised() -> Bytes {
+        Bytes::from_static(
+            br#"{"type":"com.acme.raised","subject":"x/1","data":{"title":"T","payload":{"b":[1, 2]}}}"#,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_raised_event_is_journaled_and_routed_once_for_all_attempts() {
+        let (host, _directory) = host().await;
+        let id = host.emit("echo", "outside/echo/raised", raised()).await.unwrap();
+        assert_eq!(
+            host.emit("echo", "outside/echo/raised", raised()).await.unwrap(),
+            id
+        );
+
+        let story = host.journal.event(id.parse().unwrap()).await.unwrap().unwrap();
+        let event = Event::from_json(story.event.get().as_bytes()).unwrap();
+        assert_eq!(
+            (event.source.as_str(), event.kind.as_str()),
+            ("/plugin/echo", "com.acme.raised")
+        );
+        assert_eq!(event.verified, Verification::Plugin);
+        assert_eq!(event.data.payload.unwrap().get(), r#"{"b":[1, 2]}"#);
+        assert_eq!(story.record.deliveries.len(), 1);
+
+        let wrong = host
+            .emit("echo", "outside/echo/other", Bytes::from_static(b"{}"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&wrong, HostError::Invalid(words) if words.contains("missing field `type`")),
+            "{wrong}"
+        );
+    }
+
+    #[tokio::test]
+    async fn events_that_plugins_raise_in_turn_come_to_an_end() {
+        let (host, _directory) = host().await;
+        let mut key = "outside/echo/raised".to_owned();
+        for _ in 0..DEEPEST {
+            let id = host.emit("echo", &key, raised()).await.unwrap();
+            key = key_of(&host, &id).await;
+        }
+        let refused = host.emit("echo", &key, raised()).await.unwrap_err();
+        assert!(matches!(refused, HostError::Invalid(_)), "{refused}");
+        assert_eq!(host.journal.counts().await.unwrap().events, 8);
+    }
+
+    #[tokio::test]
+    async fn receipts_and_values_come_back_as_they_were_kept() {
+        let (host, _directory) = host().await;
+        let receipt = Receipt {
+            stage: ReceiptStage::Intent,
+            body: Bytes::from_static(b"{}"),
+        };
+        assert_eq!(host.receipt("echo", "k").await.unwrap(), None);
+        host.keep_receipt("echo", "k", receipt.clone()).await.unwrap();
+        assert_eq!(host.receipt("echo", "k").await.unwrap(), Some(receipt));
+
+        host.kv_put("echo", "k", Some(Bytes::from_static(b"v")), None)
+            .await
+            .unwrap();
+        assert_eq!(host.kv_get("other", "k").await.unwrap(), None);
+        assert_eq!(
+            host.kv_get("echo", "k").await.unwrap(),
+            Some(Bytes::from_static(b"v"))
+        );
+    }
+
+    #[test]
+    fn a_plugin_cannot_make_series_without_end_or_labels_that_no_one_reads() {
+        let mut registry = Registry::default();
+        let metrics = PluginMetrics::register(&mut registry);
+        let label = |key: &str, value: String| vec![(key.to_owned(), value)];
+        metrics.add("echo", "calls", &label("kind", "a".into()), 1.0);
+        metrics.add("echo", "calls", &label("kind", "a".into()), 1.5);
+        metrics.add("echo", "calls", &label("instance", "forged".into()), 1.0);
+        metrics.add("echo", "calls", &label("no label", "x".into()), 1.0);
+        for number in 0..2 * MOST_SERIES {
+            metrics.add("echo", "many", &label("id", number.to_string()), 1.0);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(
+            text.contains("plugin_value{instance=\"echo\",metric=\"calls\",kind=\"a\"} 2.5"),
+            "{text}"
+        );
+        assert!(text.contains("plugin_value{instance=\"echo\",metric=\"calls\"} 2.0"));
+        assert_eq!(text.matches("plugin_value{").count(), MOST_SERIES);
+    }
+}

@@ -136,7 +136,7 @@ address = "0.0.0.0:8080"
 acceptors = 3
 body_size = "1MiB"
 [shutdown]
-grace = "5s"
+grace = "8s"
 [[source]]
 name = "screens"
 provider = "zeplin"
@@ -164,7 +164,7 @@ credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECR
     assert_eq!(config.listen.acceptors.get(), 3);
     assert_eq!(
         (config.grace, config.listen.grace),
-        (Duration::from_secs(5), Duration::from_secs(5))
+        (Duration::from_secs(8), Duration::from_secs(2))
     );
     assert_eq!(
         config
