@@ -45,6 +45,7 @@ impl fmt::Display for GenerationId {
 #[derive(Clone, Debug)]
 pub struct Routed {
     event: Event,
+    envelope: Vec<u8>,
     payload: Bytes,
     dedup: Option<String>,
     generation: GenerationId,
@@ -74,6 +75,7 @@ impl Routed {
         owed: Vec<Owed>,
     ) -> Self {
         Self {
+            envelope: event.to_json(),
             event,
             payload,
             dedup,
@@ -85,6 +87,11 @@ impl Routed {
     /// The event, without its payload.
     pub fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// The event in JSON, without its payload: what was matched and what is kept.
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
     }
 
     /// The payload: the body of the request.

@@ -3,6 +3,11 @@
 //! Stand-ins hold the moment, not the clock: each test waits until the point is reached, sends SIGKILL, and starts
 //! the router on what is left.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, also in what its stories share"
+)]
+
 use std::{fs, path::Path, time::Duration};
 
 use jackfield_stage::{

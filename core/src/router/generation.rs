@@ -114,6 +114,7 @@ impl Generation {
             .collect();
         Ok(Routed {
             event,
+            envelope,
             payload,
             dedup,
             generation: self.id.clone(),

@@ -53,7 +53,7 @@ impl NewEvent {
             source: event.sourcename.clone(),
             received,
             generation: routed.generation().clone(),
-            envelope: event.to_json(),
+            envelope: routed.envelope().to_owned(),
             headers: serde_json::to_string(&headers).expect("pairs of strings have a JSON form"),
             body: routed.payload().clone(),
             dedup: routed.dedup().map(|text| Key {
