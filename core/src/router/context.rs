@@ -43,6 +43,16 @@ pub struct ContextError {
     source: serde_json::Error,
 }
 
+/// An event, parsed once for all templates. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed(Value);
+
+impl Parsed {
+    pub(super) fn event(json: &[u8]) -> Result<Self, ContextError> {
+        parse(json, || "the event".to_owned()).map(Self)
+    }
+}
+
 impl Context {
     /// Puts together what the steps of `delivery` see. `events` are in JSON, payload and all, the newest last;
     /// `outputs` are by step id, in JSON.
@@ -66,7 +76,9 @@ impl Context {
                 ))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut names = with_events(route, events)?;
+        let events: Result<Vec<_>, _> = events.iter().map(|event| Parsed::event(event)).collect();
+        let events = events?.into_iter().map(|event| event.0).collect();
+        let mut names = with_events(route, events);
         names.push(("steps", Value::from_pairs(outputs)));
         names.push(("delivery", Value::from_pairs([("id", delivery.to_string())])));
         names.extend(failure.map(|failure| ("failure", failure.value())));
@@ -74,9 +86,8 @@ impl Context {
     }
 
     /// What a template sees before there is a delivery: one event and the route.
-    pub(super) fn before_delivery(route: &str, event: &[u8]) -> Result<Self, ContextError> {
-        let names = with_events(route, &[event])?;
-        Ok(Self::of(route, names))
+    pub(super) fn before_delivery(route: &str, event: &Parsed) -> Self {
+        Self::of(route, with_events(route, vec![event.0.clone()]))
     }
 
     pub(super) fn route(&self) -> &str {
@@ -103,16 +114,12 @@ impl FailureView<'_> {
     }
 }
 
-fn with_events(route: &str, events: &[impl AsRef<[u8]>]) -> Result<Vec<(&'static str, Value)>, ContextError> {
-    let events = events
-        .iter()
-        .map(|event| parse(event.as_ref(), || "the event".to_owned()))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(vec![
+fn with_events(route: &str, events: Vec<Value>) -> Vec<(&'static str, Value)> {
+    vec![
         ("event", events.last().cloned().unwrap_or_default()),
         ("events", Value::from(events)),
         ("route", Value::from_pairs([("name", route.to_owned())])),
-    ])
+    ]
 }
 
 fn parse(json: &[u8], what: impl FnOnce() -> String) -> Result<Value, ContextError> {

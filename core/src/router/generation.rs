@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Catalog, Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile, explain,
-    rules,
+    Catalog, Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile,
+    context::Parsed,
+    explain, rules,
     table::{Table, View},
     template::Escape,
 };
@@ -151,7 +152,7 @@ impl GenerationId {
 struct Orders<'e> {
     envelope: &'e [u8],
     payload: &'e [u8],
-    whole: Option<Vec<u8>>,
+    whole: Option<Parsed>,
 }
 
 impl Orders<'_> {
@@ -170,13 +171,15 @@ impl Orders<'_> {
         let Some(template) = &route.order_by else {
             return Ok(None);
         };
-        let whole = match &mut self.whole {
+        let whole = match &self.whole {
             Some(whole) => whole,
-            none => {
-                none.insert(join_payload(self.envelope, self.payload).map_err(|error| error.to_string())?)
+            None => {
+                let whole = join_payload(self.envelope, self.payload).map_err(|error| error.to_string())?;
+                self.whole
+                    .insert(Parsed::event(&whole).map_err(|error| error.to_string())?)
             }
         };
-        let context = Context::before_delivery(route.name(), whole).map_err(|error| error.to_string())?;
+        let context = Context::before_delivery(route.name(), whole);
         let key = template.text(context.root(), Escape::None)?;
         match key.len() <= LONGEST_KEY {
             true => Ok(Some(key)),

@@ -20,6 +20,7 @@ mod address;
 mod json;
 mod node;
 mod number;
+mod operators;
 mod reader;
 mod test;
 mod text;

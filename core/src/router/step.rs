@@ -386,7 +386,7 @@ mod tests {
         let error = |reason| Err(format!("route `tokens`, step `announce`, `if`: {reason}"));
         assert_eq!(
             enabled(Some("steps.comit.changed")),
-            error("`steps` has no `comit`; did you mean `commit`?")
+            error("step `comit` put out nothing; perhaps it was skipped")
         );
         assert_eq!(
             enabled(Some("event.data.titel == 'x'")),

@@ -200,7 +200,10 @@ mod tests {
             "a {{ event.datta.title }}",
             "`event` has no `datta`; did you mean `data`?",
         );
-        fails("{{ steps.commit.url }}", "`steps` has no `commit`");
+        fails(
+            "{{ steps.commit.url }}",
+            "step `commit` put out nothing; perhaps it was skipped",
+        );
         fails(
             "{{ event.data.artifacts[3].url }}",
             "`event.data.artifacts` has no element 3",

@@ -181,7 +181,7 @@ with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}",
 [[route.on_failure]]
 use = "slack"
 id = "slack"
-with.text = "{{ failure.eror }} {{ route.title }}"
+with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
 [[route.on_failure]]
 use = "slack"
 id = "slack"
@@ -252,11 +252,14 @@ id = "slack"
         |                                                                                  ^^^^^^^^^^
         = write the date in quotes
     routes.toml:33:13: `route.on_failure.with.text`: `failure` has only `step`, `reason`, `error`
-     33 | with.text = "{{ failure.eror }} {{ route.title }}"
-        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     routes.toml:33:13: `route.on_failure.with.text`: `route` has only `name`
-     33 | with.text = "{{ failure.eror }} {{ route.title }}"
-        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:33:13: `route.on_failure.with.text`: what step `slack-notify` put out is not known in `on_failure`; `failure` and `event` are
+     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     routes.toml:36:6: `route.on_failure.id`: the id of the step at routes.toml:32:6 as well; ids are unique in a route
      36 | id = "slack"
         |      ^^^^^^^
@@ -333,7 +336,10 @@ use = "slack"
 with.text = "{{ steps.slack.ts }}"
 [[route.on_failure]]
 use = "slack"
-with.text = "{{ steps['slack-3'].ts | default('') }} {{ failure.step | default('?') }}"
+with.text = "{{ failure.step | default('?') }}"
+[[route.on_failure]]
+use = "fetch"
+if = "steps['slack-4'].ts is defined"
 "##;
     let generation = compile(text);
     let route = generation.find("a").unwrap();
@@ -345,7 +351,7 @@ with.text = "{{ steps['slack-3'].ts | default('') }} {{ failure.step | default('
             .collect::<Vec<_>>()
     };
     assert_eq!(ids(Phase::Steps), ["slack", "slack-2", "slack-3"]);
-    assert_eq!(ids(Phase::OnFailure), ["slack-4"]);
+    assert_eq!(ids(Phase::OnFailure), ["slack-4", "fetch"]);
     assert_eq!(route.steps(Phase::Steps)[1].instance(), "fetch");
 }
 

@@ -100,11 +100,15 @@ impl Reader<'_> {
         let ids: Vec<_> = given.iter().map(|step| step.id.clone()).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         let finish = |(index, step): (usize, Given<'_>)| {
+            // `on_failure` is a phase of its own: what the steps put out is not kept for it.
+            let is_failure = index >= count;
+            let first = if is_failure { count } else { 0 };
             let names = Names {
-                earlier: ids[..index].to_vec(),
+                earlier: ids[first..index].to_vec(),
                 later: ids[index..].to_vec(),
+                gone: ids[..first].to_vec(),
                 delivery: true,
-                failure: index >= count,
+                failure: is_failure,
             };
             step.finish(
                 &Phrase {

@@ -15,6 +15,8 @@ pub(in crate::router) struct Names<'a> {
     pub(in crate::router) earlier: Vec<&'a str>,
     /// Other steps of the route.
     pub(in crate::router) later: Vec<&'a str>,
+    /// In `on_failure`, the route's steps proper, whose outputs are not known there.
+    pub(in crate::router) gone: Vec<&'a str>,
     /// Whether there is a delivery, and with it `delivery` and `steps`.
     pub(in crate::router) delivery: bool,
     /// Whether there is a `failure`.
@@ -86,6 +88,11 @@ impl Names<'_> {
         }
         if self.later.contains(id) {
             return Some(format!("step `{id}` comes later, its output is not known here"));
+        }
+        if self.gone.contains(id) {
+            return Some(format!(
+                "what step `{id}` put out is not known in `on_failure`; `failure` and `event` are"
+            ));
         }
         let known = self.earlier.iter().chain(&self.later).copied();
         Some(match nearest(id, known) {

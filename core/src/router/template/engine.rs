@@ -216,6 +216,9 @@ fn missing(path: &Path<'_>, root: &Value) -> Option<String> {
             return Some(match step {
                 Step::Index(index) => format!("`{walked}` has no element {index}"),
                 Step::Name(name) if walked.is_empty() => format!("there is no `{name}`"),
+                Step::Name(name) if walked == "steps" => {
+                    format!("step `{name}` put out nothing; perhaps it was skipped")
+                }
                 Step::Name(name) => {
                     let keys: Vec<_> = value.try_iter().ok()?.map(|key| key.to_string()).collect();
                     match nearest(name, keys.iter().map(String::as_str)) {
