@@ -11,6 +11,7 @@
 //! a plugin, a time-out, a broken answer are [`Report`]s like others.
 
 pub mod describe;
+pub mod digest;
 pub mod directory;
 pub mod elf;
 mod ffi;

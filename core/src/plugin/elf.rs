@@ -5,15 +5,16 @@
 //! loaded. A [`Candidate`] comes in and goes out as [`Inspected`], which only [`inspect`] can make and which
 //! every later step asks for: what did not pass never reaches `dlopen`.
 
+mod content;
+mod header;
+
 use std::{fmt, path::PathBuf};
 
-use object::{
-    LittleEndian, elf,
-    read::elf::{ElfFile64, NoteIterator, ProgramHeader as _, Sym as _},
-};
+use content::{Dynamic, File, damaged};
 
 use super::{
-    directory::{Candidate, Digest},
+    digest::Digest,
+    directory::Candidate,
     note::{Identity, NoteError},
 };
 
@@ -204,39 +205,18 @@ const GO: Fault = Fault::NeedsIsolation(
 /// The symbol that every plugin exports.
 const ENTRY: &str = jackfield_abi::ENTRY_SYMBOL;
 
-/// What a plugin is expected to be linked with; anything else is worth a warning.
-const SYSTEM_LIBRARIES: &[&str] = &[
-    "libc",
-    "libm",
-    "libgcc_s",
-    "libpthread",
-    "libdl",
-    "librt",
-    "libstdc++",
-    "ld-linux",
-];
-
-#[cfg(target_arch = "x86_64")]
-const MACHINE: (elf::Machine, &str) = (elf::EM_X86_64, "x86-64");
-#[cfg(target_arch = "aarch64")]
-const MACHINE: (elf::Machine, &str) = (elf::EM_AARCH64, "ARM64");
-#[cfg(target_arch = "riscv64")]
-const MACHINE: (elf::Machine, &str) = (elf::EM_RISCV, "RISC-V");
-
-type File<'data> = ElfFile64<'data, LittleEndian>;
-
 fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<(Identity, Vec<String>), Fault> {
-    header(bytes)?;
+    header::check(bytes)?;
     let file = File::parse(bytes).map_err(damaged)?;
-    segments(&file)?;
-    let identity = Identity::read(note(&file)?.ok_or(Fault::NoNote)?)?;
-    let symbols = exported(&file)?;
+    content::segments(&file)?;
+    let identity = Identity::read(content::note(&file)?.ok_or(Fault::NoNote)?)?;
+    let symbols = content::exported(&file)?;
     if !symbols.contains(&ENTRY.as_bytes()) {
         return Err(Fault::NoEntry(ENTRY));
     }
     let dynamic = Dynamic::read(&file)?;
     refuse(&symbols, &dynamic)?;
-    if let (Some(needed), Some(ours)) = (glibc_needed(&file)?, ours)
+    if let (Some(needed), Some(ours)) = (content::glibc_needed(&file)?, ours)
         && needed > ours
     {
         return Err(Fault::Glibc { needed, ours });
@@ -246,102 +226,6 @@ fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<(Identity, Vec<String>),
         format!("needs the library `{library}`, which is the system's to provide and may clash with the router's own")
     });
     Ok((identity, warnings.collect()))
-}
-
-/// Whether the first bytes say: a 64-bit, little-endian library for this machine.
-fn header(bytes: &[u8]) -> Result<(), Fault> {
-    let Some(ident) = bytes
-        .first_chunk::<20>()
-        .filter(|ident| ident.starts_with(b"\x7fELF"))
-    else {
-        return Err(Fault::NotElf(kind_of(bytes)));
-    };
-    let machine = elf::Machine(u16::from_le_bytes([ident[18], ident[19]]));
-    let (class, data) = (elf::FileClass(ident[4]), elf::DataEncoding(ident[5]));
-    let suffix = match (class, data) {
-        (elf::ELFCLASS64, elf::ELFDATA2LSB) if machine == MACHINE.0 => "",
-        (elf::ELFCLASS64, elf::ELFDATA2LSB) => "",
-        (elf::ELFCLASS32, _) => " (32 bit)",
-        (_, elf::ELFDATA2MSB) => " (big-endian)",
-        _ => return Err(Fault::Damaged("its header is of no known kind".to_owned())),
-    };
-    if machine != MACHINE.0 || !suffix.is_empty() {
-        return Err(Fault::Machine {
-            found: format!("{}{suffix}", machine_name(machine)),
-            expected: MACHINE.1,
-        });
-    }
-    match elf::FileType(u16::from_le_bytes([ident[16], ident[17]])) {
-        elf::ET_DYN => Ok(()),
-        elf::ET_EXEC => Err(Fault::NotShared("a program")),
-        elf::ET_REL => Err(Fault::NotShared("an object file")),
-        elf::ET_CORE => Err(Fault::NotShared("a core dump")),
-        _ => Err(Fault::Damaged("its header has no known type".to_owned())),
-    }
-}
-
-/// Whether all that the loader would map is in the file, and may be mapped.
-fn segments(file: &File<'_>) -> Result<(), Fault> {
-    let endian = file.endian();
-    if file.elf_program_headers().is_empty() || file.elf_section_table().is_empty() {
-        return Err(Fault::Damaged(
-            "it has no tables of segments and sections".to_owned(),
-        ));
-    }
-    for segment in file.elf_program_headers() {
-        let kind = segment.p_type(endian);
-        if kind == elf::PT_LOAD || kind == elf::PT_DYNAMIC || kind == elf::PT_NOTE {
-            segment
-                .data(endian, file.data())
-                .map_err(|()| Fault::Damaged("it ends before its last segment".to_owned()))?;
-        }
-        if kind == elf::PT_GNU_STACK && segment.p_flags(endian).contains(elf::PF_X) {
-            return Err(Fault::ExecutableStack);
-        }
-    }
-    Ok(())
-}
-
-/// The description in our note, where there is one.
-fn note<'data>(file: &File<'data>) -> Result<Option<&'data [u8]>, Fault> {
-    let endian = file.endian();
-    for segment in file.elf_program_headers() {
-        let Some(notes) = segment.notes(endian, file.data()).map_err(damaged)? else {
-            continue;
-        };
-        if let Some(found) = ours(notes, endian)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-fn ours<'data>(
-    mut notes: NoteIterator<'data, elf::FileHeader64<LittleEndian>>,
-    endian: LittleEndian,
-) -> Result<Option<&'data [u8]>, Fault> {
-    while let Some(note) = notes.next().map_err(damaged)? {
-        if note.name() == jackfield_abi::NOTE_OWNER.as_bytes()
-            && note.n_type(endian).0 == jackfield_abi::NOTE_TYPE
-        {
-            return Ok(Some(note.desc()));
-        }
-    }
-    Ok(None)
-}
-
-/// The names that the library gives to others.
-fn exported<'data>(file: &File<'data>) -> Result<Vec<&'data [u8]>, Fault> {
-    let endian = file.endian();
-    let table = file.elf_dynamic_symbol_table();
-    let visible = table.iter().filter(|symbol| {
-        symbol.st_bind() != elf::STB_LOCAL
-            && !symbol.is_undefined(endian)
-            && matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED)
-    });
-    visible
-        .map(|symbol| symbol.name(endian, table.strings()).map_err(damaged))
-        .collect()
 }
 
 /// What must not be in any process of ours.
@@ -389,115 +273,9 @@ fn interposes(symbol: &[u8]) -> bool {
     ALLOCATOR.contains(&symbol) || symbol.starts_with(b"SSL_") || symbol.starts_with(b"CRYPTO_")
 }
 
-/// The highest version of glibc whose symbols the library uses.
-fn glibc_needed(file: &File<'_>) -> Result<Option<Glibc>, Fault> {
-    let (endian, sections) = (file.endian(), file.elf_section_table());
-    let Some((mut files, link)) = sections.gnu_verneed(endian, file.data()).map_err(damaged)? else {
-        return Ok(None);
-    };
-    let strings = sections.strings(endian, file.data(), link).map_err(damaged)?;
-    let mut highest = None;
-    while let Some((_, mut versions)) = files.next().map_err(damaged)? {
-        while let Some(version) = versions.next().map_err(damaged)? {
-            let name = version.name(endian, strings).map_err(damaged)?;
-            let number = std::str::from_utf8(name)
-                .ok()
-                .and_then(|name| name.strip_prefix("GLIBC_"));
-            highest = highest.max(number.and_then(Glibc::parse));
-        }
-    }
-    Ok(highest)
-}
-
-/// What the dynamic loader is told to do.
-#[derive(Debug, Default)]
-struct Dynamic {
-    needed: Vec<String>,
-    search_path: Option<String>,
-    text_relocations: bool,
-    static_tls: bool,
-}
-
-impl Dynamic {
-    fn read(file: &File<'_>) -> Result<Self, Fault> {
-        let table = file.elf_dynamic_table().map_err(damaged)?;
-        let mut found = Self::default();
-        for entry in table.iter() {
-            let text = || {
-                Ok::<_, Fault>(String::from_utf8_lossy(table.string(entry).map_err(damaged)?).into_owned())
-            };
-            match entry.tag {
-                elf::DT_NEEDED => found.needed.push(text()?),
-                elf::DT_RPATH | elf::DT_RUNPATH => found.search_path = Some(text()?),
-                elf::DT_TEXTREL => found.text_relocations = true,
-                elf::DT_FLAGS => {
-                    let flags = elf::DynamicFlags(entry.val);
-                    found.text_relocations |= flags.contains(elf::DF_TEXTREL);
-                    found.static_tls |= flags.contains(elf::DF_STATIC_TLS);
-                }
-                _ => {}
-            }
-        }
-        Ok(found)
-    }
-
-    fn unexpected(&self) -> impl Iterator<Item = &str> {
-        let stem = |library: &str| library.split(".so").next().unwrap_or_default().to_owned();
-        let known = move |library: &&str| {
-            let stem = stem(library);
-            SYSTEM_LIBRARIES
-                .iter()
-                .any(|known| stem == *known || (*known == "ld-linux" && stem.starts_with(known)))
-        };
-        self.needed
-            .iter()
-            .map(String::as_str)
-            .filter(move |library| !known(library))
-    }
-}
-
-fn damaged(error: object::read::Error) -> Fault {
-    Fault::Damaged(error.to_string())
-}
-
-fn machine_name(machine: elf::Machine) -> String {
-    match machine {
-        elf::EM_386 => "x86".to_owned(),
-        elf::EM_X86_64 => "x86-64".to_owned(),
-        elf::EM_ARM => "ARM".to_owned(),
-        elf::EM_AARCH64 => "ARM64".to_owned(),
-        elf::EM_RISCV => "RISC-V".to_owned(),
-        elf::EM_PPC64 => "POWER".to_owned(),
-        elf::EM_S390 => "S/390".to_owned(),
-        elf::Machine(number) => format!("machine number {number}"),
-    }
-}
-
-/// What a file that is no ELF file seems to be.
-fn kind_of(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [] => "empty",
-        [b'M', b'Z', ..] => "a Windows program or library",
-        [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] | [0xca, 0xfe, 0xba, 0xbe, ..] => "a macOS program or library",
-        [0, b'a', b's', b'm', ..] => "a WebAssembly module",
-        [b'!', b'<', b'a', b'r', b'c', b'h', b'>', ..] => "a static library or rlib",
-        [b'#', b'!', ..] => "a script",
-        [0x1f, 0x8b, ..] | [b'P', b'K', ..] => "an archive",
-        _ if bytes
-            .iter()
-            .take(512)
-            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) =>
-        {
-            "a text"
-        }
-        _ if bytes.starts_with(b"\x7fELF") => "only the beginning of one",
-        _ => "of no known format",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{header::MACHINE, *};
 
     fn fault(bytes: &[u8]) -> String {
         inspect(Candidate::example(bytes), None).unwrap_err().to_string()

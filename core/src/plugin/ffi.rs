@@ -21,11 +21,14 @@ mod handles;
 mod host;
 mod instance;
 mod library;
+mod making;
 mod memory;
+mod reply;
 mod signals;
 
-pub use instance::{CreateError, InProcess, Setup};
+pub use instance::{InProcess, Setup};
 pub use library::{Library, OpenError, TableFault};
+pub use making::CreateError;
 
 use super::elf::Glibc;
 

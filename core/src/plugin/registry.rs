@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 use super::{
     Host,
     describe::Runner,
-    directory::Digest,
+    digest::Digest,
     ffi::{CreateError, InProcess, Library, OpenError, Setup},
     instance::{Instance, InstanceOptions},
     reason_of,
@@ -78,7 +78,12 @@ pub struct InstanceRecord {
 pub enum PluginState {
     /// It is. After a mere survey: it would be.
     Loaded,
-    /// It is not.
+    /// It is not, and need not be: nobody has configured it.
+    Idle {
+        /// What it would take to use it.
+        reason: String,
+    },
+    /// It is not, and something is wrong.
     Parked {
         /// Why, with what was found, what was expected, and what helps.
         reason: String,
@@ -90,7 +95,7 @@ impl PluginState {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Loaded => None,
-            Self::Parked { reason } => Some(reason),
+            Self::Idle { reason } | Self::Parked { reason } => Some(reason),
         }
     }
 
@@ -229,6 +234,7 @@ impl Registry {
             let (name, version) = (plugin.name.as_deref(), plugin.version.as_deref());
             match &plugin.state {
                 PluginState::Loaded => tracing::info!(plugin = name, version, %file, digest, "plugin loaded"),
+                PluginState::Idle { reason } => tracing::info!(plugin = name, %file, reason, "plugin idle"),
                 PluginState::Parked { reason } => {
                     tracing::warn!(plugin = name, %file, reason, "plugin parked")
                 }
@@ -240,7 +246,7 @@ impl Registry {
         for InstanceRecord { name, plugin, state } in &self.instances {
             match state {
                 PluginState::Loaded => tracing::info!(instance = name, plugin, "instance started"),
-                PluginState::Parked { reason } => {
+                PluginState::Idle { reason } | PluginState::Parked { reason } => {
                     tracing::warn!(instance = name, plugin, reason, "instance parked")
                 }
             }

@@ -5,6 +5,7 @@
 //! once, never changed, and loaded by that name. Its manifest lies beside it as `<sha256>.json`.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
@@ -13,7 +14,8 @@ use std::{
 };
 
 use super::{
-    directory::{Digest, Directory, DirectoryError, ReadError},
+    digest::Digest,
+    directory::{Directory, DirectoryError, ReadError},
     elf::{self, InspectError, Inspected},
 };
 
@@ -71,6 +73,29 @@ impl Stage {
     /// When the store cannot be written.
     pub fn keep_manifest(&self, digest: Digest, manifest: &[u8]) -> Result<(), StageError> {
         self.write(&self.path(digest, "json"), manifest, 0o600)
+    }
+
+    /// Removes whatever is not of one of `present`: copies of plugins that are gone, and what a run that died left over.
+    /// A library that a process has loaded stays whole for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn sweep(&self, present: &BTreeSet<Digest>) -> Result<(), StageError> {
+        let failed = |source| StageError {
+            path: self.directory.clone(),
+            source,
+        };
+        let keep: BTreeSet<_> = ["so", "json"]
+            .iter()
+            .flat_map(|extension| present.iter().map(|digest| self.path(*digest, extension)))
+            .collect();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if !keep.contains(&path) {
+                fs::remove_file(&path).map_err(|source| StageError { path, source })?;
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, digest: Digest, extension: &str) -> PathBuf {
@@ -212,6 +237,21 @@ mod tests {
         fs::write(&path, b"damage").unwrap();
         assert_eq!(fs::read(put()).unwrap(), b"some code");
         assert_eq!(fs::read_dir(data.path().join("plugins")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_of_no_present_library_is_swept_out() {
+        let data = tempfile::tempdir().unwrap();
+        let stage = Stage::open(data.path()).unwrap();
+        let put = |bytes: &[u8]| stage.put(Inspected::example("hello", bytes)).unwrap();
+        let (old, new) = (put(b"old"), put(b"new"));
+        for library in [&old, &new] {
+            stage.keep_manifest(library.library().digest(), b"{}").unwrap();
+        }
+        fs::write(data.path().join("plugins/half.4711.tmp"), b"").unwrap();
+        stage.sweep(&BTreeSet::from([new.library().digest()])).unwrap();
+        assert!(new.path().exists() && stage.manifest(new.library().digest()).is_some());
+        assert_eq!(fs::read_dir(data.path().join("plugins")).unwrap().count(), 2);
     }
 
     #[test]

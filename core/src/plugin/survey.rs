@@ -14,7 +14,8 @@ use std::{
 use super::{
     Catalog, InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
     describe::{self, DescribeError, Runner},
-    directory::{Candidate, Digest, Directory, DirectoryError, ReadError},
+    digest::Digest,
+    directory::{Candidate, Directory, DirectoryError, ReadError},
     elf::{self, InspectError, Inspected},
     ffi,
     manifest::Manifest,
@@ -109,6 +110,23 @@ pub enum LoadError {
          give it an `[[instance]]` of its own"
     )]
     InstanceNameTaken(String),
+}
+
+impl LoadError {
+    /// What it makes of a plugin: that nobody uses it is nothing wrong.
+    fn state(&self) -> PluginState {
+        match self {
+            Self::NeedsConfiguration { .. } | Self::InstanceNameTaken(_) => PluginState::Idle {
+                reason: reason_of(self),
+            },
+            Self::Directory(_)
+            | Self::Read(_)
+            | Self::Inspect(_)
+            | Self::NameTaken { .. }
+            | Self::Stage(_)
+            | Self::Describe(_) => PluginState::parked(self),
+        }
+    }
 }
 
 /// Why an instance cannot be.
@@ -276,7 +294,7 @@ impl Find {
             digest: *digest,
             state: match &self.passed {
                 Ok(_) => PluginState::of_all(&instances),
-                Err(error) => PluginState::parked(error),
+                Err(error) => error.state(),
             },
             warnings: warnings.clone(),
             name,
@@ -356,6 +374,8 @@ fn scan(dir: &Path, data_dir: &Path) -> Result<(Stage, Vec<Seen>), LoadError> {
             .and_then(|library| Ok(stage.put(library)?));
         seen.push((sighting, staged));
     }
+    let present = seen.iter().filter_map(|(sighting, _)| sighting.digest).collect();
+    stage.sweep(&present)?;
     Ok((stage, seen))
 }
 

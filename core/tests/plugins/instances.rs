@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jackfield::{
     delivery::Outcome,
-    plugin::{Caller as _, InstanceOptions, PluginState, Registry},
+    plugin::{Caller as _, CreateError, InstanceOptions, PluginState, Registry},
 };
 use serde_json::json;
 
@@ -132,15 +132,29 @@ async fn a_secret_that_does_not_fit_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_needs_a_configuration_is_parked_until_it_has_one() {
+async fn a_plugin_that_needs_a_configuration_is_idle_until_it_has_one() {
     let bench = Bench::new();
     bench.drop_c("needy.so", &["-DNEEDS_CONFIG"]);
     let survey = bench.survey(Vec::new()).await;
+    assert!(
+        matches!(survey.plugins()[0].state, PluginState::Idle { .. }),
+        "which is nothing wrong"
+    );
     insta::assert_snapshot!(survey.plugins()[0].state.reason().unwrap(), @r#"no `[[instance]]` says `plugin = "trial"`, and it needs a configuration: `token`: missing"#);
     let survey = bench
         .survey(vec![configured("trial", json!({ "token": "x" }))])
         .await;
     assert_eq!(survey.plugins()[0].state, PluginState::Loaded);
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_when_it_starts_is_given_up() {
+    let trial = Trial::of(Language::C).await;
+    let file = trial
+        .bench
+        .drop_c("hang.so", &["-DCREATE_HANG", "-DNAME=\"hang\""]);
+    let made = trial.make_by_hand(&file, "hang", Duration::ZERO).await;
+    assert!(matches!(made.unwrap_err(), CreateError::TimedOut(Duration::ZERO)));
 }
 
 #[tokio::test]

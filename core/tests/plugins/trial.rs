@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -12,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, InProcess, Instance, InstanceOptions, Library, Options, PluginRecord, PluginState, Registry,
-    Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
+    self, CreateError, InProcess, Instance, InstanceOptions, Library, Options, PluginRecord, PluginState,
+    Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -124,28 +123,39 @@ impl Trial {
         }
     }
 
-    /// Another instance of the same library, that waits no longer than a call's deadline: made step by step.
+    /// Another instance of the same library, that waits no longer than a call's deadline.
     pub(crate) async fn impatient(&self) -> InProcess {
+        let file = self.bench.plugins().join("trial.so");
+        self.make_by_hand(&file, "trial", Duration::from_secs(60))
+            .await
+            .unwrap()
+    }
+
+    /// An instance of the library at `file`, made step by step, with no patience in calls and `limit` to start.
+    pub(crate) async fn make_by_hand(
+        &self,
+        file: &Path,
+        plugin: &str,
+        limit: Duration,
+    ) -> Result<InProcess, CreateError> {
         let directory = Directory::open(&self.bench.plugins()).unwrap();
-        let candidate = directory.read(OsStr::new("trial.so"), u64::MAX - 1).unwrap();
+        let candidate = directory.read(file.file_name().unwrap(), u64::MAX - 1).unwrap();
         let inspected = elf::inspect(candidate, plugin::glibc()).unwrap();
         let staged = Stage::open(&self.bench.path("data"))
             .unwrap()
             .put(inspected)
             .unwrap();
         let setup = Setup {
-            plugin: "trial".to_owned(),
+            plugin: plugin.to_owned(),
             instance: "impatient".to_owned(),
             config: json!({}),
             secrets: BTreeMap::new(),
             host: Arc::clone(&self.host) as _,
             runtime: Handle::current(),
-            limit: Duration::from_secs(60),
+            limit,
             grace: Duration::ZERO,
         };
-        InProcess::create(Library::open(&staged).unwrap(), setup)
-            .await
-            .unwrap()
+        InProcess::create(Library::open(&staged).unwrap(), setup).await
     }
 
     pub(crate) fn call(&self, act: &str) -> StepCall {

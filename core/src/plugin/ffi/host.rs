@@ -26,6 +26,7 @@ use super::{
     call::{self, abi_size, contain},
     handles::{Handles, from_context, to_context},
     memory,
+    reply::{Answer, Replier, Reply, unavailable},
 };
 use crate::{
     plugin::{Host, HostError, Receipt, ReceiptStage, log},
@@ -147,81 +148,6 @@ pub(super) fn refresh_level() {
         LevelFilter::TRACE => 5,
     };
     MAX_LOG_LEVEL.store(level, Ordering::Relaxed);
-}
-
-/// What a request is answered.
-type Answer = Result<Reply, HostError>;
-
-/// A good answer.
-#[derive(Default)]
-struct Reply {
-    value: Bytes,
-    stage: u32,
-}
-
-impl From<Bytes> for Reply {
-    fn from(value: Bytes) -> Self {
-        Self { value, stage: 0 }
-    }
-}
-
-fn unavailable(message: &str) -> Answer {
-    Err(HostError::Unavailable(message.to_owned()))
-}
-
-/// The right, and the duty, to answer one request.
-struct Replier {
-    reply: abi::ReplyFn,
-    context: *mut c_void,
-    answered: bool,
-}
-
-// SAFETY: the ABI says that the reply may come on any thread.
-unsafe impl Send for Replier {}
-
-impl Replier {
-    fn new(reply: abi::ReplyFn, context: *mut c_void) -> Self {
-        Self {
-            reply,
-            context,
-            answered: false,
-        }
-    }
-
-    fn send(mut self, answer: Answer) {
-        self.answer(&answer);
-    }
-
-    fn answer(&mut self, answer: &Answer) {
-        let (status, message) = match answer {
-            Ok(_) => (abi::OK, ""),
-            Err(HostError::NotFound(message)) => (abi::NOT_FOUND, message.as_str()),
-            Err(HostError::Invalid(message)) => (abi::REFUSED, message.as_str()),
-            Err(HostError::Unavailable(message)) => (abi::UNAVAILABLE, message.as_str()),
-        };
-        let (value, stage) = answer
-            .as_ref()
-            .map_or((&[][..], 0), |reply| (&reply.value[..], reply.stage));
-        let reply = abi::Reply {
-            struct_size: abi_size::<abi::Reply>(),
-            status,
-            stage,
-            reserved: 0,
-            value: memory::lend(value),
-            message: memory::lend(message.as_bytes()),
-        };
-        self.answered = true;
-        // SAFETY: the plugin gave function and context for exactly one answer, and `answered` sees to that.
-        unsafe { (self.reply)(self.context, &raw const reply) };
-    }
-}
-
-impl Drop for Replier {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.answer(&unavailable("the router is stopping"));
-        }
-    }
 }
 
 /// Answers one request, whatever happens on the way.

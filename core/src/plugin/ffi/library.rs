@@ -12,7 +12,7 @@ use super::{
     signals::Snapshot,
 };
 use crate::plugin::{
-    directory::Digest,
+    digest::Digest,
     note::{Abi, Identity},
     stage::Staged,
 };
