@@ -3,6 +3,8 @@
 //! Every way out of a step is a [`StepEnd`] that the journal commits, or the delivery goes back unchanged with
 //! the reason why it waits. Where the journal cannot commit, the course stands still until it can.
 
+mod ending;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -16,6 +18,8 @@ use crate::{
     reason::Reason,
     router::{Context, ContextError, FailureView, RenderError, Route, Step},
 };
+
+use ending::Ending;
 
 /// A claimed delivery on its way.
 pub(super) struct Course<'s> {
@@ -432,65 +436,6 @@ impl<'s> Course<'s> {
         match self.claim.phase {
             Phase::Steps => format!("{}/{}", self.claim.key_root, step.id()),
             Phase::OnFailure => format!("{}/on_failure/{}", self.claim.key_root, step.id()),
-        }
-    }
-}
-
-/// How a step, or an attempt of it, ended.
-struct Ending {
-    attempt: Option<u32>,
-    outcome: Outcome,
-    reason: Option<Reason>,
-    message: Option<String>,
-    output: Option<Bytes>,
-}
-
-impl Ending {
-    /// The step cannot be called.
-    fn without_call(reason: Reason, error: String) -> Self {
-        Self {
-            attempt: None,
-            outcome: Outcome::Fatal,
-            reason: Some(reason),
-            message: Some(error),
-            output: None,
-        }
-    }
-
-    /// There is nothing to do.
-    fn condition_false() -> Self {
-        let reason = Some(Reason::ConditionFalse);
-        Self {
-            attempt: None,
-            outcome: Outcome::Skipped,
-            reason,
-            message: None,
-            output: None,
-        }
-    }
-
-    /// The same, after the last attempt that the policy allows.
-    fn exhausted(self, attempts: u32) -> Self {
-        let reason = self.reason.map_or("retry", Reason::code);
-        let error = self
-            .message
-            .as_deref()
-            .unwrap_or("the plugin asked for another attempt");
-        let message = Some(format!("{error} ({reason}, attempt {attempts} of {attempts})"));
-        Self {
-            reason: Some(Reason::AttemptsExhausted),
-            message,
-            ..self
-        }
-    }
-
-    fn failure(&self, step: Option<&str>) -> Failure {
-        let reason = self.reason.unwrap_or(Reason::PluginFatal);
-        let error = self.message.clone().unwrap_or_else(|| reason.to_string());
-        Failure {
-            step: step.map(str::to_owned),
-            reason,
-            error,
         }
     }
 }

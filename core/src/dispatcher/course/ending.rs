@@ -1,0 +1,64 @@
+//! How a step ended, in words that the journal keeps and people read.
+
+use bytes::Bytes;
+
+use crate::{delivery::Outcome, journal::Failure, reason::Reason};
+
+/// How a step, or an attempt of it, ended.
+pub(super) struct Ending {
+    pub(super) attempt: Option<u32>,
+    pub(super) outcome: Outcome,
+    pub(super) reason: Option<Reason>,
+    pub(super) message: Option<String>,
+    pub(super) output: Option<Bytes>,
+}
+
+impl Ending {
+    /// The step cannot be called.
+    pub(super) fn without_call(reason: Reason, error: String) -> Self {
+        Self {
+            attempt: None,
+            outcome: Outcome::Fatal,
+            reason: Some(reason),
+            message: Some(error),
+            output: None,
+        }
+    }
+
+    /// There is nothing to do.
+    pub(super) fn condition_false() -> Self {
+        let reason = Some(Reason::ConditionFalse);
+        Self {
+            attempt: None,
+            outcome: Outcome::Skipped,
+            reason,
+            message: None,
+            output: None,
+        }
+    }
+
+    /// The same, after the last attempt that the policy allows.
+    pub(super) fn exhausted(self, attempts: u32) -> Self {
+        let reason = self.reason.map_or("retry", Reason::code);
+        let error = self
+            .message
+            .as_deref()
+            .unwrap_or("the plugin asked for another attempt");
+        let message = Some(format!("{error} ({reason}, attempt {attempts} of {attempts})"));
+        Self {
+            reason: Some(Reason::AttemptsExhausted),
+            message,
+            ..self
+        }
+    }
+
+    pub(super) fn failure(&self, step: Option<&str>) -> Failure {
+        let reason = self.reason.unwrap_or(Reason::PluginFatal);
+        let error = self.message.clone().unwrap_or_else(|| reason.to_string());
+        Failure {
+            step: step.map(str::to_owned),
+            reason,
+            error,
+        }
+    }
+}
