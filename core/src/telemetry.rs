@@ -49,6 +49,9 @@ pub fn init(options: &Options) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
+        // It would tell of a line that cannot be written by writing it to the same place, and panic when that fails:
+        // a log on a full disk must not stop what is being logged.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match options.format {
         Format::Json => builder.json().flatten_event(true).with_current_span(false).init(),

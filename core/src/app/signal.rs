@@ -13,6 +13,9 @@ pub(super) struct Signals {
 impl Signals {
     /// Hears signals from now on, in place of being ended by them.
     pub(super) fn listen() -> io::Result<Self> {
+        // A limit on the size of files is a full disk to us: a write fails and that is dealt with, where the signal's
+        // default would end the process. Once heard it is never unheard.
+        let _ = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
