@@ -87,7 +87,9 @@ fn words(status: StatusCode) -> &'static str {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "{\"error\":\"the body must not be encoded\"}\n",
         StatusCode::PAYLOAD_TOO_LARGE => "{\"error\":\"the body is longer than this source allows\"}\n",
         StatusCode::REQUEST_TIMEOUT => "{\"error\":\"the request did not arrive in time\"}\n",
-        StatusCode::BAD_REQUEST => "{\"error\":\"the body is not JSON, or nests too deep\"}\n",
+        StatusCode::BAD_REQUEST => {
+            "{\"error\":\"the request is malformed, or its body is not JSON or nests too deep\"}\n"
+        }
         StatusCode::SERVICE_UNAVAILABLE => "{\"error\":\"the event could not be stored; send it again\"}\n",
         _ => "{\"error\":\"the request was refused\"}\n",
     }

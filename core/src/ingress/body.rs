@@ -1,6 +1,8 @@
 //! Bodies: read whole, within a length, a time and a share of memory.
 
 use std::{
+    error::Error as _,
+    io,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -95,12 +97,7 @@ async fn collect<'m>(
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Refusal::new(
-                Reason::IncompleteRequest,
-                format!("the client broke off in the body: {error}"),
-            )
-        })?;
+        let frame = frame.map_err(|error| broken(&error))?;
         let Ok(data) = frame.into_data() else { continue };
         let length = whole.len() + joined.len() + data.len();
         check_length(u64::try_from(length).unwrap_or(u64::MAX), limit)?;
@@ -113,6 +110,24 @@ async fn collect<'m>(
         }
     }
     Ok((if joined.is_empty() { whole } else { joined.freeze() }, share))
+}
+
+/// Why a body ended before its end.
+fn broken(error: &hyper::Error) -> Refusal {
+    let cause = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        // What hyper says of chunks that make no sense.
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Refusal::new(
+            Reason::MalformedRequest,
+            format!("the body's chunks are malformed: {error}"),
+        ),
+        _ => Refusal::new(
+            Reason::IncompleteRequest,
+            format!("the client broke off in the body: {error}"),
+        ),
+    }
 }
 
 fn check_length(length: u64, limit: usize) -> Result<(), Refusal> {
