@@ -41,17 +41,11 @@ fn parked(survey: &Survey) -> Faults {
             faults.push(Fault::new(format!("instance `{name}` cannot run: {reason}")));
         }
     }
-    for PluginRecord {
-        file,
-        state,
-        instances,
-        ..
-    } in survey.plugins()
-    {
+    for PluginRecord { state, instances, .. } in survey.plugins() {
         if let PluginState::Parked { reason } = state
             && instances.is_empty()
         {
-            faults.push(Fault::new(format!("{} cannot be used: {reason}", file.display())));
+            faults.push(Fault::new(format!("a plugin file cannot be used: {reason}")));
         }
     }
     faults

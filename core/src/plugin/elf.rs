@@ -117,6 +117,14 @@ impl InspectError {
     pub fn fault(&self) -> &Fault {
         &self.fault
     }
+
+    /// What it calls itself, where that could be read although it speaks another ABI.
+    pub fn claimed_name(&self) -> Option<&str> {
+        match &self.fault {
+            Fault::Note(NoteError::Abi { name, .. }) => name.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What is wrong with a file. Each message goes on after the file's name.

@@ -249,29 +249,36 @@ impl Survey {
 
     /// Why there is no plugin of that name to be used.
     fn missing(&self, plugin: &str) -> PlanError {
-        let names = |find: &Find| {
-            find.sighting
-                .identity
-                .as_ref()
-                .map(|identity| identity.name.clone())
-        };
-        match self
-            .finds
-            .iter()
-            .find(|find| names(find).as_deref() == Some(plugin))
-        {
+        match self.finds.iter().find(|find| find.name() == Some(plugin)) {
             Some(Find {
                 passed: Err(error), ..
             }) => PlanError::PluginParked(reason_of(error)),
             _ => PlanError::NoPlugin {
                 plugin: plugin.to_owned(),
-                there: self.finds.iter().filter_map(names).collect(),
+                there: self
+                    .finds
+                    .iter()
+                    .filter_map(|find| find.name().map(str::to_owned))
+                    .collect(),
             },
         }
     }
 }
 
 impl Find {
+    /// What it calls itself, as far as that can be told of what did not pass.
+    fn name(&self) -> Option<&str> {
+        let identity = self
+            .sighting
+            .identity
+            .as_ref()
+            .map(|identity| identity.name.as_str());
+        identity.or_else(|| match &self.passed {
+            Err(LoadError::Inspect(error)) => error.claimed_name(),
+            _ => None,
+        })
+    }
+
     fn record(&self, instances: &[InstanceRecord]) -> PluginRecord {
         let Sighting {
             file,
