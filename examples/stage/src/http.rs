@@ -240,10 +240,14 @@ pub async fn send(
             body,
         })
     };
-    tokio::pin!(connection);
+    tokio::pin!(exchange);
     tokio::select! {
-        answered = exchange => answered,
-        // The connection may end on its own once the answer is whole; until then its end is an error.
-        ended = &mut connection => { ended?; anyhow::bail!("the connection ended before an answer") }
+        biased;
+        answered = &mut exchange => answered,
+        // A server may end the connection with its answer. What was read by then is handed on.
+        ended = connection => exchange.await.context(match ended {
+            Ok(()) => "the connection ended before an answer".to_owned(),
+            Err(error) => format!("the connection broke before an answer: {error}"),
+        }),
     }
 }
