@@ -354,6 +354,8 @@ impl<'s> Course<'s> {
             }
             Next::OnFailure { failure, .. } => {
                 self.claim.phase = Phase::OnFailure;
+                // Its steps see the outputs of one another, as they would after a restart.
+                self.claim.outputs.clear();
                 self.claim.step = 0;
                 self.claim.attempts = 0;
                 self.claim.failure = Some(failure);
