@@ -45,7 +45,6 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([
             "build",
-            "--quiet",
             "--message-format=json-render-diagnostics",
             "--profile",
             profile,
