@@ -8,6 +8,7 @@
 mod check;
 mod control;
 mod explain;
+mod http;
 mod lists;
 mod samples;
 mod schema;

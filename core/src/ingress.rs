@@ -137,7 +137,8 @@ impl Ingress {
         let shared = Arc::new(Shared {
             memory: body::Memory::new(options.limits.bodies_bytes),
             connections: Arc::new(tokio::sync::Semaphore::new(options.limits.connections.get())),
-            pace: pace::Pace::default(),
+            accepted: pace::Pace::default(),
+            refused: pace::Pace::default(),
             limits: options.limits,
             grace: options.grace,
             sources,
@@ -210,5 +211,7 @@ struct Shared {
     /// One permit for each open connection.
     connections: Arc<tokio::sync::Semaphore>,
     memory: body::Memory,
-    pace: pace::Pace,
+    /// Of the lines that tell of accepted events, and of refused requests: a flood of one does not hide the other.
+    accepted: pace::Pace,
+    refused: pace::Pace,
 }

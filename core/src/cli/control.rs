@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 
 use super::{
-    Output, Shape, say, say_json,
+    Output, Shape,
+    http::{Answer, exchange},
+    say, say_json,
     table::{Table, short},
     wait,
 };
@@ -120,7 +121,7 @@ fn plugins_table(answer: &serde_json::Value) -> String {
 /// Asks the running router whose data lies in `data_dir`.
 fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
     let socket = app::socket(data_dir);
-    let (status, answer) = wait(exchange(&socket, method, path, body))??;
+    let Answer { status, body: answer } = wait(connect_and_ask(&socket, method, path, body))??;
     if status == StatusCode::OK {
         return Ok(answer);
     }
@@ -133,35 +134,17 @@ fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Re
     }
 }
 
-async fn exchange(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn connect_and_ask(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
     let stream = admin::connect(socket).await.with_context(|| {
         format!(
             "no router runs on {}; start it with `jackfield run`, then ask again",
             socket.parent().unwrap_or(socket).display()
         )
     })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "localhost")
         .body(Full::new(Bytes::from(body)))?;
-    let exchange = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        anyhow::Ok((head.status, body.collect().await?.to_bytes()))
-    };
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        ended = &mut connection => {
-            ended?;
-            bail!("the router ended the connection before it answered")
-        }
-    }
+    exchange(stream, request).await
 }

@@ -5,11 +5,14 @@ use std::{fs, io::Read, net::ToSocketAddrs, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 
-use super::{Output, Shape, samples, say, say_json, wait};
+use super::{
+    Output, Shape,
+    http::{Answer, exchange},
+    samples, say, say_json, wait,
+};
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Source},
@@ -166,11 +169,6 @@ impl Send {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    body: Bytes,
-}
-
 async fn post(to: &str, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let address = to
         .to_socket_addrs()
@@ -183,24 +181,7 @@ async fn post(to: &str, mut request: Request<Full<Bytes>>) -> anyhow::Result<Ans
     let stream = tokio::net::TcpStream::connect(address)
         .await
         .with_context(|| format!("nothing listens at {to}; is `jackfield run` running?"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        anyhow::Ok(Answer {
-            status: head.status,
-            body,
-        })
-    };
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        ended = &mut connection => {
-            ended?;
-            bail!("{to} ended the connection before it answered")
-        }
-    }
+    exchange(stream, request).await
 }
 
 const EXAMPLES: &str = "\

@@ -73,7 +73,7 @@ pub(super) async fn receive(
             Some(endpoint) => {
                 endpoint.metrics.received.inc();
                 let token = token.map(Secret::new);
-                let result = take(shared, endpoint, head.headers, token, &mut body, received).await;
+                let result = take(shared, endpoint, head.headers, token, &mut body).await;
                 (Some(endpoint), result)
             }
         },
@@ -115,7 +115,6 @@ async fn take(
     headers: hyper::HeaderMap,
     token: Option<Secret>,
     body: &mut Incoming,
-    received: Timestamp,
 ) -> Result<Response, Refusal> {
     let source = &endpoint.source;
     source.provider.admit(token.as_ref())?;
@@ -131,10 +130,10 @@ async fn take(
         headers,
         body,
         token,
-        received,
+        received: shared.clock.now(),
     };
     let verified = source.provider.verify(&request)?;
-    let id = EventId::new(received, fastrand::u128(..));
+    let id = EventId::new(request.received, fastrand::u128(..));
     match source.provider.translate(id, &source.name, &verified)? {
         Translation::Handshake(handshake) => {
             endpoint.metrics.handshakes.inc();
@@ -178,7 +177,7 @@ async fn commit(
         counters.accepted.inc();
     }
     if let Some(kind) = kind
-        && let Some(held_back) = shared.pace.pass(request.received)
+        && let Some(held_back) = shared.accepted.pass(request.received)
     {
         tracing::info!(
             source = source.name,
@@ -223,15 +222,25 @@ pub(super) fn record(
     let reason = refusal.reason;
     let source = endpoint.map(Endpoint::name);
     shared.metrics.refused(reason);
-    if let Some(held_back) = shared.pace.pass(received) {
-        tracing::warn!(
-            source,
-            reason = reason.code(),
-            detail = %refusal.detail,
-            %remote,
-            held_back = (held_back > 0).then_some(held_back),
-            "request refused"
-        );
+    if let Some(held_back) = shared.refused.pass(received) {
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    source,
+                    reason = reason.code(),
+                    detail = %refusal.detail,
+                    %remote,
+                    held_back = (held_back > 0).then_some(held_back),
+                    "request refused"
+                )
+            };
+        }
+        // Whoever knows no source is a passer-by; the network is full of them.
+        if source.is_some() {
+            line!(warn)
+        } else {
+            line!(info)
+        }
     }
     shared.journal.reject(Rejection {
         received,
