@@ -252,6 +252,57 @@ async fn every_fault_is_told_at_once_and_nothing_starts() {
     }
 }
 
+/// Not even in the finest log, nor anywhere in the data directory.
+#[tokio::test]
+async fn secrets_are_in_no_log_and_in_no_file() {
+    let mut stage = Stage::set();
+    stage.router.set("TOKEN", SECRET);
+    stage.router.set("RUST_LOG", "trace");
+    stage.router.start().await.unwrap();
+    stage.router.ask(&["send", "design-system"]).await.unwrap();
+    stage.router.ask(&["send", "screens"]).await.unwrap();
+    let body = b"{}";
+    for path in [
+        "/in/design-system/%/more",
+        "/in/screens/%",
+        "/in/%",
+        "/%",
+        "/in/nobody/%",
+    ] {
+        let answer = stage
+            .router
+            .post(&path.replace('%', SECRET), &HeaderMap::new(), body)
+            .await
+            .unwrap();
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let refused = stage.router.command(&["refused", "list"]).await.unwrap();
+    assert!(
+        refused.contains("wrong-token") && refused.contains("unknown-source"),
+        "{refused}"
+    );
+    stage.router.stop().await.unwrap();
+    assert!(!refused.contains(SECRET));
+    assert!(stage.router.log().contains("event accepted") && !stage.router.log().contains(SECRET));
+    let mut open = vec![stage.home.path().join("data")];
+    let mut read = 0;
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(bytes) = std::fs::read(&path) {
+                read += bytes.len();
+                let found = bytes
+                    .windows(SECRET.len())
+                    .any(|window| window == SECRET.as_bytes());
+                assert!(!found, "the secret is in {}", path.display());
+            }
+        }
+    }
+    assert!(read > 0, "nothing was read");
+}
+
 #[test]
 fn wrong_usage_is_2_and_no_secret_is_asked_of_whoever_only_looks() {
     let usage = Command::new(BINARY).args(["events", "lst"]).output().unwrap();
@@ -282,3 +333,5 @@ fn said(output: &Output) -> String {
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
+/// Long enough to be found nowhere by chance.
+const SECRET: &str = "9e8c2f1f5a3f4c0d-t0ken-8b6e1d7a";

@@ -89,17 +89,27 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
             steps(Phase::OnFailure),
         ]);
     }
-    [
+    let idle: Vec<_> = survey
+        .plugins()
+        .into_iter()
+        .filter_map(|plugin| match plugin.state {
+            PluginState::Idle { reason } => Some(format!("{} is not used: {reason}", plugin.file.display())),
+            PluginState::Loaded | PluginState::Parked { .. } => None,
+        })
+        .collect();
+    let paragraphs = [
         sources.show("no sources"),
         instances.show("no instances"),
         routes.show("no routes"),
+        idle.join("\n"),
         format!(
             "All is well. Data in {}, generation {}.",
             config.data_dir.display(),
             generation.id()
         ),
-    ]
-    .join("\n\n")
+    ];
+    let paragraphs: Vec<_> = paragraphs.into_iter().filter(|text| !text.is_empty()).collect();
+    paragraphs.join("\n\n")
 }
 
 /// A directory that is gone when this is.
