@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use jackfield::plugin::{Host, HostError, Receipt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// A router in memory.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Recorder {
     kept: Mutex<Kept>,
     /// One permit for each request that may be answered; without a limit until `hold`.
     answers: Semaphore,
+    /// Told of each metric.
+    pub(crate) counted: Notify,
 }
 
 /// Instance, name, labels, value.
@@ -36,6 +38,7 @@ impl Recorder {
         Self {
             kept: Mutex::default(),
             answers: Semaphore::new(Semaphore::MAX_PERMITS),
+            counted: Notify::new(),
         }
     }
 
@@ -98,5 +101,6 @@ impl Host for Recorder {
         self.kept()
             .metrics
             .push((instance.to_owned(), name.to_owned(), labels.to_vec(), value));
+        self.counted.notify_one();
     }
 }

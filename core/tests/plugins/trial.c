@@ -189,6 +189,7 @@ static void wait_until_cancelled(jf_instance *instance, const jf_call *call) {
 }
 
 static void be_deaf(jf_instance *instance, const jf_call *call) {
+  instance->host->metric(instance->host->ctx, text("deaf_total"), text(""), 1.0);
   pthread_mutex_lock(&instance->lock);
   while (!instance->woken) pthread_cond_wait(&instance->changed, &instance->lock);
   instance->woken--;

@@ -130,7 +130,7 @@ impl Library {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system's loader says no: a symbol or a library is missing, for example.
-    #[error("`{}` cannot be loaded", path.display())]
+    #[error("`{}` cannot be loaded{}", path.display(), hint(source))]
     System {
         /// The file.
         path: PathBuf,
@@ -159,6 +159,15 @@ pub enum OpenError {
         /// What is wrong.
         fault: TableFault,
     },
+}
+
+/// What helps, where the loader's own words mislead.
+fn hint(error: &libloading::Error) -> &'static str {
+    if error.to_string().contains("failed to map segment") {
+        " (it is copied to the data directory first; is that on a file system that is mounted noexec?)"
+    } else {
+        ""
+    }
 }
 
 /// What is wrong with a plugin's table of functions.

@@ -95,6 +95,7 @@ impl Plugin for Trial {
                 return Err(Error::cancelled("stopped"));
             }
             Act::Deaf => {
+                cx.metric("deaf_total", &[], 1.0);
                 self.wake.notified().await;
                 Value::Null
             }
