@@ -100,7 +100,10 @@ impl InProcess {
             config: setup.config.to_string(),
             deadline: monotonic(setup.limit),
         };
-        on_thread(move || making.run(sender)).map_err(CreateError::Thread)?;
+        if let Err(error) = on_thread(move || making.run(sender)) {
+            bridge.forget();
+            return Err(CreateError::Thread(error));
+        }
         // The plugin knows the limit too, and may still say what took so long.
         match timeout(setup.limit + LATE, receiver).await {
             Ok(Ok(Ok(instance))) => Ok(Self {
