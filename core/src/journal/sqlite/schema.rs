@@ -101,13 +101,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), OpenError> {
 /// Opens the database for the writer, making it where there is none.
 pub(super) fn open_to_write(directory: &Path) -> Result<Connection, OpenError> {
     let path = file(directory);
-    // SQLite would make it readable to all; its log and shared memory get the permissions of this file.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(OpenError::io(&path))?;
+    make_file(&path)?;
     sync_directory(directory)?;
     let connection = open_existing(&path)?;
     match identity(&connection).map_err(OpenError::store(&path))? {
@@ -118,6 +112,24 @@ pub(super) fn open_to_write(directory: &Path) -> Result<Connection, OpenError> {
     }
     prepare(&connection, 8 << 20).map_err(OpenError::store(&path))?;
     Ok(connection)
+}
+
+/// Makes the database file, for its owner alone, where there is none. SQLite would make it readable to all; its log
+/// and shared memory get the permissions of this file.
+///
+/// A file that is there is not opened, ever, but by SQLite: whoever closes one takes away all locks that this process
+/// has on it, as POSIX has it. The next reader would then take itself for the last one and remove the log on leaving,
+/// with everything in it that is not yet copied, and the router would go on writing to a file without a name.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::io(path)(error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Opens an existing database to read, whatever its router does or did last.

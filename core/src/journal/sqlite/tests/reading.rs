@@ -1,6 +1,6 @@
 //! Reading beside a router, after its end and after a kill; and the examples of the document.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
 use crate::journal::contract::{arrival, generation, owed};
@@ -37,6 +37,28 @@ async fn a_journal_is_read_while_it_is_written_after_its_end_and_after_a_kill() 
     assert_eq!(events(directory.path()).await, 3);
     let journal = SqliteJournal::open(directory.path(), Options::default()).unwrap();
     assert_eq!(journal.counts().await.unwrap().events, 3);
+}
+
+/// Whether this process has a lock of SQLite's on the file, as the kernel tells.
+fn is_locked(file: &Path) -> bool {
+    let inode = format!(":{}", fs::metadata(file).unwrap().ino());
+    let process = std::process::id().to_string();
+    fs::read_to_string("/proc/locks").unwrap().lines().any(|lock| {
+        let words: Vec<_> = lock.split_whitespace().collect();
+        matches!(words[..], [_, "POSIX", _, _, of, on, ..] if of == process && on.ends_with(&inode))
+    })
+}
+
+/// Without that lock, a `sqlite3` that leaves takes itself for the last reader and removes the log under the router.
+#[tokio::test]
+async fn a_router_holds_its_database_locked_against_those_who_leave() {
+    let directory = Directory::new();
+    for found in ["none", "its own"] {
+        let journal = SqliteJournal::open(directory.path(), Options::default()).unwrap();
+        journal.store_rules(&generation(), "the rules").await.unwrap();
+        assert_eq!(events(directory.path()).await, 0);
+        assert!(is_locked(&directory.path().join("journal.db")), "found {found}");
+    }
 }
 
 #[tokio::test]
