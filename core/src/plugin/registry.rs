@@ -137,17 +137,20 @@ impl Registry {
     pub async fn load(options: Options, host: Arc<dyn Host>, runtime: Handle) -> Self {
         let survey = Survey::take(options).await;
         let (mut instances, catalog) = (survey.instances(), survey.catalog());
-        let mut starting = JoinSet::new();
+        // All libraries are loaded before any instance starts, so that what an instance does to the process's signals
+        // is not taken for the doing of a library that is being loaded.
+        let mut opened = Vec::new();
         for (index, plan) in survey.plans.iter().enumerate() {
-            if let Ok(ready) = &plan.plugin {
-                let starting_one = start(
-                    Arc::clone(ready),
-                    plan.options.clone(),
-                    Arc::clone(&host),
-                    runtime.clone(),
-                );
-                starting.spawn(async move { (index, starting_one.await) });
+            let Ok(ready) = &plan.plugin else { continue };
+            match open(ready).await {
+                Ok(library) => opened.push((index, library, Arc::clone(ready), plan.options.clone())),
+                Err(error) => instances[index].state = PluginState::parked(&error),
             }
+        }
+        let mut starting = JoinSet::new();
+        for (index, library, ready, options) in opened {
+            let started = start(library, ready, options, Arc::clone(&host), runtime.clone());
+            starting.spawn(async move { (index, started.await) });
         }
         let mut running = BTreeMap::new();
         for (index, started) in starting.join_all().await {
@@ -254,26 +257,19 @@ impl Registry {
     }
 }
 
-/// Why an instance did not start.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Create(#[from] CreateError),
+async fn open(ready: &Ready) -> Result<Library, OpenError> {
+    let staged = ready.staged.clone();
+    let opened = tokio::task::spawn_blocking(move || Library::open(&staged)).await;
+    opened.expect("opening a library does not panic: foreign code that does ends the process")
 }
 
-/// Loads a library, where it is not yet, and starts an instance.
 async fn start(
+    library: Library,
     ready: Arc<Ready>,
     options: InstanceOptions,
     host: Arc<dyn Host>,
     runtime: Handle,
-) -> Result<Instance, StartError> {
-    let staged = ready.staged.clone();
-    let library = tokio::task::spawn_blocking(move || Library::open(&staged)).await;
-    let library =
-        library.expect("opening a library does not panic: foreign code that does ends the process")?;
+) -> Result<Instance, CreateError> {
     let setup = Setup {
         plugin: options.plugin.clone(),
         instance: options.name.clone(),
