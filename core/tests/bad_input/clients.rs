@@ -78,9 +78,8 @@ pub(crate) fn with_length(body: &[u8], delivery: &str) -> String {
 
 #[tokio::test]
 async fn clients_that_take_their_time_are_turned_away_while_others_are_served() {
-    let site = Site::prepare();
+    let mut site = Site::prepare();
     site.listen("header_timeout = \"1s\"\nbody_timeout = \"1s\"");
-    let mut site = site;
     site.router.start().await.unwrap();
     // Many who never finish their headers, and do not take up what others need.
     let mut crowd = Vec::new();

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::site::{ROUTES, Site, plugin};
+use crate::site::{ROUTES, Site, eventually, plugin};
 
 /// Instances that cannot be, each with a route that uses it.
 const INSTANCES: &str = r#"
@@ -87,7 +87,7 @@ fn parked(listed: &Value, key: &str, name: &str) -> String {
 
 #[tokio::test]
 async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
-    let site = Site::prepare();
+    let mut site = Site::prepare();
     drop_in(&site);
     site.configure(INSTANCES);
     site.rules(&format!("{ROUTES}\n{BROKEN_ROUTES}"));
@@ -106,7 +106,6 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     error: 7 faults in the configuration
     "#);
 
-    let mut site = site;
     site.router.start().await.unwrap();
     let listed = site.router.ask(&["plugin", "list"]).await.unwrap();
     insta::assert_snapshot!(site.plain(parked(&listed, "plugins", "file").as_bytes()), @r#"
@@ -124,7 +123,7 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     // What needs them waits, and says for what; what does not is carried out.
     assert_eq!(site.zeplin_posts("first").await.status, 200);
     let mut waiting = Vec::new();
-    crate::site::eventually(async || {
+    eventually(async || {
         waiting = site.ask(&["deliveries", "list", "--state", "waiting"]).await;
         waiting.len() == 2
     })

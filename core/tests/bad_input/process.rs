@@ -2,7 +2,7 @@
 
 use hyper::header::RETRY_AFTER;
 use jackfield_stage::router::Signal;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::{
     clients::{Client, head},
@@ -65,10 +65,9 @@ async fn ctrl_c_lets_what_is_in_flight_end() {
 /// From now on files of the router grow no further than `size`, as on a full disk; its log is one of them.
 fn limit_files(site: &Site, size: Option<u64>) {
     let process = Pid::from_raw(site.router.process().unwrap().try_into().unwrap());
-    let limit = Rlimit {
-        current: size,
-        maximum: None,
-    };
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let current = size.or(maximum);
+    let limit = Rlimit { current, maximum };
     prlimit(process, Resource::Fsize, limit).unwrap();
 }
 
