@@ -50,7 +50,9 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
             profile,
         ])
         .stderr(Stdio::inherit());
-    for package in packages {
+    // With this package itself, which has been built, or else nobody would be asking: then the features of
+    // dependencies are those that they were built with, and nothing is built twice.
+    for package in packages.iter().chain(&[env!("CARGO_PKG_NAME")]) {
         command.args(["--package", package]);
     }
     let output = command.output().context("running cargo")?;
