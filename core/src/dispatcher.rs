@@ -14,12 +14,12 @@ use std::{
     collections::HashSet,
     num::NonZeroUsize,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use jackfield_event::DeliveryId;
+use jackfield_event::{DeliveryId, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -111,6 +111,8 @@ struct Shared {
     metrics: Metrics,
     /// Deliveries at work here, so that a lease that ran out under a stalled disk does not start a second course.
     running: Mutex<HashSet<DeliveryId>>,
+    /// When their leases were last renewed.
+    renewed: Mutex<Timestamp>,
     /// Rung when a course ends or a queue at an instance empties.
     room: Notify,
     /// No new steps are begun.
@@ -133,6 +135,7 @@ impl Dispatcher {
         options: Options,
     ) -> std::io::Result<Self> {
         let changes = journal.changes();
+        let renewed = Mutex::new(clock.now());
         let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Shared {
             journal,
@@ -144,6 +147,7 @@ impl Dispatcher {
             work: WorkRoot::open(&options.work_root)?,
             metrics: Metrics::default(),
             running: Mutex::default(),
+            renewed,
             room: Notify::new(),
             stopping: CancellationToken::new(),
             cancel: CancellationToken::new(),
@@ -165,11 +169,9 @@ impl Dispatcher {
         let courses = TaskTracker::new();
         let shared = Arc::clone(&self.shared);
         let sweeping = shared.work.sweep(&*shared.journal);
-        let renewing = shared.keep_leases();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(sweeping, renewing); } => {}
-            () = self.follow(&courses) => {}
+            () = async { tokio::join!(sweeping, self.follow(&courses)); } => {}
         }
         shared.drain(courses).await;
     }
@@ -201,6 +203,7 @@ impl Dispatcher {
             Ok(None) => LONGEST_REST,
             Err(_) => JOURNAL_REST,
         };
+        let rest = rest.min(self.shared.options.lease / 3);
         tokio::select! {
             _ = self.changes.changed() => {}
             () = self.shared.room.notified() => {}
@@ -211,9 +214,11 @@ impl Dispatcher {
 
 impl Shared {
     async fn claim(&self) -> Result<Vec<Claim>, JournalError> {
+        let now = self.clock.now();
+        self.renew(now).await?;
         let request = ClaimRequest {
             owner: self.owner.clone(),
-            now: self.clock.now(),
+            now,
             lease: self.options.lease,
             limit: self.options.batch.get(),
             busy: self.gates.busy(),
@@ -226,40 +231,34 @@ impl Shared {
         let claimed = claims.len();
         for claim in claims {
             let delivery = claim.delivery;
-            if self
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(delivery)
-            {
-                let shared = Arc::clone(self);
-                courses.spawn(async move {
-                    Course::new(&shared, claim).run().await;
-                    shared
-                        .running
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .remove(&delivery);
-                    shared.room.notify_one();
-                });
+            if self.running().insert(delivery) {
+                let at_work = AtWork(Arc::clone(self), delivery);
+                courses.spawn(async move { Course::new(&at_work.0, claim).run().await });
             }
         }
         claimed
     }
 
-    /// Renews the leases of all that is at work here, for ever.
-    async fn keep_leases(&self) {
-        let mut ticks = tokio::time::interval(self.options.lease / 3);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self
-                .journal
-                .renew(&self.owner, self.clock.now(), self.options.lease)
-                .await
-            {
-                tracing::warn!(error = %error, "the journal refused to renew leases");
-            }
+    /// The lock is held for one look or change, and no other is taken under it.
+    fn running(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renews the leases of what is at work here, where they have grown old by `now`.
+    ///
+    /// A claim ends leases that have run out by its own `now`, so this comes before each: where the clock was set
+    /// forward, or the machine slept, no delivery is taken from under its course. What is not at work here is not
+    /// renewed; a claim of which nobody knows any more thus comes back.
+    async fn renew(&self, now: Timestamp) -> Result<(), JournalError> {
+        let lease = self.options.lease;
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if now >= renewed && now.saturating_since(renewed) < lease / 3 {
+            return Ok(());
         }
+        let running = self.running().iter().copied().collect();
+        self.journal.renew(&self.owner, running, now, lease).await?;
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(())
     }
 
     /// Lets running attempts end, cancels what is left after the grace, and gives that a moment to say so.
@@ -277,6 +276,17 @@ impl Shared {
             self.cancel.cancel();
             let _ = tokio::time::timeout(CANCEL_GRACE, courses.wait()).await;
         }
+    }
+}
+
+/// A delivery that is at work here, until it is dropped: also where its course ends in a panic, so that its lease then
+/// runs out like that of any other that nobody knows of.
+struct AtWork(Arc<Shared>, DeliveryId);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.running().remove(&self.1);
+        self.0.room.notify_one();
     }
 }
 

@@ -223,13 +223,23 @@ pub trait Journal: History {
     fn changes(&self) -> watch::Receiver<u64>;
 
     /// Claims deliveries that are due, oldest first; of those with one order key of one route only the oldest.
+    ///
+    /// One that cannot be read takes down none of the others: it waits, for that reason, and is tried again.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError>;
 
     /// When the next delivery is due that is not yet, or whose claim runs out.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError>;
 
-    /// Holds an owner's claims for another `lease` from `now`.
-    async fn renew(&self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), JournalError>;
+    /// Holds an owner's claims of `deliveries` for another `lease` from `now`, as far as they are still its own.
+    ///
+    /// The owner names them, so that a claim of which it does not know, for an answer that was lost, runs out.
+    async fn renew(
+        &self,
+        owner: &str,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), JournalError>;
 
     /// Gives a claimed delivery back unchanged, due again at `due` for `reason`, where there is one.
     ///

@@ -98,6 +98,8 @@ reasons! {
     AttemptsExhausted = "attempts-exhausted",
     /// The rule text of the delivery's generation is missing or no longer compiles.
     GenerationMissing = "generation-missing",
+    /// What the journal holds of it cannot be read.
+    Unreadable = "unreadable",
     /// A person canceled it.
     Canceled = "canceled",
 }

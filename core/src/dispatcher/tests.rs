@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,13 +34,14 @@ use crate::{
 
 /// The wall clock of a machine whose time tokio keeps, and leaps over when nothing happens.
 #[derive(Debug)]
-struct Leaping(tokio::time::Instant);
+struct Leaping(tokio::time::Instant, AtomicU64);
 
 impl Clock for Leaping {
     fn now(&self) -> Timestamp {
         Timestamp::from_secs(1_767_225_600)
             .unwrap()
             .saturating_add(self.0.elapsed())
+            .saturating_add(Duration::from_secs(self.1.load(Relaxed)))
     }
 }
 
@@ -139,7 +143,7 @@ struct Stage {
 impl Stage {
     fn set(rules: &str, plugins: impl IntoIterator<Item = (&'static str, usize, Arc<Played>)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(Leaping(tokio::time::Instant::now()));
+        let clock = Arc::new(Leaping(tokio::time::Instant::now(), AtomicU64::new(0)));
         let rules = RuleFile {
             name: "routes.toml".into(),
             text: rules.into(),
@@ -541,6 +545,27 @@ async fn a_stop_lets_the_call_end_and_the_next_run_goes_on_at_the_next_step() {
         (1, 1),
         "the first step is not repeated"
     );
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
+    let a = Played::held(|_| done(&json!({ "value": 1 })));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 2, Arc::clone(&a)), ("b", 2, Arc::clone(&b))]);
+    stage.accept("p").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let direct = async {
+        a.is_called(1).await;
+        stage.clock.1.store(3600, Relaxed);
+        stage.accept("q").await;
+        a.is_called(2).await;
+        a.lets.add_permits(2);
+        b.is_called(2).await;
+        stop.cancel();
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(states(&stage.stories().await), [State::Succeeded; 2]);
+    assert_eq!(a.inputs().len(), 2, "no call is made twice");
 }
 
 #[tokio::test(start_paused = true)]

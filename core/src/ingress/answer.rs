@@ -74,6 +74,7 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Interrupted
         | Reason::AttemptsExhausted
         | Reason::GenerationMissing
+        | Reason::Unreadable
         | Reason::Canceled => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -253,15 +253,21 @@ impl Journal for SqliteJournal {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError> {
+        let due = request.now.saturating_add(request.lease);
         let claimed = self.ask(move |store| store.claim(&request)).await?;
         if claimed.is_empty() {
             return Ok(Vec::new());
         }
         // Beside the writer, which has better things to do. Where it fails, the lease brings them back.
-        self.history
+        let read = self
+            .history
             .pool
-            .read(move |connection| claims::read(connection, &claimed))
-            .await
+            .read(move |connection| Ok(claims::read(connection, &claimed)))
+            .await?;
+        if !read.damaged.is_empty() {
+            self.ask(move |store| store.set_aside(&read.damaged, due)).await?;
+        }
+        Ok(read.claims)
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
@@ -271,9 +277,16 @@ impl Journal for SqliteJournal {
             .await
     }
 
-    async fn renew(&self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), JournalError> {
+    async fn renew(
+        &self,
+        owner: &str,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), JournalError> {
         let owner = owner.to_owned();
-        self.ask(move |store| store.renew(&owner, now, lease)).await
+        self.ask(move |store| store.renew(&owner, &deliveries, now, lease))
+            .await
     }
 
     async fn release(

@@ -241,6 +241,7 @@ pub(crate) async fn what_was_interrupted_counts_and_goes_on_at_once(bench: Bench
 }
 
 pub(crate) async fn a_claim_ends_with_its_lease_and_then_belongs_to_another(bench: Bench<'_>) {
+    let lease = std::time::Duration::from_secs;
     let delivery = bench.owe(0, owed("a", "slack", None)).await;
     bench.claim(0).await;
     bench
@@ -251,12 +252,18 @@ pub(crate) async fn a_claim_ends_with_its_lease_and_then_belongs_to_another(benc
     assert_eq!(bench.journal.next_due(at(0)).await.unwrap(), Some(at(10)));
     bench
         .journal
-        .renew("me", at(5), std::time::Duration::from_secs(10))
+        .renew("me", vec![delivery], at(5), lease(10))
         .await
         .unwrap();
     bench
         .journal
-        .renew("somebody else", at(5), std::time::Duration::from_secs(100))
+        .renew("somebody else", vec![delivery], at(5), lease(100))
+        .await
+        .unwrap();
+    // An owner that does not name it has forgotten it.
+    bench
+        .journal
+        .renew("me", vec![], at(5), lease(100))
         .await
         .unwrap();
     assert!(bench.claim_as("you", 14, 9, &[]).await.is_empty());

@@ -6,12 +6,27 @@ use bytes::Bytes;
 use jackfield_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{history::event_json, row};
+use super::{history::event_json, row, writer::text};
 use crate::{journal::Claim, router::GenerationId};
 
+/// The deliveries that were claimed, as far as they can be read.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) claims: Vec<Claim>,
+    /// The rows that cannot, and why.
+    pub(super) damaged: Vec<(i64, String)>,
+}
+
 /// Reads the deliveries that were claimed.
-pub(super) fn read(connection: &Connection, claimed: &[i64]) -> rusqlite::Result<Vec<Claim>> {
-    claimed.iter().map(|seq| claim(connection, *seq)).collect()
+pub(super) fn read(connection: &Connection, claimed: &[i64]) -> Read {
+    let mut read = Read::default();
+    for seq in claimed {
+        match claim(connection, *seq) {
+            Ok(claim) => read.claims.push(claim),
+            Err(error) => read.damaged.push((*seq, text(&error))),
+        }
+    }
+    read
 }
 
 fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {

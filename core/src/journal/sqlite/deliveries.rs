@@ -132,11 +132,28 @@ impl Store<'_> {
         Ok(())
     }
 
-    pub(super) fn renew(&mut self, owner: &str, now: Timestamp, lease: Duration) -> Result<(), Fault> {
-        self.cached(
-            "UPDATE delivery INDEXED BY delivery_lease SET lease = ? WHERE lease IS NOT NULL AND owner = ?",
-        )?
-        .execute(params![now.saturating_add(lease).as_millis(), owner])?;
+    pub(super) fn renew(
+        &mut self,
+        owner: &str,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), Fault> {
+        let until = now.saturating_add(lease).as_millis();
+        for delivery in deliveries {
+            self.cached("UPDATE delivery SET lease = ? WHERE id = ? AND owner = ? AND lease IS NOT NULL")?
+                .execute(params![until, delivery.to_string(), owner])?;
+        }
+        Ok(())
+    }
+
+    /// Ends claims that were just made, of rows that cannot be read: they wait until `due`, each with its reason.
+    pub(super) fn set_aside(&mut self, damaged: &[(i64, String)], due: Timestamp) -> Result<(), Fault> {
+        for (seq, error) in damaged {
+            tracing::error!(seq, error, "the journal could not read a delivery");
+            let (due, reason) = (waiting_until(due), Some(Reason::Unreadable.code()));
+            self.give_back(*seq, State::Waiting, due, reason, Some(error))?;
+        }
         Ok(())
     }
 

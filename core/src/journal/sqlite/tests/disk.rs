@@ -50,6 +50,46 @@ async fn files_are_for_their_owner_alone() {
     assert_eq!(names.len(), 5, "{names:?}");
 }
 
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_waits_and_holds_up_no_other() {
+    let directory = Directory::new();
+    let journal = SqliteJournal::open(directory.path(), Options::default()).unwrap();
+    journal.store_rules(&generation(), "the rules").await.unwrap();
+    let mut owe = Vec::new();
+    for _ in 0..2 {
+        let sent = arrival(0, None, vec![owed("a", "slack", None)]);
+        owe.push(journal.append(sent).await.unwrap());
+    }
+    let (damaged, whole) = (owe[0].deliveries()[0], owe[1].deliveries()[0]);
+    let connection = rusqlite::Connection::open(directory.path().join("journal.db")).unwrap();
+    connection
+        .execute("UPDATE event SET envelope = '[]' WHERE seq = 1", [])
+        .unwrap();
+    let claims = journal
+        .claim(ClaimRequest {
+            owner: "me".into(),
+            now: contract::at(0),
+            lease: Duration::from_secs(60),
+            limit: 8,
+            busy: vec![],
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        claims.iter().map(|claim| claim.delivery).collect::<Vec<_>>(),
+        [whole]
+    );
+    let record = journal.delivery(damaged).await.unwrap().unwrap().record;
+    assert_eq!(
+        (record.state, record.reason, record.due),
+        (
+            crate::delivery::State::Waiting,
+            Some(Reason::Unreadable),
+            Some(contract::at(60))
+        )
+    );
+}
+
 #[test]
 fn what_is_no_journal_of_ours_is_left_alone() {
     let open = |directory: &Directory| {
