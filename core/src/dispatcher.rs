@@ -239,6 +239,28 @@ impl Shared {
         claimed
     }
 
+    /// The generation of that id: at hand, or out of the journal. One that had nothing unsettled at the start is wanted
+    /// again where a delivery of it is replayed. `None` where it is not there, or does not compile any more.
+    async fn generation(&self, id: &GenerationId) -> Result<Option<Arc<Generation>>, JournalError> {
+        if let Some(generation) = self.generations.get(id) {
+            return Ok(Some(generation));
+        }
+        let Some(text) = self.journal.rules(id).await? else {
+            return Ok(None);
+        };
+        match Generation::from_stored(&text) {
+            Ok(generation) => {
+                let generation = Arc::new(generation);
+                self.generations.insert(Arc::clone(&generation));
+                Ok(Some(generation))
+            }
+            Err(faults) => {
+                tracing::error!(generation = %id, %faults, "the rules of a delivery do not compile any more");
+                Ok(None)
+            }
+        }
+    }
+
     /// The lock is held for one look or change, and no other is taken under it.
     fn running(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)

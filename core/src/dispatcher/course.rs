@@ -8,6 +8,7 @@ mod ending;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jackfield_event::Timestamp;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{JOURNAL_REST, Shared};
@@ -52,6 +53,9 @@ enum NotReady {
     Later(Option<(Reason, String)>),
 }
 
+/// Until when a delivery that goes back waits, and why; at once where there is nothing to wait for.
+type Due = Option<(Timestamp, Reason, String)>;
+
 /// The journal is closed or the claim was lost: nothing more can be recorded.
 struct Abandoned;
 
@@ -62,13 +66,20 @@ impl<'s> Course<'s> {
 
     /// Runs until the claim ends.
     pub(super) async fn run(mut self) {
-        let generation = self.shared.generations.get(&self.claim.generation);
+        let generation = match self.shared.generation(&self.claim.generation).await {
+            Ok(generation) => generation,
+            Err(error) => {
+                let error = format!("its rules cannot be read: {error}");
+                let _ = self.release(self.later(Reason::Unreadable, error)).await;
+                return;
+            }
+        };
         let Some(route) = generation
             .as_deref()
             .and_then(|generation| generation.find(&self.claim.route))
         else {
             let error = format!(
-                "the rules of generation {} are not at hand",
+                "the rules of generation {} are missing, or do not compile any more",
                 self.claim.generation
             );
             let _ = self.give_up(error).await;
@@ -100,16 +111,7 @@ impl<'s> Course<'s> {
                 self.fail(route, step, Ending::without_call(reason, error)).await
             }
             Err(NotReady::Later(why)) => {
-                let due = why.map(|(reason, detail)| {
-                    (
-                        self.shared
-                            .clock
-                            .now()
-                            .saturating_add(self.shared.options.patience),
-                        reason,
-                        detail,
-                    )
-                });
+                let due = why.and_then(|(reason, detail)| self.later(reason, detail));
                 self.release(due).await
             }
         }
@@ -165,14 +167,9 @@ impl<'s> Course<'s> {
             Ok(workdir) => workdir,
             Err(error) => {
                 tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "no work directory can be made");
-                let due = self
-                    .shared
-                    .clock
-                    .now()
-                    .saturating_add(self.shared.options.patience);
                 let detail = format!("its work directory cannot be made: {error}");
                 return self
-                    .release(Some((due, Reason::WorkDirectoryFailed, detail)))
+                    .release(self.later(Reason::WorkDirectoryFailed, detail))
                     .await;
             }
         };
@@ -394,10 +391,17 @@ impl<'s> Course<'s> {
         self.proceed(next).await
     }
 
-    async fn release(
-        &self,
-        due: Option<(jackfield_event::Timestamp, Reason, String)>,
-    ) -> Result<Turn, Abandoned> {
+    /// Until when to wait for something that is missing, and why.
+    fn later(&self, reason: Reason, detail: String) -> Due {
+        let due = self
+            .shared
+            .clock
+            .now()
+            .saturating_add(self.shared.options.patience);
+        Some((due, reason, detail))
+    }
+
+    async fn release(&self, due: Due) -> Result<Turn, Abandoned> {
         let Claim { delivery, .. } = self.claim;
         self.insist(|| {
             self.shared

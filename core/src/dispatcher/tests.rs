@@ -548,6 +548,22 @@ async fn a_stop_lets_the_call_end_and_the_next_run_goes_on_at_the_next_step() {
 }
 
 #[tokio::test]
+async fn rules_that_are_not_at_hand_come_out_of_the_journal() {
+    let a = Played::new(|_| done(&json!({ "value": 1 })));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, a), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    dispatcher.shared.generations.0.store(Arc::default());
+    let direct = async {
+        b.is_called(1).await;
+        stop.cancel();
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(states(&stage.stories().await), [State::Succeeded]);
+}
+
+#[tokio::test]
 async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
     let a = Played::held(|_| done(&json!({ "value": 1 })));
     let b = Played::new(|_| report(Outcome::Done));
