@@ -135,7 +135,13 @@ impl<'s> Course<'s> {
             .expect("a JSON value has a JSON form")
             .into();
         let gate = self.shared.gates.of(&instance.name, &instance.permits);
-        match gate.enter().await {
+        let permit = tokio::select! {
+            biased;
+            // Nothing new is begun: who stands in line goes back to the journal.
+            () = self.shared.stopping.cancelled() => None,
+            permit = gate.enter() => permit,
+        };
+        match permit {
             Some(permit) => Ok(Ready {
                 instance,
                 permit,

@@ -584,6 +584,26 @@ async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
     assert_eq!(a.inputs().len(), 2, "no call is made twice");
 }
 
+#[tokio::test]
+async fn who_stands_in_line_at_a_stop_is_not_called_any_more() {
+    let a = Played::held(|_| done(&json!({ "value": 1 })));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, b)]);
+    stage.accept("p").await;
+    stage.accept("q").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let stopping = dispatcher.shared.stopping.clone();
+    let direct = async {
+        a.is_called(1).await;
+        stop.cancel();
+        stopping.cancelled().await;
+        a.lets.add_permits(2);
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(a.inputs().len(), 1);
+    assert_eq!(states(&stage.stories().await), [State::Pending; 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_a_dead_process_left_behind_is_made_again_under_the_same_key() {
     let a = Played::held(|_| done(&json!({ "value": 1 })));
