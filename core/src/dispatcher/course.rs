@@ -256,6 +256,12 @@ impl<'s> Course<'s> {
         match outcome {
             Outcome::Done | Outcome::Skipped => self.pass(route, step, ending).await,
             Outcome::Fatal | Outcome::Ambiguous => self.fail(route, step, ending).await,
+            // Cut short by the router's own end, which says nothing of the step: it is due at once, as after a kill.
+            Outcome::Retry
+                if ending.reason == Some(Reason::Interrupted) && self.shared.cancel.is_cancelled() =>
+            {
+                self.release(None).await
+            }
             Outcome::Retry => match step.retry().after(attempt, fastrand::f64(), retry_after) {
                 Some(rest) => self.back_off(step, ending, rest).await,
                 None => self.fail(route, step, ending.exhausted(attempt)).await,

@@ -584,6 +584,38 @@ async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
     assert_eq!(a.inputs().len(), 2, "no call is made twice");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_end_of_the_router_interrupts_is_no_failed_attempt() {
+    let a = Arc::new(Played {
+        calls: Mutex::default(),
+        answer: Box::new(|call| match call.attempt {
+            1 => Report {
+                reason: Some(Reason::Interrupted),
+                ..failed(Outcome::Retry, "the call was asked to stop")
+            },
+            _ => done(&json!({ "value": 1 })),
+        }),
+        lets: Semaphore::new(0),
+    });
+    let b = Played::new(|_| report(Outcome::Done));
+    let rules = TWO_STEPS.replace("use = \"a\"", "use = \"a\"\nretry = { attempts = 1 }");
+    let mut stage = Stage::set(&rules, [("a", 1, Arc::clone(&a)), ("b", 1, b)]);
+    stage.accept("p").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let cancelled = dispatcher.shared.cancel.clone();
+    let direct = async {
+        a.is_called(1).await;
+        stop.cancel();
+        cancelled.cancelled().await;
+        a.lets.add_permits(2);
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(
+        states(&stage.die_and_rise().await.settle().await),
+        [State::Succeeded]
+    );
+}
+
 #[tokio::test]
 async fn who_stands_in_line_at_a_stop_is_not_called_any_more() {
     let a = Played::held(|_| done(&json!({ "value": 1 })));
