@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use describe::{Runner, describe_main};
 pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
 pub use instance::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions};
-pub use registry::{Catalog, InstanceRecord, Options, PluginRecord, PluginState, Registry};
+pub use registry::{InstanceRecord, Options, PluginRecord, PluginState, Registry};
 pub use survey::Survey;
 
 use crate::{delivery::Outcome, reason::Reason};

@@ -7,7 +7,7 @@
 mod marks;
 mod violation;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use boon::{Compiler, SchemaIndex, Schemas, UrlLoader};
 use serde_json::{Value, json};
@@ -20,6 +20,10 @@ pub struct Schema {
     compiled: Schemas,
     index: SchemaIndex,
 }
+
+/// Every name that `use` in a step may say, with the schema that the step's input must fit, where it is known. The instance
+/// of a plugin that is parked has a name but, perhaps, no schema.
+pub type Catalog = BTreeMap<String, Option<Arc<Schema>>>;
 
 /// The schema itself is wrong.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,9 @@ use crate::{
     fault::Faults,
     ingress,
     journal::{self, History, Journal, JournalError, OpenError, SqliteHistory, SqliteJournal},
-    plugin::{self, Catalog, Runner},
+    plugin::{self, Runner},
     router::{Generation, RuleFile},
+    schema::Catalog,
 };
 
 /// Opens the journal to write, and takes its lock.

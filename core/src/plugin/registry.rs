@@ -18,7 +18,7 @@ use super::{
     reason_of,
     survey::{Ready, Survey},
 };
-use crate::schema::Schema;
+use crate::schema::Catalog;
 
 /// What plugins there may be, and which instances of them.
 #[derive(Clone, Debug)]
@@ -115,10 +115,6 @@ impl PluginState {
         }
     }
 }
-
-/// Every name that `use` in a step may say, with the schema that the step's input must fit, where it is known. The instance
-/// of a plugin that is parked has a name but, perhaps, no schema.
-pub type Catalog = BTreeMap<String, Option<Arc<Schema>>>;
 
 /// The plugins and instances of a running router.
 #[derive(Debug, Default)]

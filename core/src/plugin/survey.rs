@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Catalog, InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
+    InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
     describe::{self, Runner},
     digest::Digest,
     directory::{Candidate, Directory},
@@ -25,7 +25,7 @@ use super::{
     reason_of,
     stage::{Stage, Staged},
 };
-use crate::schema::Violation;
+use crate::schema::{Catalog, Violation};
 
 pub use error::{LoadError, PlanError};
 

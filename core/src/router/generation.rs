@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Catalog, Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile,
+    Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile,
     context::Parsed,
     explain, rules,
     table::{Table, View},
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     delivery::Phase,
     fault::{Fault, Faults},
+    schema::Catalog,
 };
 
 /// One set of routes, compiled. Never changed: a reload makes another beside it.

@@ -5,7 +5,7 @@ mod read;
 mod step;
 mod when;
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::{Pattern, Route};
 use crate::{
     document::Document,
     fault::{Fault, Faults},
-    schema::Schema,
+    schema::Catalog,
 };
 
 /// One rule file's name and text.
@@ -24,9 +24,6 @@ pub struct RuleFile {
     /// What stands in it.
     pub text: String,
 }
-
-/// The instances that steps may use, each with the schema of its input, where that is known.
-pub type Catalog = BTreeMap<String, Option<Arc<Schema>>>;
 
 impl RuleFile {
     /// Reads a rule file, or every `*.toml` of a directory in the order of names.
