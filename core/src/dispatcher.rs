@@ -164,7 +164,7 @@ impl Dispatcher {
         &self.shared.metrics
     }
 
-    /// Runs until `stop`, then lets running attempts end within the grace.
+    /// Runs until `stop`, or until the journal is gone; then lets running attempts end within the grace.
     pub async fn run(mut self, stop: CancellationToken) {
         let courses = TaskTracker::new();
         let shared = Arc::clone(&self.shared);
@@ -176,13 +176,18 @@ impl Dispatcher {
         shared.drain(courses).await;
     }
 
-    /// Claims whatever is due, for ever.
+    /// Claims whatever is due, until the journal is gone: nothing can be carried out without one, and whoever started
+    /// this begins anew.
     async fn follow(&mut self, courses: &TaskTracker) {
         loop {
             // Marked before the claim: what changes during it wakes the wait below.
             self.changes.borrow_and_update();
             let claimed = match self.shared.claim().await {
                 Ok(claims) => self.shared.start(claims, courses),
+                Err(error @ JournalError::Closed) => {
+                    tracing::error!(error = %error, "the dispatcher ends");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(error = %error, "the journal refused a claim");
                     tokio::time::sleep(JOURNAL_REST).await;

@@ -617,6 +617,15 @@ async fn what_the_end_of_the_router_interrupts_is_no_failed_attempt() {
 }
 
 #[tokio::test]
+async fn without_its_journal_a_dispatcher_ends() {
+    let stage = Stage::set(TWO_STEPS, []);
+    let dispatcher = stage.dispatcher();
+    stage.journal.close().await.unwrap();
+    dispatcher.run(CancellationToken::new()).await;
+    assert!(stage.journal.sync().await.is_err());
+}
+
+#[tokio::test]
 async fn who_stands_in_line_at_a_stop_is_not_called_any_more() {
     let a = Played::held(|_| done(&json!({ "value": 1 })));
     let b = Played::new(|_| report(Outcome::Done));
