@@ -62,7 +62,9 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
     let mut text = fields(&[
         ("delivery", record.id.to_string()),
         ("route", record.route.clone()),
-        ("state", state(record.state)),
+    ]);
+    let _ = writeln!(text, "{:<11} {}", "state", state(record.state));
+    text += &fields(&[
         ("why", why(record)),
         ("events", events.join(", ")),
         ("owed", format!("{} ({})", record.created, age(record.created))),
@@ -138,15 +140,11 @@ pub(super) fn marks(deliveries: &[DeliveryMark]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// `name  value` lines, without those that have no value.
+/// `name  value` lines, without those that have no value. Much of it others wrote: nothing steers the terminal.
 fn fields(fields: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(
-            text,
-            "{name:<11} {}",
-            value.replace(|c: char| c.is_control() && c != '\x1b', " ")
-        );
+        let _ = writeln!(text, "{name:<11} {}", value.replace(char::is_control, " "));
     }
     text
 }
@@ -155,4 +153,18 @@ fn pretty(json: &str) -> String {
     serde_json::from_str::<serde_json::Value>(json)
         .and_then(|value| serde_json::to_string_pretty(&value))
         .unwrap_or_else(|_| json.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sender_wrote_does_not_steer_the_terminal() {
+        let shown = fields(&[
+            ("order key", "a\x1b]0;owned\x07\nb".into()),
+            ("title", String::new()),
+        ]);
+        assert_eq!(shown, "order key   a ]0;owned  b\n");
+    }
 }
