@@ -5,7 +5,7 @@
 //! checked before it is printed; the exit code is 0 only if all of them are true. `cargo demo -- --keep` leaves
 //! everything running.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use hyper::HeaderMap;
@@ -30,30 +30,39 @@ async fn demo(keep: bool) -> anyhow::Result<bool> {
     let mut scene = Scene::set(&built, include_str!("routes.toml")).await?;
     scene.router.start().await?;
     println!(
-        "The router runs: webhooks at http://{}, and all it keeps in",
+        "The router runs, with webhooks at http://{}",
         scene.router.ingress()
     );
-    println!("{}\n", scene.directory().display());
+    println!("and all that it keeps in {}\n", scene.directory().display());
 
-    let mut told = Told::default();
-    webhooks(&scene, &mut told).await?;
-    scene.router.settled(Duration::from_secs(60)).await?;
-    outcomes(&scene, &mut told).await?;
-    journal(&scene, &mut told).await?;
-    let all_true = told.all_true();
-    if keep {
-        wait(&scene).await?;
+    // Whoever is impatient leaves neither a process nor a directory behind.
+    let played = tokio::select! {
+        played = play(&scene) => Some(played?),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None).context("waiting for Ctrl-C")?,
+    };
+    if keep && played.is_some() {
+        wait(&scene, &built.binary(PACKAGES[0])?).await?;
     }
     scene.router.stop().await?;
     println!(
         "{}",
-        if all_true {
-            "All of it is true."
-        } else {
-            "NOT all of it is true."
+        match played {
+            Some(true) => "All of it is true.",
+            Some(false) => "NOT all of it is true.",
+            None => "Interrupted: nothing is said of what had not happened yet.",
         }
     );
-    Ok(all_true)
+    Ok(played == Some(true))
+}
+
+/// The whole piece; whether all that it told was true.
+async fn play(scene: &Scene) -> anyhow::Result<bool> {
+    let mut told = Told::default();
+    webhooks(scene, &mut told).await?;
+    scene.router.settled(Duration::from_secs(60)).await?;
+    outcomes(scene, &mut told).await?;
+    journal(scene, &mut told).await?;
+    Ok(told.all_true())
 }
 
 /// Posts what the three providers document, a duplicate and two forgeries.
@@ -187,16 +196,24 @@ async fn journal(scene: &Scene, told: &mut Told) -> anyhow::Result<()> {
 }
 
 /// Leaves the scene to the person who asked for it.
-async fn wait(scene: &Scene) -> anyhow::Result<()> {
-    let configuration = scene.router.configuration();
+async fn wait(scene: &Scene, binary: &Path) -> anyhow::Result<()> {
     println!(
-        "\nIt goes on running until Ctrl-C. Its files are in {}; try, in another terminal:",
+        "\nIt goes on running until Ctrl-C. Its files are in {}; try, in another terminal:\n",
         scene.directory().display()
     );
+    println!("  alias jackfield={}", binary.display());
     println!(
-        "  cargo run --quiet -- events list --config {}",
-        configuration.display()
+        "  export JACKFIELD_CONFIG={}",
+        scene.router.configuration().display()
     );
+    for (name, value) in scene.router.environment() {
+        println!("  export {name}={value}");
+    }
+    println!("  jackfield send screens");
+    println!("  jackfield events list");
+    println!("  jackfield deliveries list");
+    println!("  jackfield routes explain evt_…            # an id from the first list");
+    println!("  jackfield replay dlv_… --new-keys         # an id from the second: Slack hears it again");
     println!("  curl http://{}/metrics", scene.router.admin());
     tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
 }

@@ -31,6 +31,9 @@ struct Target {
     kind: Vec<String>,
 }
 
+/// Variables that cargo sets for one package.
+const OF_A_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+
 /// Builds `packages` in the profile `dev` or `release`.
 ///
 /// Paths come from cargo's messages and are never guessed: a `cdylib` of another package is built by no other
@@ -50,6 +53,16 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
             profile,
         ])
         .stderr(Stdio::inherit());
+    // `cargo run` and `cargo test` tell their program what package it is of. Build scripts that watch those variables
+    // (ring's does) would run again for this build, and once more for the next one by hand: minutes, each time.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| OF_A_PACKAGE.iter().any(|prefix| name.starts_with(prefix)))
+        {
+            command.env_remove(name);
+        }
+    }
     // With this package itself, which has been built, or else nobody would be asking: then the features of
     // dependencies are those that they were built with, and nothing is built twice.
     for package in packages.iter().chain(&[env!("CARGO_PKG_NAME")]) {

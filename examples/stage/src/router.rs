@@ -84,6 +84,11 @@ impl Router {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// The variables that it was given, for whoever runs its commands by hand.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Where its files are.
     pub fn home(&self) -> &Path {
         &self.home
