@@ -134,7 +134,7 @@ impl Command {
         match self {
             Self::Run(run) => run.run(config)?,
             Self::Check => check::check(config)?,
-            Self::Send(send) => return send.run(&load(config)?),
+            Self::Send(send) => return send.run(config),
             Self::Events(command) => command.run(&*history(config)?)?,
             Self::Deliveries(command) => command.run(&*history(config)?)?,
             Self::Dead(command) => command.run(&*history(config)?)?,
@@ -169,6 +169,15 @@ impl Run {
 fn load(path: &Path) -> Result<Config, Faults> {
     Config::load(path, &|name| std::env::var(name).ok())
 }
+
+/// The configuration as far as it is sound without the variables that are not set: they stand as [`UNSET`].
+fn load_without_secrets(path: &Path) -> Result<Config, Faults> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    Config::load(path, &|name| variable(name).or_else(|| Some(UNSET.to_owned())))
+}
+
+/// Stands for a secret whose variable is not set; no variable can hold it.
+const UNSET: &str = "\0 unset";
 
 /// The journal of the configuration, to read; beside a running router, or while there is none.
 fn history(path: &Path) -> anyhow::Result<Arc<dyn History>> {
@@ -237,6 +246,8 @@ fn from_here(faults: &Faults) -> Faults {
 const EX_CONFIG: u8 = 78;
 
 const START: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.
+
 Examples:
   jackfield check                           everything that is wrong, at once
   jackfield run                             run the router

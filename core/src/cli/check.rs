@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{load, say, table::Table, wait};
+use super::{load, load_without_secrets, say, table::Table, wait};
 use crate::{
     app,
     config::Config,
@@ -15,14 +15,21 @@ use crate::{
 };
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-    let config = load(path)?;
+    // Rules and plugins can be checked where secrets are not at hand, which is a fault, but one of several.
+    let (config, mut faults) = match load(path) {
+        Ok(config) => (config, Faults::new()),
+        Err(faults) => match load_without_secrets(path) {
+            Ok(config) => (config, faults),
+            Err(_) => return Err(faults.into()),
+        },
+    };
     let mut options = app::plugin_options(&config);
     // Private copies of plugins go into a directory of our own: the router's may be another user's, or not be there yet.
     let scratch = Scratch::new().context("no temporary directory can be made")?;
     options.data_dir = scratch.path().to_owned();
     let survey = wait(Survey::take(options))?;
     let rules = app::rules(&config.routes, &survey.catalog());
-    let mut faults = parked(&survey);
+    faults.extend(parked(&survey));
     match rules {
         Ok(generation) if faults.is_empty() => Ok(say(summary(&config, &survey, &generation))?),
         Ok(_) => Err(faults.into()),
@@ -45,7 +52,7 @@ fn parked(survey: &Survey) -> Faults {
         if let PluginState::Parked { reason } = state
             && instances.is_empty()
         {
-            faults.push(Fault::new(format!("a plugin file cannot be used: {reason}")));
+            faults.push(Fault::new(reason));
         }
     }
     faults

@@ -26,7 +26,7 @@ pub(super) enum Events {
         #[arg(long)]
         source: Option<String>,
         /// Only those of this type, as in io.supernova.job.success.
-        #[arg(long = "type")]
+        #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
         /// Only those older than this one: the next page.
         #[arg(long, value_name = "EVENT")]

@@ -1,6 +1,12 @@
 //! `send`: plays a provider for a configured source.
 
-use std::{fs, io::Read, net::ToSocketAddrs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    io::Read,
+    net::ToSocketAddrs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -9,9 +15,9 @@ use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 
 use super::{
-    Output, Shape,
+    Output, Shape, UNSET,
     http::{Answer, exchange},
-    samples, say, say_json, wait,
+    load, load_without_secrets, samples, say, say_json, wait,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -51,8 +57,14 @@ pub(super) struct Send {
 }
 
 impl Send {
-    pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, path: &Path) -> anyhow::Result<ExitCode> {
+        // Whoever plays one provider needs the secrets of that one source, and to list its samples none at all.
+        let config = &load_without_secrets(path)?;
         let source = self.find(config)?;
+        let unset = source.options.secrets.iter().chain(&source.options.path_token);
+        if !self.list && unset.into_iter().any(|secret| secret.expose() == UNSET) {
+            load(path)?;
+        }
         let provider = source.options.provider.as_str();
         if self.list {
             for sample in samples::of(provider) {
@@ -161,6 +173,11 @@ impl Send {
         }
         say(format!("{}  {body}", answer.status))?;
         if let Some(id) = body.get("id").and_then(serde_json::Value::as_str) {
+            if body.get("duplicate").is_some_and(|duplicate| duplicate == true) {
+                say(format!(
+                    "a duplicate: nothing new is owed; `jackfield replay {id}` carries it out again"
+                ))?;
+            }
             say(format!("`jackfield events show {id}` tells what became of it"))?;
         } else if answer.status != StatusCode::OK {
             say("`jackfield refused list` tells the reason")?;

@@ -88,8 +88,8 @@ impl Reader<'_> {
         let fault = match reference {
             Reference::Env(name) => match (self.environment)(name) {
                 Some(text) if !text.is_empty() => return Some(Secret::new(text)),
-                Some(_) => item.fault(format!("the variable {name} is empty")),
-                None => item.fault(format!("the variable {name} is not set")),
+                Some(_) => item.fault(format!("the variable {name} is empty")).help(SET_IT),
+                None => item.fault(format!("the variable {name} is not set")).help(SET_IT),
             },
             Reference::File(path) => match read(&self.base.join(path)) {
                 Ok(secret) => return Some(secret),
@@ -100,6 +100,9 @@ impl Reader<'_> {
         None
     }
 }
+
+/// The step after a variable that says nothing.
+const SET_IT: &str = "export it, or write `{ file = \"/path\" }`";
 
 /// Where a secret lies.
 enum Reference<'d> {

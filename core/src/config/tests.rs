@@ -104,6 +104,7 @@ key = "hunter2"
     jackfield.toml:34:14: `source.path_token`: the variable APPFLOW_TOKEN is not set
      34 | path_token = { env = "APPFLOW_TOKEN" }
         |              ^^^^^^^^^^^^^^^^^^^^^^^^^
+        = export it, or write `{ file = "/path" }`
     jackfield.toml:35:1: `source` has no key `path_tokens`
      35 | path_tokens = 1
         | ^^^^^^^^^^^
@@ -117,6 +118,7 @@ key = "hunter2"
     jackfield.toml:40:20: `instance.config.token`: the variable EMPTY is empty
      40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
         |                    ^^^^^^^^^^^^^^^^^
+        = export it, or write `{ file = "/path" }`
     jackfield.toml:40:47: `instance.config.sink`: the file missing cannot be read: No such file or directory (os error 2)
      40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
         |                                               ^^^^^^^^^^^^^^^^^^^^

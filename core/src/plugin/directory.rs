@@ -167,7 +167,10 @@ impl fmt::Debug for Candidate {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// It cannot be opened or listed.
-    #[error("the plugins directory `{}` cannot be read", path.display())]
+    #[error(
+        "the plugins directory `{}` cannot be read: make it, or name another as `dir` in `[plugins]`",
+        path.display()
+    )]
     Unreadable {
         /// The directory.
         path: PathBuf,

@@ -124,11 +124,15 @@ impl Zeplin {
         });
         match bool::from(matches) {
             true => Ok(()),
-            false => refused(format!(
-                "the signature matches none of the {} live secrets: the body was changed on its way, \
-                 or the secret is not that of the webhook",
-                self.keys.len()
-            )),
+            false => {
+                let mismatch = match self.keys.len() {
+                    1 => "does not match the live secret".to_owned(),
+                    secrets => format!("matches none of the {secrets} live secrets"),
+                };
+                refused(format!(
+                    "the signature {mismatch}: the body was changed on its way, or the secret is not that of the webhook"
+                ))
+            }
         }
     }
 }

@@ -142,6 +142,7 @@ async fn mistakes_in_the_configuration_are_all_reported_before_anything_starts()
     …/jackfield.toml:38:14: `source.path_token`: the variable NOT_SET_ANYWHERE is not set
      38 | path_token = { env = "NOT_SET_ANYWHERE" }
         |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+        = export it, or write `{ file = "/path" }`
 
     error: 6 faults in the configuration
     "#);

@@ -95,11 +95,11 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     let output = site.attempt(&["check"]).await;
     assert_eq!(output.status.code(), Some(78));
     insta::assert_snapshot!(site.plain(&output.stderr), @r#"
-    a plugin file cannot be used: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.1, this Jackfield speaks 0.1: build it with the SDK or header of this release
-    a plugin file cannot be used: `…/plugins/empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
-    a plugin file cannot be used: `…/plugins/half.so` is damaged (Invalid ELF section header offset/size/alignment): copy it again
-    a plugin file cannot be used: `…/plugins/libc.so` is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h
-    a plugin file cannot be used: `…/plugins/notes.so` is not a library: it is a text; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
+    `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.1, this Jackfield speaks 0.1: build it with the SDK or header of this release
+    `…/plugins/empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
+    `…/plugins/half.so` is damaged (Invalid ELF section header offset/size/alignment): copy it again
+    `…/plugins/libc.so` is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h
+    `…/plugins/notes.so` is not a library: it is a text; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
     instance `foreign` cannot run: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.1, this Jackfield speaks 0.1: build it with the SDK or header of this release
     instance `picky` cannot run: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
 
