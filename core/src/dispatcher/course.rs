@@ -282,6 +282,10 @@ impl<'s> Course<'s> {
     async fn back_off(&mut self, step: &Step, ending: Ending, rest: Duration) -> Result<Turn, Abandoned> {
         let due = self.shared.clock.now().saturating_add(rest);
         let reason = ending.reason.unwrap_or(Reason::PluginRetry);
+        tracing::warn!(
+            delivery.id = %self.claim.delivery, route = %self.claim.route, step = step.id(),
+            reason = reason.code(), error = ending.message, rest = ?rest, "step to be tried again"
+        );
         let next = Next::Wait {
             due,
             reason,
@@ -372,7 +376,7 @@ impl<'s> Course<'s> {
             }
             Next::Wait { .. } => Ok(Turn::Over),
             Next::Settle { state, .. } => {
-                tracing::debug!(
+                tracing::info!(
                     delivery.id = %self.claim.delivery, route = %self.claim.route, state = state.word(),
                     "delivery settled"
                 );
