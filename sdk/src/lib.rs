@@ -167,3 +167,8 @@ macro_rules! export_plugin {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The plugin in the project's README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ProjectReadme;

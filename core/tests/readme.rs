@@ -1,0 +1,129 @@
+//! What the README and the sample files show to newcomers is what the router takes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use jackfield_stage::cargo;
+use tempfile::TempDir;
+
+const README: &str = include_str!("../../README.md");
+const PLUGINS: [&str; 4] = ["artifact-fetch", "git-commit", "slack-notify", "hello-plugin"];
+
+/// A copy of the samples, as the README has newcomers make it, with all plugins of the README in it.
+fn samples() -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    for file in ["jackfield.toml", "routes.toml"] {
+        fs::copy(samples.join(file), home.path().join(file)).unwrap();
+    }
+    fs::create_dir(home.path().join("plugins")).unwrap();
+    let built = cargo::build(&PLUGINS, "dev").unwrap();
+    for library in PLUGINS.map(|plugin| built.library(plugin).unwrap()) {
+        fs::copy(
+            &library,
+            home.path().join("plugins").join(library.file_name().unwrap()),
+        )
+        .unwrap();
+    }
+    home
+}
+
+/// The blocks of the README in that language, whole.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let after = README.split(&fence).skip(1);
+    after.map(|text| text.split("```").next().unwrap()).collect()
+}
+
+/// The one block of TOML with these words in it.
+fn toml_with(words: &str) -> &'static str {
+    let found: Vec<_> = blocks("toml")
+        .into_iter()
+        .filter(|block| block.contains(words))
+        .collect();
+    assert_eq!(found.len(), 1, "blocks with {words:?}");
+    found[0]
+}
+
+/// What `jackfield check` says in that directory, with every variable set that the configuration names.
+fn check(home: &Path) -> String {
+    let configuration = fs::read_to_string(home.join("jackfield.toml")).unwrap();
+    let variables = configuration
+        .split("env = \"")
+        .skip(1)
+        .map(|text| text.split('"').next().unwrap());
+    let output = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_jackfield")))
+        .arg("check")
+        .current_dir(home)
+        .env_remove("JACKFIELD_CONFIG")
+        .envs(variables.map(|name| (name, "0123456789abcdef0123456789abcdef")))
+        .output()
+        .unwrap();
+    let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", said(&output.stderr));
+    said(&output.stdout)
+}
+
+#[test]
+fn the_samples_are_sound_where_they_are_copied_to() {
+    let home = samples();
+    let said = check(home.path());
+    for words in ["tokens-to-repository", "screens-to-slack", "All is well"] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+}
+
+#[test]
+fn the_configuration_and_the_rules_of_the_readme_are_sound() {
+    let home = samples();
+    fs::write(home.path().join("jackfield.toml"), toml_with("[[source]]")).unwrap();
+    fs::remove_file(home.path().join("routes.toml")).unwrap();
+    fs::create_dir(home.path().join("routes.toml")).unwrap();
+    for (file, words) in [
+        ("tokens.toml", "tokens-to-repository"),
+        ("greet.toml", "use = \"hello\""),
+    ] {
+        fs::write(home.path().join("routes.toml").join(file), toml_with(words)).unwrap();
+    }
+    let said = check(home.path());
+    for words in ["tokens-to-repository", "greet", "hello", "All is well"] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let table = README.lines().filter(|line| line.starts_with("| `"));
+    let commands: Vec<Vec<&str>> = table
+        .flat_map(|line| line.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .map(|command| {
+            command
+                .strip_prefix("jackfield ")
+                .unwrap_or(command)
+                .split(' ')
+                .collect()
+        })
+        .collect();
+    assert!(commands.len() >= 10, "{commands:?}");
+    for command in commands {
+        // Only words that name a command, not what it is about.
+        let names = command
+            .iter()
+            .take_while(|word| !word.contains('…') && **word != "screens");
+        let output = Command::new(env!("CARGO_BIN_EXE_jackfield"))
+            .args(names)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
