@@ -48,7 +48,7 @@ pub enum RunError {
     #[error("the rules could not be stored in the journal")]
     Store(#[from] JournalError),
     /// The ingress cannot listen.
-    #[error("the ingress cannot listen at {address}")]
+    #[error("the ingress cannot listen at {address}, which is `address` in `[listen]`")]
     Listen {
         /// Where.
         address: std::net::SocketAddr,

@@ -176,8 +176,8 @@ fn load_without_secrets(path: &Path) -> Result<Config, Faults> {
     Config::load(path, &|name| variable(name).or_else(|| Some(UNSET.to_owned())))
 }
 
-/// Stands for a secret whose variable is not set; no variable can hold it.
-const UNSET: &str = "\0 unset";
+/// Stands for a secret whose variable is not set, with the form of a good one, since it is not the mistake to tell.
+const UNSET: &str = "0-this-variable-of-the-environment-is-not-set-0";
 
 /// The journal of the configuration, to read; beside a running router, or while there is none.
 fn history(path: &Path) -> anyhow::Result<Arc<dyn History>> {

@@ -252,6 +252,33 @@ async fn every_fault_is_told_at_once_and_nothing_starts() {
     }
 }
 
+/// `check` knows the rules, and `send` the secret of its own source.
+#[tokio::test]
+async fn a_missing_secret_hides_no_other_fault_and_stops_nobody_who_does_not_need_it() {
+    let stage = Stage::started().await;
+    let sources = SOURCES.replacen("TOKEN", "MISSING", 1);
+    let routes = ROUTES.replace("nobody", "nobdy");
+    stage.router.configure(&sources, &routes).unwrap();
+    let output = stage.router.attempt(&["check"]).await.unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    for words in ["the variable MISSING is not set", "there is no instance `nobdy`"] {
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+    for (arguments, code) in [
+        (&["send", "screens"][..], 0),
+        (&["send", "design-system", "--list"], 0),
+        (&["send", "design-system"], 78),
+    ] {
+        let output = stage.router.attempt(arguments).await.unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            said(&output)
+        );
+    }
+}
+
 /// Not even in the finest log, nor anywhere in the data directory.
 #[tokio::test]
 async fn secrets_are_in_no_log_and_in_no_file() {
