@@ -220,8 +220,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(EX_CONFIG);
     }
     eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+    // Some errors end with the words of their cause.
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.ends_with(&cause) {
+            eprintln!("  because: {cause}");
+        }
+        said = cause;
     }
     ExitCode::FAILURE
 }

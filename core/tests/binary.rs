@@ -128,13 +128,11 @@ async fn explain_says_which_clause_failed_and_with_what() {
 
     let file = stage.home.path().join("event.json");
     let shown = stage.router.ask(&["events", "show", event]).await.unwrap();
-    std::fs::write(&file, shown["event"].to_string()).unwrap();
-    let from_file = stage
-        .router
-        .ask(&["routes", "explain", file.to_str().unwrap()])
-        .await
-        .unwrap();
-    assert_eq!(from_file, said);
+    for text in [shown["event"].to_string(), shown.to_string()] {
+        std::fs::write(&file, text).unwrap();
+        let arguments = ["routes", "explain", file.to_str().unwrap()];
+        assert_eq!(stage.router.ask(&arguments).await.unwrap(), said);
+    }
 }
 
 #[tokio::test]
@@ -195,6 +193,19 @@ async fn a_second_router_is_refused_before_it_binds_anything() {
     let words = format!("the ingress cannot listen at {}", stage.router.ingress());
     assert!(said(&same_address).contains(&words), "{}", said(&same_address));
     assert_eq!(stage.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_none_is_told_with_the_key_to_change() {
+    let stage = Stage::set();
+    std::fs::write(stage.home.path().join("data"), "a file").unwrap();
+    let output = stage.router.attempt(&["run"]).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    for words in ["/data cannot be used", "`data_dir` must be a directory"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(said.matches("os error").count(), 1, "{said}");
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ use crate::{
 pub(super) enum Routes {
     /// Say of every route whether it matches an event, and where it does not, what failed first.
     Explain {
-        /// A stored event (evt_…), a file with an event in JSON, or `-` for standard input.
+        /// A stored event (evt_…), a file with an event in JSON (or what `events show -o json` printed), or `-` for
+        /// standard input.
         event: String,
         #[command(flatten)]
         output: Output,
@@ -30,7 +31,7 @@ pub(super) enum Routes {
 impl Routes {
     pub(super) fn run(self, path: &Path) -> anyhow::Result<()> {
         let Self::Explain { event, output } = self;
-        let json = read(&event, path)?;
+        let json = unwrapped(read(&event, path)?);
         Event::from_json(&json)
             .with_context(|| format!("{event} is not an event; `jackfield schema event` shows one"))?;
         let rules = config::routes(path)?;
@@ -64,6 +65,18 @@ fn read(event: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     std::fs::read(event)
         .with_context(|| format!("`{event}` is neither an event (evt_…) nor a file that can be read"))
+}
+
+/// The event within what `events show -o json` prints, and everything else as it is.
+fn unwrapped(json: Vec<u8>) -> Vec<u8> {
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        event: Box<serde_json::value::RawValue>,
+    }
+    match serde_json::from_slice::<Shown>(&json) {
+        Ok(shown) if Event::from_json(&json).is_err() => shown.event.get().as_bytes().to_vec(),
+        _ => json,
+    }
 }
 
 fn words(explanation: &Explanation) -> String {

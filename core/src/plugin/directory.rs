@@ -168,7 +168,7 @@ impl fmt::Debug for Candidate {
 pub enum DirectoryError {
     /// It cannot be opened or listed.
     #[error(
-        "the plugins directory `{}` cannot be read: make it, or name another as `dir` in `[plugins]`",
+        "the plugins directory `{}` cannot be read; make it, or name another as `dir` in `[plugins]`",
         path.display()
     )]
     Unreadable {

@@ -44,7 +44,9 @@ pub enum OpenError {
     #[error("{0} is an SQLite database, but not a journal of Jackfield's; move it away")]
     Foreign(PathBuf),
     /// A file or directory could not be made, read or written.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path} cannot be used; `data_dir` must be a directory that the router's user may write to: {source}"
+    )]
     Io {
         /// Which.
         path: PathBuf,
@@ -52,7 +54,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite could not open it, or what it reads is damaged.
-    #[error("{path}: {source}")]
+    #[error("the journal {path} cannot be opened: {source}")]
     Store {
         /// The database file.
         path: PathBuf,

@@ -126,7 +126,8 @@ fn what_is_no_journal_of_ours_is_left_alone() {
         "not a database at all, but long enough to have a header".repeat(9),
     )
     .unwrap();
-    assert_eq!(open(&garbage).0, "…/journal.db: file is not a database");
+    let said = "the journal …/journal.db cannot be opened: file is not a database";
+    assert_eq!(open(&garbage).0, said);
 
     let begun = Directory::new();
     fs::write(schema::file(begun.path()), "").unwrap();
