@@ -56,6 +56,9 @@ enum NotReady {
 /// Until when a delivery that goes back waits, and why; at once where there is nothing to wait for.
 type Due = Option<(Timestamp, Reason, String)>;
 
+/// How many attempts beyond the policy's a step gets after interruptions that may not have been its doing.
+const INTERRUPTIONS: u32 = 3;
+
 /// The journal is closed or the claim was lost: nothing more can be recorded.
 struct Abandoned;
 
@@ -119,6 +122,15 @@ impl<'s> Course<'s> {
 
     /// Whether the step is to be called, with what, and when it is its turn.
     async fn prepare(&self, step: &Step) -> Result<Ready, NotReady> {
+        // Beyond the policy's last attempt come only those that were interrupted: each time, the router ended. A call
+        // that ends it every time must not do so for ever.
+        if self.claim.attempts >= step.retry().attempts.get().saturating_add(INTERRUPTIONS) {
+            let error = format!(
+                "the router ended during the last {INTERRUPTIONS} of {} attempts",
+                self.claim.attempts
+            );
+            return Err(NotReady::Fail(Reason::AttemptsExhausted, error));
+        }
         let context = self.context()?;
         if !step.enabled(&context)? {
             return Err(NotReady::Skip);

@@ -664,3 +664,36 @@ async fn a_call_that_a_dead_process_left_behind_is_made_again_under_the_same_key
     assert_eq!(calls.iter().map(|call| call.attempt).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(calls[0].idempotency_key, calls[1].idempotency_key);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_ends_the_process_every_time_is_given_up() {
+    let rules = r#"
+[[route]]
+name = "r"
+when.type = ["x"]
+[[route.step]]
+use = "a"
+retry = { attempts = 1 }
+"#;
+    let a = Played::held(|_| report(Outcome::Done));
+    let mut stage = Stage::set(rules, [("a", 1, Arc::clone(&a))]);
+    stage.accept("p").await;
+    for times in 1..=4 {
+        tokio::select! {
+            () = stage.dispatcher().run(CancellationToken::new()) => panic!("it was not told to stop"),
+            () = a.is_called(times) => {}
+        }
+        stage = stage.die_and_rise().await;
+    }
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Dead]);
+    assert_eq!(
+        stories[0].record.failure.as_ref().unwrap().reason,
+        Reason::AttemptsExhausted
+    );
+    assert_eq!(
+        a.inputs().len(),
+        4,
+        "one attempt, and three more for what may not have been its doing"
+    );
+}

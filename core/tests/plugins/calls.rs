@@ -1,6 +1,6 @@
 //! Calls, whatever comes of them. Each test runs for a plugin in Rust and for one in C.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jackfield::{
     delivery::Outcome,
@@ -233,4 +233,22 @@ async fn a_plugin_that_blocks_its_caller_is_called_on_threads_of_its_own() {
     // Would never end if it blocked the only thread of this test.
     let (blocked, woken) = tokio::join!(trial.act("block"), trial.act("wake"));
     assert_eq!((blocked.outcome, woken.outcome), (Outcome::Done, Outcome::Done));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_that_keeps_its_thread_keeps_no_other_task_from_running() {
+    let trial = Arc::new(Trial::of(Language::C).await);
+    let act = |action| {
+        let trial = Arc::clone(&trial);
+        async move { trial.act(action).await.outcome }
+    };
+    let (mut blocked, mut wakes) = (JoinSet::new(), JoinSet::new());
+    let blocking = blocked.spawn(act("block"));
+    // The first of these to begin after the blocked call ends it. None would ever begin if the only worker of the
+    // runtime stayed in that call.
+    while !blocking.is_finished() {
+        wakes.spawn(act("wake"));
+        assert_eq!(wakes.join_next().await.unwrap().unwrap(), Outcome::Done);
+    }
+    assert_eq!(blocked.join_next().await.unwrap().unwrap(), Outcome::Done);
 }

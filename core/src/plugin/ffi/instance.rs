@@ -16,7 +16,7 @@ use jackfield_abi as abi;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     sync::oneshot,
     time::{Instant, timeout},
 };
@@ -168,7 +168,7 @@ impl Shared {
 
     fn begin_here(&self, call: &Arc<Call>) {
         let before = std::time::Instant::now();
-        self.hand_over(call);
+        aside(|| self.hand_over(call));
         if before.elapsed() > SLOW && self.slow.fetch_add(1, Ordering::Relaxed) + 1 == STRIKES {
             tracing::warn!(
                 plugin = self.bridge.plugin,
@@ -308,6 +308,16 @@ fn on_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         .name("plugin-control".to_owned())
         .spawn(work)
         .map(drop)
+}
+
+/// Does `work` here, but lets the runtime go on elsewhere meanwhile: a plugin that never gives the thread back takes
+/// this one with it, and nothing else.
+fn aside(work: impl FnOnce()) {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // The only thread there is, as in tests.
+        Ok(_) | Err(_) => work(),
+    }
 }
 
 /// Like [`on_thread`], and waits up to `limit` for its end.
