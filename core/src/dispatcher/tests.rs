@@ -465,11 +465,10 @@ with = { of = "{{ event.data.project.id }}" }
     }
     let direct = async {
         a.is_called(2).await;
-        assert_eq!(
-            a.inputs(),
-            [json!({ "of": "p" }), json!({ "of": "q" })],
-            "the second of `p` waits"
-        );
+        // The two keys run beside one another, in whichever order.
+        let mut called: Vec<_> = a.inputs().iter().map(|input| input["of"].to_string()).collect();
+        called.sort();
+        assert_eq!(called, ["\"p\"", "\"q\""], "the second of `p` waits");
         a.lets.add_permits(3);
     };
     let (stories, ()) = tokio::join!(stage.settle(), direct);
