@@ -219,7 +219,11 @@ impl<'s> Course<'s> {
         let mut report = ready.instance.caller.call(call).await;
         drop(ready.permit);
         self.shared.room.notify_one();
-        if let Err(error) = self.shared.work.sync(self.claim.delivery).await {
+        // Only what is done has files for the steps after it. How anything else ended stands, whatever became of its
+        // files: what may have happened is not to be made again for their sake.
+        if report.outcome == Outcome::Done
+            && let Err(error) = self.shared.work.sync(self.claim.delivery).await
+        {
             report = Report {
                 outcome: Outcome::Retry,
                 reason: Some(Reason::WorkDirectoryFailed),

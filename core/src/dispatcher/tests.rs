@@ -412,6 +412,23 @@ async fn what_may_have_happened_is_a_dead_letter_and_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_have_happened_stays_so_although_its_files_cannot_be_synced() {
+    let a = Played::new(|call| {
+        std::fs::remove_dir(&call.workdir).unwrap();
+        failed(Outcome::Ambiguous, "the connection broke")
+    });
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a))]);
+    stage.accept("p").await;
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Dead]);
+    assert_eq!(
+        stories[0].record.failure.as_ref().unwrap().reason,
+        Reason::PluginAmbiguous
+    );
+    assert_eq!(a.inputs().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_whose_condition_is_false_is_skipped_and_one_that_is_misspelt_kills() {
     let rules = r#"
 [[route]]
