@@ -14,6 +14,10 @@ mod server;
 
 use std::process::ExitCode;
 
+/// The binary's, so that the servers it is compared with have no worse one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the benchmark, or one of the servers that it compares, in a process of its own.
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
