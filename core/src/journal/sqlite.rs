@@ -4,6 +4,7 @@
 //! answers. Reading has connections of its own and never waits for the writer. A lock on the data directory, taken
 //! before anything else, keeps a second router out. `JOURNAL.md` has the schema, the crash cases and the measurements.
 
+mod answer;
 mod append;
 mod checkpoint;
 mod claims;
@@ -35,9 +36,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use self::{
+    answer::Answer,
     append::NewEvent,
     checkpoint::Checkpoints,
     job::{Asked, Fault, Job},
@@ -139,6 +141,17 @@ impl SqliteJournal {
         jobs.clone().ok_or(JournalError::Closed)
     }
 
+    /// Puts an arrival into the queue, where there is room.
+    fn hand_over(&self, job: Box<dyn Job>) -> Result<(), AppendError> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = || AppendError::Unavailable(JournalError::Closed);
+        match jobs.as_ref().ok_or_else(closed)?.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(AppendError::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+        }
+    }
+
     /// Lets the writer finish and waits for it. Blocks.
     fn stop(&self) {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -158,7 +171,7 @@ impl Drop for SqliteJournal {
     }
 }
 
-async fn answered<T>(answer: oneshot::Receiver<Result<T, JournalError>>) -> Result<T, JournalError> {
+async fn answered<T>(answer: Answer<Result<T, JournalError>>) -> Result<T, JournalError> {
     answer.await.unwrap_or(Err(JournalError::Closed))
 }
 
@@ -234,13 +247,7 @@ impl Journal for SqliteJournal {
             let _counted = &waiting;
             store.append(&new)
         });
-        match self.sender().map_err(AppendError::Unavailable)?.try_send(job) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(AppendError::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Err(AppendError::Unavailable(JournalError::Closed));
-            }
-        }
+        self.hand_over(job)?;
         answered(answer).await.map_err(AppendError::Unavailable)
     }
 

@@ -1,8 +1,10 @@
 //! What waits for the writer: a piece of work within a transaction, and who is told of its end.
 
-use tokio::sync::oneshot;
-
-use super::{store::Store, writer::text};
+use super::{
+    answer::{self, Answer, Reply, Round},
+    store::Store,
+    writer::text,
+};
 use crate::journal::JournalError;
 
 /// Why a piece of work was not done.
@@ -39,14 +41,14 @@ pub(super) trait Job: Send {
     fn fail(&mut self, error: &rusqlite::Error);
 
     /// Tells who asked: the answer, once it is committed, or why it is not.
-    fn tell(self: Box<Self>, committed: Result<(), JournalError>);
+    fn tell(self: Box<Self>, committed: Result<(), JournalError>, round: &mut Round);
 }
 
 /// A job and the one who waits for it.
 pub(super) struct Asked<T, W> {
     work: W,
     answer: Option<Result<T, JournalError>>,
-    reply: oneshot::Sender<Result<T, JournalError>>,
+    reply: Reply<Result<T, JournalError>>,
 }
 
 impl<T, W> Asked<T, W>
@@ -55,8 +57,8 @@ where
     W: FnMut(&mut Store<'_>) -> Result<T, Fault> + Send,
 {
     /// A job that does `work`, and where its answer will be.
-    pub(super) fn new(work: W) -> (Box<Self>, oneshot::Receiver<Result<T, JournalError>>) {
-        let (reply, answer) = oneshot::channel();
+    pub(super) fn new(work: W) -> (Box<Self>, Answer<Result<T, JournalError>>) {
+        let (reply, answer) = answer::channel();
         (
             Box::new(Self {
                 work,
@@ -86,10 +88,10 @@ where
         self.answer = Some(Err(JournalError::Store(text(error))));
     }
 
-    fn tell(self: Box<Self>, committed: Result<(), JournalError>) {
+    fn tell(self: Box<Self>, committed: Result<(), JournalError>, round: &mut Round) {
         let Self { answer, reply, .. } = *self;
         let answer = committed.and_then(|()| answer.unwrap_or(Err(JournalError::Closed)));
         // Where nobody waits for it any more, as a client hung up, what is committed stays.
-        let _ = reply.send(answer);
+        round.give(&reply, answer);
     }
 }

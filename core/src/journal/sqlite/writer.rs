@@ -6,7 +6,7 @@
 use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, watch};
 
-use super::{checkpoint::Checkpoints, job::Job, store::Store};
+use super::{answer::Round, checkpoint::Checkpoints, job::Job, store::Store};
 use crate::journal::JournalError;
 
 /// Works until every sender is gone.
@@ -22,9 +22,11 @@ pub(super) fn run(
         if let Err(error) = &committed {
             tracing::error!(error = %error, jobs = group.len(), "the journal could not commit");
         }
+        let mut round = Round::default();
         for job in group.drain(..) {
-            job.tell(committed.clone());
+            job.tell(committed.clone(), &mut round);
         }
+        drop(round);
         if std::mem::take(&mut store.wake) {
             changes.send_modify(|change| *change += 1);
         }
