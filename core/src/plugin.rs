@@ -59,7 +59,7 @@ pub struct StepCall {
     pub idempotency_key: String,
     /// When the call is given up.
     pub deadline: Instant,
-    /// Where the step may leave files for the steps after it. Exists, and is the delivery's own.
+    /// Where the step may leave files for the steps after it: the delivery's own. The first that needs it makes it.
     pub workdir: PathBuf,
     /// Tells the plugin to stop.
     pub cancelled: CancellationToken,

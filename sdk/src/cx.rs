@@ -2,6 +2,9 @@
 
 use std::{
     fmt,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -82,10 +85,18 @@ impl Cx {
         self.open.facts().deadline
     }
 
-    /// A directory of the delivery's own, where a step leaves files for the steps after it. It is there already, is synced to
-    /// disk after the step, and goes when the delivery has settled.
-    pub fn workdir(&self) -> &Path {
-        &self.open.facts().workdir
+    /// A directory of the delivery's own, where a step leaves files for the steps after it. It is made here, by the first
+    /// who asks, is synced to disk after the step, and goes when the delivery has settled.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be made. As `?` has it, the step is then tried again.
+    pub fn workdir(&self) -> io::Result<&Path> {
+        let path = &self.open.facts().workdir;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => Ok(path),
+        }
     }
 
     /// The W3C trace context of the call, to hand on to services; empty where there is none.

@@ -159,7 +159,7 @@ impl Plugin for Trickster {
             Trick::Facts => {
                 return Ok(Outcome::Done(json!({
                     "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(), "attempt": cx.attempt(),
-                    "key": cx.idempotency_key(), "workdir": cx.workdir(), "event": cx.event_json().len(),
+                    "key": cx.idempotency_key(), "workdir": cx.workdir()?, "event": cx.event_json().len(),
                     "deadline": cx.deadline().is_some(), "cancelled": cx.is_cancelled(),
                     "thread": std::thread::current().name(), "traceparent": cx.traceparent(),
                 })));

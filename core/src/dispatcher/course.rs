@@ -181,16 +181,6 @@ impl<'s> Course<'s> {
     /// Calls the step once, its start on disk before and its outcome after.
     async fn attempt(&mut self, route: &Route, step: &Step, ready: Ready) -> Result<Turn, Abandoned> {
         let attempt = self.claim.attempts + 1;
-        let workdir = match self.shared.work.of(self.claim.delivery) {
-            Ok(workdir) => workdir,
-            Err(error) => {
-                tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "no work directory can be made");
-                let detail = format!("its work directory cannot be made: {error}");
-                return self
-                    .release(self.later(Reason::WorkDirectoryFailed, detail))
-                    .await;
-            }
-        };
         let start = AttemptStart {
             delivery: self.claim.delivery,
             owner: self.shared.owner.clone(),
@@ -213,7 +203,7 @@ impl<'s> Course<'s> {
             attempt,
             idempotency_key: self.idempotency_key(step),
             deadline: Instant::now() + ready.instance.timeout,
-            workdir,
+            workdir: self.shared.work.of(self.claim.delivery),
             cancelled: self.shared.cancel.child_token(),
         };
         let mut report = ready.instance.caller.call(call).await;

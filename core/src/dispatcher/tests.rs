@@ -297,8 +297,14 @@ with = { got = "{{ steps.first.value }}", of = "{{ event.data.project.id }}" }
 
 #[tokio::test(start_paused = true)]
 async fn steps_run_in_turn_and_see_what_those_before_put_out() {
-    let a = Played::new(|_| done(&json!({ "value": [1, 2] })));
-    let b = Played::new(|_| report(Outcome::Done));
+    let a = Played::new(|call| {
+        std::fs::create_dir(&call.workdir).unwrap();
+        done(&json!({ "value": [1, 2] }))
+    });
+    let b = Played::new(|call| {
+        assert!(call.workdir.is_dir(), "what the step before left is there");
+        report(Outcome::Done)
+    });
     let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
     stage.accept("p").await;
     let stories = stage.settle().await;
@@ -414,7 +420,7 @@ async fn what_may_have_happened_is_a_dead_letter_and_not_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn what_may_have_happened_stays_so_although_its_files_cannot_be_synced() {
     let a = Played::new(|call| {
-        std::fs::remove_dir(&call.workdir).unwrap();
+        std::fs::write(&call.workdir, "no directory").unwrap();
         failed(Outcome::Ambiguous, "the connection broke")
     });
     let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a))]);

@@ -1,7 +1,8 @@
 //! Work directories: one for each delivery, where its steps leave files for the steps after them.
 //!
-//! A directory is made before the first call, synced before each outcome, and removed when the delivery has
-//! settled. What a crash leaves behind is swept at the next start.
+//! A directory is made by the first plugin that needs it, since most never do, and a directory for each delivery
+//! costs more than the rest of it. It is synced before the outcome of a step that is done, and removed when the delivery
+//! has settled. What a crash leaves behind is swept at the next start.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -24,18 +25,14 @@ impl WorkRoot {
         Ok(Self(root.to_owned()))
     }
 
-    /// The delivery's directory, made where it is not there yet.
-    pub(super) fn of(&self, delivery: DeliveryId) -> io::Result<PathBuf> {
-        let path = self.path(delivery);
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => Ok(path),
-        }
+    /// The delivery's directory, which is there once a plugin has made it.
+    pub(super) fn of(&self, delivery: DeliveryId) -> PathBuf {
+        self.0.join(delivery.to_string())
     }
 
     /// Puts what the delivery's steps wrote on disk: an outcome must not outlive its files.
     pub(super) async fn sync(&self, delivery: DeliveryId) -> io::Result<()> {
-        let path = self.path(delivery);
+        let path = self.of(delivery);
         if is_empty(&path)? {
             return Ok(());
         }
@@ -49,10 +46,11 @@ impl WorkRoot {
 
     /// Removes the delivery's directory with all that is in it.
     pub(super) async fn remove(&self, delivery: DeliveryId) {
-        let path = self.path(delivery);
-        // The common case, a step that leaves no files, costs one call and no thread.
-        if fs::remove_dir(&path).is_ok() {
-            return;
+        let path = self.of(delivery);
+        // The common case, a delivery without files, costs one call and no thread.
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+            Ok(()) | Err(_) => return,
         }
         if let Err(error) = unblock(move || fs::remove_dir_all(path)).await
             && error.kind() != io::ErrorKind::NotFound
@@ -81,18 +79,19 @@ impl WorkRoot {
             }
         }
     }
-
-    fn path(&self, delivery: DeliveryId) -> PathBuf {
-        self.0.join(delivery.to_string())
-    }
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
+/// Whether there is nothing in it, or not even the directory.
 fn is_empty(path: &Path) -> io::Result<bool> {
-    Ok(fs::read_dir(path)?.next().is_none())
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Syncs files before the directories that name them. Links are not followed: a step's files are its own.
@@ -126,12 +125,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_lives_from_the_first_call_to_its_removal() {
+    async fn a_directory_that_a_plugin_made_lives_until_its_removal() {
         let root = tempfile::tempdir().unwrap();
         let work = WorkRoot::open(&root.path().join("work")).unwrap();
-        let path = work.of(delivery()).unwrap();
-        assert_eq!(work.of(delivery()).unwrap(), path);
-        fs::create_dir(path.join("files")).unwrap();
+        let path = work.of(delivery());
+        fs::create_dir_all(path.join("files")).unwrap();
         fs::write(path.join("files/a.json"), "{}").unwrap();
         work.sync(delivery()).await.unwrap();
         work.remove(delivery()).await;
@@ -139,10 +137,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_directory_that_no_plugin_made_is_synced_and_removed_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let work = WorkRoot::open(root.path()).unwrap();
+        work.sync(delivery()).await.unwrap();
+        work.remove(delivery()).await;
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
     async fn syncing_does_not_follow_links_out_of_the_directory() {
         let root = tempfile::tempdir().unwrap();
         let work = WorkRoot::open(root.path()).unwrap();
-        let path = work.of(delivery()).unwrap();
+        let path = work.of(delivery());
+        fs::create_dir(&path).unwrap();
         std::os::unix::fs::symlink("/nowhere", path.join("dangling")).unwrap();
         std::os::unix::fs::symlink("/", path.join("everything")).unwrap();
         work.sync(delivery()).await.unwrap();

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -168,6 +169,10 @@ static void log_lines(const jf_host *host, const jf_call *call) {
 static void tell(const jf_call *call) {
   char path[512], output[512];
   snprintf(path, sizeof path, "%.*s/trace", (int)call->workdir.len, (const char *)call->workdir.ptr);
+  char *slash = strrchr(path, '/');
+  *slash = '\0';
+  mkdir(path, 0700); /* which a step before may have done */
+  *slash = '/';
   FILE *file = fopen(path, "w");
   if (!file) return end(call, JF_RETRY, JF_CODE_NONE, "", strerror(errno));
   const char *type = memmem(call->event.ptr, call->event.len, "\"type\":\"", 8);

@@ -74,7 +74,7 @@ impl Plugin for ArtifactFetch {
         {
             return Ok(Outcome::Done(output));
         }
-        let places = Places::make(cx.workdir(), cx.step())?;
+        let places = Places::make(cx.workdir()?, cx.step())?;
         let job = input.job(cx, &self.options, &places.artifact)?;
         let output = self.fetch(&job, input.unpack, &places).await?;
         tracing::info!(

@@ -229,7 +229,7 @@ impl Call<'_> {
 
     /// Reads the directories, on a thread that may block.
     async fn scan(&self) -> Result<Vec<Source>, Error> {
-        let workdir = self.cx.workdir();
+        let workdir = self.cx.workdir()?;
         let roots: Vec<_> = std::iter::once(workdir)
             .chain(self.options.sources.iter().map(|source| source.as_path()))
             .filter_map(|root| std::fs::canonicalize(root).ok())

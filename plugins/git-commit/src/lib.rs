@@ -62,7 +62,7 @@ impl Plugin for GitCommit {
             input,
             cx.event()?,
             cx.idempotency_key(),
-            cx.workdir(),
+            cx.workdir()?,
             &self.options,
         )
         .map_err(Error::invalid)?;

@@ -14,7 +14,7 @@
  *   op_release(op)                            ------->
  *   shutdown(instance), destroy(instance)     ------->
  *
- * VERSION     This is ABI 0.1. It becomes 1.0, and fixed, when the plugin platform is finished; until then it may change.
+ * VERSION     This is ABI 0.2. It becomes 1.0, and fixed, when the plugin platform is finished; until then it may change.
  *             Major: a host refuses every other major by the note, before dlopen. While the major is 0, the minors must
  *             be equal as well. From 1.0 on a minor only appends: every struct begins with struct_size, as its writer
  *             saw it, and a reader touches a field only if struct_size covers it. No field is ever moved, re-typed,
@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 #define JF_ABI_MAJOR 0u
-#define JF_ABI_MINOR 1u
+#define JF_ABI_MINOR 2u
 
 /* Bytes that belong to somebody else. */
 typedef struct jf_slice {
@@ -129,7 +129,8 @@ typedef struct jf_call {
   jf_slice route;            /* the route's name */
   jf_slice step;             /* the step's id in its route */
   jf_slice idempotency_key;  /* the same for every attempt at this step of this delivery */
-  jf_slice workdir;          /* an absolute path; exists, is the delivery's own, and is kept until it settles */
+  jf_slice workdir;          /* an absolute path, the delivery's own until it settles; whoever needs it makes it (0700), unless
+                              * a step before did */
   jf_slice traceparent;      /* W3C trace context, or empty */
   const uint32_t *cancelled; /* live: 0, and 1 once the host wants the call to end; read it as an atomic, relaxed */
 

@@ -12,7 +12,7 @@ use core::ffi::c_void;
 /// Incompatible changes; 0 until the ABI is fixed. A host refuses every other major.
 pub const ABI_MAJOR: u32 = 0;
 /// Additions; while the major is 0, incompatible changes as well.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 
 /// The ELF section of the [`Note`].
 pub const NOTE_SECTION: &str = ".note.jackfield";
@@ -162,7 +162,7 @@ pub struct Call {
     pub step: Slice,
     /// The same for every attempt.
     pub idempotency_key: Slice,
-    /// Where files may be left.
+    /// Where files may be left, once it is made.
     pub workdir: Slice,
     /// W3C trace context, or empty.
     pub traceparent: Slice,

@@ -77,7 +77,7 @@ impl Plugin for Trial {
     async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<Value>> {
         let output = match input.act {
             Act::Done => {
-                let file = cx.workdir().join("trace");
+                let file = cx.workdir()?.join("trace");
                 tokio::fs::write(file, cx.event()?.kind.as_bytes()).await?;
                 json!({
                     "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(), "attempt": cx.attempt(),
