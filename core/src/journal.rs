@@ -36,7 +36,7 @@ pub struct Arrival {
     /// The event and the deliveries that it owes; its payload is the request's body.
     pub routed: Routed,
     /// The headers that are kept, through an allow-list, secrets redacted.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(&'static str, String)>,
     /// When the request arrived.
     pub received: Timestamp,
     /// How long redeliveries of this event are told by its dedup key.

@@ -69,7 +69,7 @@ impl<'r> Verified<'r> {
 #[derive(Debug)]
 pub enum Translation {
     /// An event to journal and route.
-    Event(Box<Translated>),
+    Event(Translated),
     /// A handshake, answered at once and not journaled.
     Handshake(Handshake),
 }
@@ -78,7 +78,7 @@ pub enum Translation {
 #[derive(Clone, Debug)]
 pub struct Translated {
     /// The event; `data.payload` is absent and joined on read.
-    pub event: Event,
+    pub event: Box<Event>,
     /// What stays the same over redeliveries, unique within its source; absent where nothing does.
     pub dedup: Option<String>,
 }

@@ -43,13 +43,23 @@ impl fmt::Display for GenerationId {
 
 /// An event with the deliveries that it owes under one generation.
 #[derive(Clone, Debug)]
-pub struct Routed {
-    event: Event,
-    envelope: Vec<u8>,
-    payload: Bytes,
-    dedup: Option<String>,
-    generation: GenerationId,
-    owed: Vec<Owed>,
+pub struct Routed(Parts);
+
+/// What a [`Routed`] is made of, for the stage that takes it apart.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The event, without its payload.
+    pub event: Box<Event>,
+    /// The event in JSON, without its payload: what was matched and what is kept.
+    pub envelope: String,
+    /// The payload: the body of the request.
+    pub payload: Bytes,
+    /// What tells redeliveries of the event.
+    pub dedup: Option<String>,
+    /// The generation that decided.
+    pub generation: GenerationId,
+    /// The deliveries, in the order of the rule file.
+    pub owed: Vec<Owed>,
 }
 
 /// One delivery that is owed.
@@ -74,43 +84,43 @@ impl Routed {
         generation: GenerationId,
         owed: Vec<Owed>,
     ) -> Self {
-        Self {
+        Self(Parts {
             envelope: event.to_json(),
-            event,
+            event: Box::new(event),
             payload,
             dedup,
             generation,
             owed,
-        }
+        })
+    }
+
+    /// Takes it apart.
+    pub fn into_parts(self) -> Parts {
+        self.0
     }
 
     /// The event, without its payload.
     pub fn event(&self) -> &Event {
-        &self.event
-    }
-
-    /// The event in JSON, without its payload: what was matched and what is kept.
-    pub fn envelope(&self) -> &[u8] {
-        &self.envelope
+        &self.0.event
     }
 
     /// The payload: the body of the request.
     pub fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.0.payload
     }
 
     /// What tells redeliveries of the event.
     pub fn dedup(&self) -> Option<&str> {
-        self.dedup.as_deref()
+        self.0.dedup.as_deref()
     }
 
     /// The generation that decided.
     pub fn generation(&self) -> &GenerationId {
-        &self.generation
+        &self.0.generation
     }
 
     /// The deliveries, in the order of the rule file.
     pub fn owed(&self) -> &[Owed] {
-        &self.owed
+        &self.0.owed
     }
 }

@@ -195,7 +195,7 @@ impl Case {
         };
         let translation = source.translate(id(), source_name(self.provider), &verified);
         let Translated { event, dedup } = match translation {
-            Ok(Translation::Event(translated)) => *translated,
+            Ok(Translation::Event(translated)) => translated,
             Ok(Translation::Handshake(_)) => return Err("none of these providers has handshakes".into()),
             Err(error) => {
                 return Ok((
@@ -204,8 +204,8 @@ impl Case {
                 ));
             }
         };
-        let json: Value = serde_json::from_slice(&event.to_json()).map_err(|error| error.to_string())?;
-        Ok((json!({ "dedup": dedup, "event": json }), Some(event)))
+        let json: Value = serde_json::from_str(&event.to_json()).map_err(|error| error.to_string())?;
+        Ok((json!({ "dedup": dedup, "event": json }), Some(*event)))
     }
 }
 
@@ -218,8 +218,8 @@ fn check_event(event: &Event, payload: &[u8], schema: &Schema) -> Result<(), Str
     let whole = Event::from_json(&joined).map_err(|error| error.to_string())?;
     let found = whole.data.payload.as_ref().map(|payload| payload.get());
     assert_eq!(found, std::str::from_utf8(payload).ok().map(str::trim));
-    assert_eq!(whole.to_json(), joined);
-    let value: Value = serde_json::from_slice(&envelope).map_err(|error| error.to_string())?;
+    assert_eq!(whole.to_json().as_bytes(), joined);
+    let value: Value = serde_json::from_str(&envelope).map_err(|error| error.to_string())?;
     match &schema.check(&value)[..] {
         [] => Ok(()),
         violations => Err(format!("the event does not fit its schema: {violations:?}")),
@@ -331,7 +331,7 @@ fn translated(source: &Arc<dyn Provider>, request: &Request) -> Translated {
         .translate(id(), "screens", &verified)
         .expect("the body is JSON")
     {
-        Translation::Event(translated) => *translated,
+        Translation::Event(translated) => translated,
         Translation::Handshake(_) => panic!("none of these providers has handshakes"),
     }
 }

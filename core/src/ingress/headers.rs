@@ -6,17 +6,14 @@ use hyper::HeaderMap;
 ///
 /// A list of what is allowed, not of what is forbidden: a header that nobody thought of could hold a secret. Of
 /// those that prove something only the presence is kept.
-pub(super) fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut kept = Vec::with_capacity(8);
+pub(super) fn kept(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    let mut kept = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        let name = name.as_str();
-        if KEPT.contains(&name) {
-            kept.push((
-                name.to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            ));
-        } else if REDACTED.contains(&name) {
-            kept.push((name.to_owned(), "(redacted)".to_owned()));
+        let among = |names: &[&'static str]| names.iter().copied().find(|known| name == known);
+        if let Some(name) = among(KEPT) {
+            kept.push((name, String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        } else if let Some(name) = among(REDACTED) {
+            kept.push((name, "(redacted)".to_owned()));
         }
     }
     kept
@@ -59,7 +56,7 @@ mod tests {
         ];
         assert_eq!(
             kept(&headers),
-            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            expected.map(|(name, value)| (name, value.to_owned()))
         );
     }
 }

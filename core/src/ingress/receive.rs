@@ -141,7 +141,7 @@ async fn take(
             Ok(answer::handshake(handshake))
         }
         Translation::Event(event) => {
-            let committed = commit(shared, endpoint, *event, &request).await?;
+            let committed = commit(shared, endpoint, event, &request).await?;
             Ok(answer::accepted(&committed))
         }
     }

@@ -109,7 +109,7 @@ pub(crate) fn arrival(seconds: i64, dedup: Option<&str>, owed: Vec<Owed>) -> Arr
     );
     Arrival {
         routed,
-        headers: vec![("user-agent".into(), "Zeplin".into())],
+        headers: vec![("user-agent", "Zeplin".into())],
         received: at(seconds),
         dedup_window: Duration::from_secs(100),
     }

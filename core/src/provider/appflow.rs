@@ -158,7 +158,7 @@ object! {
 }
 
 impl Body<'_> {
-    fn translate(&self, mut event: Event, build: &str, outcome: &str) -> Translation {
+    fn translate(&self, mut event: Box<Event>, build: &str, outcome: &str) -> Translation {
         let received = event.time;
         // The documentation has a date that is none, so a date that cannot be read is as good as absent.
         event.time = self

@@ -17,8 +17,8 @@ pub(super) fn event(
     source: &str,
     request: &Verified<'_>,
     kind: String,
-) -> Event {
-    Event {
+) -> Box<Event> {
+    Box::new(Event {
         specversion: SpecVersion::V1,
         id,
         source: ["/in/", source].concat(),
@@ -33,12 +33,12 @@ pub(super) fn event(
         providerattempt: None,
         verified: request.verification(),
         data: Data::default(),
-    }
+    })
 }
 
 /// The translation to `event`, which `dedup` tells from others of its source.
-pub(super) fn translation(event: Event, dedup: Option<String>) -> Translation {
-    Translation::Event(Box::new(Translated { event, dedup }))
+pub(super) fn translation(event: Box<Event>, dedup: Option<String>) -> Translation {
+    Translation::Event(Translated { event, dedup })
 }
 
 /// `text` for a title: the first line that is not blank, white space folded, cut where it gets long.

@@ -135,7 +135,7 @@ object! {
 }
 
 impl Body<'_> {
-    fn translate(&self, mut event: Event, outcome: &str) -> Translation {
+    fn translate(&self, mut event: Box<Event>, outcome: &str) -> Translation {
         let Self {
             design_system,
             version,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Context, Explanation, GenerationId, NotJson, Owed, Pattern, Route, Routed, RuleFile,
+    Context, Explanation, GenerationId, NotJson, Owed, Parts, Pattern, Route, Routed, RuleFile,
     context::Parsed,
     explain, rules,
     table::{Table, View},
@@ -100,13 +100,19 @@ impl Generation {
     /// # Errors
     ///
     /// Where the payload is not JSON, which no translation lets through.
-    pub fn route(&self, event: Event, payload: Bytes, dedup: Option<String>) -> Result<Routed, NotJson> {
+    pub fn route(
+        &self,
+        event: impl Into<Box<Event>>,
+        payload: Bytes,
+        dedup: Option<String>,
+    ) -> Result<Routed, NotJson> {
+        let event = event.into();
         let envelope = event.to_json();
         let mut matched = Vec::new();
         self.table
-            .matches(&View::parts(&envelope, &payload), &mut matched)?;
+            .matches(&View::parts(envelope.as_bytes(), &payload), &mut matched)?;
         let mut orders = Orders {
-            envelope: &envelope,
+            envelope: envelope.as_bytes(),
             payload: &payload,
             whole: None,
         };
@@ -114,14 +120,14 @@ impl Generation {
             .into_iter()
             .map(|place| orders.owed(&self.routes[place]))
             .collect();
-        Ok(Routed {
+        Ok(Routed(Parts {
             event,
             envelope,
             payload,
             dedup,
             generation: self.id.clone(),
             owed,
-        })
+        }))
     }
 
     /// For each route, whether an event in JSON matches it, and if not, where it fails first.

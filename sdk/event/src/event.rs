@@ -209,8 +209,8 @@ impl Event {
     /// # Errors
     ///
     /// Where the text is not JSON or lacks a required attribute; the error names line, column and field.
-    pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(json)
+    pub fn from_json(json: impl AsRef<[u8]>) -> serde_json::Result<Self> {
+        serde_json::from_slice(json.as_ref())
     }
 
     /// The event in JSON, `data` last and in it `payload` last.
@@ -218,8 +218,8 @@ impl Event {
     /// # Panics
     ///
     /// Never: every field has a JSON form.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("every field has a JSON form")
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("every field has a JSON form")
     }
 }
 
@@ -231,15 +231,15 @@ impl Event {
 /// # Errors
 ///
 /// Where `envelope` does not end as [`Event::to_json`] ends.
-pub fn join_payload(envelope: &[u8], payload: &[u8]) -> io::Result<Vec<u8>> {
-    let Some(head) = envelope.strip_suffix(b"}}") else {
+pub fn join_payload(envelope: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> io::Result<Vec<u8>> {
+    let Some(head) = envelope.as_ref().strip_suffix(b"}}") else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "the stored event does not end with its data",
         ));
     };
     let comma: &[u8] = if head.ends_with(b"{") { b"" } else { b"," };
-    Ok([head, comma, b"\"payload\":", payload, b"}}"].concat())
+    Ok([head, comma, b"\"payload\":", payload.as_ref(), b"}}"].concat())
 }
 
 /// The JSON Schema (2020-12) of [`Event`].
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_a_provider_does_not_have_is_absent() {
-        let json: Value = serde_json::from_slice(&event(Data::default()).to_json()).unwrap();
+        let json: Value = serde_json::from_str(&event(Data::default()).to_json()).unwrap();
         assert_eq!(
             json,
             json!({
@@ -315,13 +315,13 @@ mod tests {
 
     #[test]
     fn a_payload_of_null_is_one() {
-        let joined = join_payload(&event(Data::default()).to_json(), b"null").unwrap();
+        let joined = join_payload(event(Data::default()).to_json(), b"null").unwrap();
         let back = Event::from_json(&joined).unwrap();
         assert_eq!(
             back.data.payload.as_ref().map(|payload| payload.get()),
             Some("null")
         );
-        assert_eq!(back.to_json(), joined);
+        assert_eq!(back.to_json().as_bytes(), joined);
     }
 
     #[test]
@@ -360,11 +360,11 @@ mod tests {
                 ..Data::default()
             },
         ] {
-            let joined = join_payload(&event(data.clone()).to_json(), payload).unwrap();
+            let joined = join_payload(event(data.clone()).to_json(), payload).unwrap();
             let back = Event::from_json(&joined).unwrap();
             assert_eq!(back.data.payload.as_ref().unwrap().get().as_bytes(), payload);
             assert_eq!(back.data.title, data.title);
-            assert_eq!(back.to_json(), joined);
+            assert_eq!(back.to_json().as_bytes(), joined);
         }
     }
 }

@@ -29,7 +29,7 @@
 //! assert_eq!(payload.get(), r#"{ "job": { "id": "6",   "status": "Success" } }"#);
 //!
 //! // What was read is what is written.
-//! let again = Event::from_json(&event.to_json())?;
+//! let again = Event::from_json(event.to_json())?;
 //! assert_eq!(again.to_json(), event.to_json());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

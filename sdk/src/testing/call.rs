@@ -34,7 +34,7 @@ impl Call {
     pub fn new(input: Value) -> Self {
         Self {
             input: input.to_string().into_bytes(),
-            event: event().to_json(),
+            event: event().to_json().into_bytes(),
             workdir: None,
             attempt: 1,
             key: "dlv_test/step".to_owned(),

@@ -1,7 +1,7 @@
 //! The way in: an arrival becomes rows, or turns out to be a duplicate. Replays make deliveries here too.
 
 use bytes::Bytes;
-use jackfield_event::{DeliveryId, EventId, Timestamp};
+use jackfield_event::{DeliveryId, Event, EventId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::{
@@ -22,9 +22,10 @@ pub(super) struct NewEvent {
     id: EventId,
     id_text: String,
     source: String,
+    kind: String,
     received: Timestamp,
     generation: GenerationId,
-    envelope: Vec<u8>,
+    envelope: String,
     headers: String,
     body: Bytes,
     dedup: Option<Key>,
@@ -46,22 +47,29 @@ impl NewEvent {
             received,
             dedup_window,
         } = arrival;
-        let event = routed.event();
+        let routed = routed.into_parts();
+        let Event {
+            id,
+            sourcename: source,
+            kind,
+            ..
+        } = *routed.event;
         Self {
-            id: event.id,
-            id_text: event.id.to_string(),
-            source: event.sourcename.clone(),
+            id,
+            id_text: id.to_string(),
             received,
-            generation: routed.generation().clone(),
-            envelope: routed.envelope().to_owned(),
+            generation: routed.generation,
+            envelope: routed.envelope,
             headers: serde_json::to_string(&headers).expect("pairs of strings have a JSON form"),
-            body: routed.payload().clone(),
-            dedup: routed.dedup().map(|text| Key {
-                text: text.to_owned(),
-                hash: dedup::hash(&event.sourcename, text),
+            body: routed.payload,
+            dedup: routed.dedup.map(|text| Key {
+                hash: dedup::hash(&source, &text),
+                text,
                 until: received.saturating_add(dedup_window).as_millis(),
             }),
-            owed: routed.owed().to_vec(),
+            owed: routed.owed,
+            source,
+            kind,
         }
     }
 
@@ -209,19 +217,19 @@ impl Store<'_> {
 
     fn insert_event(&mut self, new: &NewEvent, rules: i64) -> Result<i64, Fault> {
         let seq = self.marks.event + 1;
-        let envelope = super::row::json(&new.envelope);
         self.insert.event.execute(params![
             seq,
             new.id_text,
             new.received.as_millis(),
+            new.source,
+            new.kind,
             rules,
             new.dedup.as_ref().map(|key| &key.text),
             new.dedup.as_ref().map(|key| key.until),
-            envelope,
+            new.headers,
+            new.envelope,
         ])?;
-        self.insert
-            .request
-            .execute(params![seq, new.headers, &new.body[..]])?;
+        self.insert.request.execute(params![seq, &new.body[..]])?;
         self.marks.event = seq;
         self.tally("event", 1);
         if let Some(key) = &new.dedup {

@@ -398,7 +398,8 @@ fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-const EVENT: &str = "SELECT seq, id, received, dedup, source, provider, type, subject, title, \
+const EVENT: &str = "SELECT seq, id, received, dedup, source, type, envelope ->> '$.provider' AS provider, \
+     envelope ->> '$.subject' AS subject, envelope ->> '$.data.title' AS title, \
      (SELECT hash FROM rules WHERE rules.seq = event.rules) AS generation, \
      (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates FROM event";
 

@@ -66,7 +66,8 @@ pub(super) const fn phase(phase: Phase) -> &'static str {
 
 /// JSON as text. What is not UTF-8, which JSON always is, keeps its readable parts.
 pub(super) fn json(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
+    // `from_utf8` is several times as fast as the lossy one, and what is lossy is never seen.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// JSON as it was stored; text that is none becomes a JSON string.

@@ -54,9 +54,10 @@ impl<'c> Store<'c> {
     ) -> rusqlite::Result<Self> {
         let insert = Inserts {
             event: connection.prepare(
-                "INSERT INTO event (seq, id, received, rules, dedup, dedup_until, envelope) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO event (seq, id, received, source, type, rules, dedup, dedup_until, headers, envelope) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
-            request: connection.prepare("INSERT INTO request (event, headers, body) VALUES (?, ?, ?)")?,
+            request: connection.prepare("INSERT INTO request (event, body) VALUES (?, ?)")?,
             delivery: connection.prepare(
                 "INSERT INTO delivery (seq, id, route, rules, created, parent, key_root, order_key, first_instance, \
                  instance, state, due, failure, settled, phase, step, attempts) \

@@ -159,7 +159,7 @@ object! {
 }
 
 impl Body<'_> {
-    fn translate(&self, mut event: Event, kind: &Kind, action: String) -> Event {
+    fn translate(&self, mut event: Box<Event>, kind: &Kind, action: String) -> Box<Event> {
         let id = self.id();
         if let Some(time) = self.time() {
             event.time = time;

@@ -473,7 +473,7 @@ with = { channel = "#{{ event.data.project.id }}", url = "{{ event.data.artifact
     let generation = compile(text);
     let step = &generation.find("a").unwrap().steps(Phase::Steps)[0];
     let event = event("a");
-    let json = join_payload(&event.to_json(), br#"{"n":[1,"\ud83d"]}"#).unwrap();
+    let json = join_payload(event.to_json(), br#"{"n":[1,"\ud83d"]}"#).unwrap();
     let delivery = jackfield_event::DeliveryId::new(event.time, 0);
     let context = Context::new("a", delivery, &[json.into()], &BTreeMap::new(), None).unwrap();
     assert_eq!(step.enabled(&context), Ok(true));
@@ -539,7 +539,7 @@ use = "s"
     let generation = compile(text);
     let payload =
         br#"{"n": 7, "labels": [{"name": "bug", "color": "red"}, {"name": "idea", "color": "blue"}]}"#;
-    let event = join_payload(&event("io.supernova.job.success").to_json(), payload).unwrap();
+    let event = join_payload(event("io.supernova.job.success").to_json(), payload).unwrap();
     let shown: Vec<_> = generation
         .explain(&event)
         .unwrap()

@@ -1,6 +1,8 @@
 //! Reads the values at the paths in use out of an event's bytes.
 //!
-//! One strict pass with serde_json; whatever no path leads to is skipped without recursion. Should it fail, on
+//! One strict pass with serde_json; whatever no path leads to is skipped without recursion. An envelope that stands
+//! apart from its payload was written by this router, without a key twice, so that the pass over it ends where all
+//! names in use at its top have been read. Should a pass fail, on
 //! half a surrogate pair or on a number beyond `f64` which other parsers let pass, a slower reader that knows
 //! them has the last word on whether this is JSON.
 
@@ -21,39 +23,51 @@ pub(super) fn leaves<'e>(
     envelope: &'e [u8],
     payload: Option<&'e [u8]>,
 ) -> Result<Leaves<'e>, NotJson> {
-    let payload = payload.and_then(|payload| Some((payload_node(paths)?, payload)));
     fast(paths, envelope, payload).or_else(|error| slow(paths, envelope, payload).ok_or(error))
 }
 
-/// Where the payload lies, where any path leads there.
-fn payload_node(paths: &Paths) -> Option<NodeId> {
+/// A payload and where it lies, where any path leads there.
+fn beside<'e>(paths: &Paths, payload: Option<&'e [u8]>) -> Option<(NodeId, &'e [u8])> {
     match paths.lead(Paths::TOP, "data.payload") {
-        Lead::Dotted(node) => Some(node),
+        Lead::Dotted(node) => Some((node, payload?)),
         Lead::Aside | Lead::Child(_) => None,
     }
 }
 
-fn fast<'e>(
-    paths: &Paths,
-    envelope: &'e [u8],
-    payload: Option<(NodeId, &'e [u8])>,
-) -> Result<Leaves<'e>, NotJson> {
+fn fast<'e>(paths: &Paths, envelope: &'e [u8], payload: Option<&'e [u8]>) -> Result<Leaves<'e>, NotJson> {
     let mut collector = Collector::new(paths);
-    for (node, json) in [(Paths::TOP, envelope)].into_iter().chain(payload) {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let at = At {
-            collector: &mut collector,
-            node,
-            element: Leaves::EVENT,
-            in_list: false,
-            depth: 0,
-        };
-        let read = at
-            .deserialize(&mut deserializer)
-            .and_then(|()| deserializer.end());
-        read.map_err(|error| NotJson(error.to_string()))?;
+    let is_ours = payload.is_some();
+    pass(&mut collector, Paths::TOP, envelope, is_ours)?;
+    if let Some((node, payload)) = beside(paths, payload) {
+        pass(&mut collector, node, payload, false)?;
     }
     Ok(collector.finish())
+}
+
+/// Reads what lies at and below `node`: to its end, or, of what is ours, to the last name in use.
+fn pass<'e>(
+    collector: &mut Collector<'_, 'e>,
+    node: NodeId,
+    json: &'e [u8],
+    is_ours: bool,
+) -> Result<(), NotJson> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let mut complete = false;
+    let at = At {
+        collector,
+        node,
+        element: Leaves::EVENT,
+        in_list: false,
+        depth: 0,
+        complete: is_ours.then_some(&mut complete),
+    };
+    let read = at
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end());
+    match read {
+        Err(error) if !complete => Err(NotJson(error.to_string())),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Reads the value at a place.
@@ -64,6 +78,9 @@ struct At<'c, 'p, 'e> {
     element: ElementId,
     in_list: bool,
     depth: usize,
+    /// Set where the pass ends early, by an error of its own: every name in use here has been read. `None` where it
+    /// must not.
+    complete: Option<&'c mut bool>,
 }
 
 impl<'p, 'e> At<'_, 'p, 'e> {
@@ -75,6 +92,7 @@ impl<'p, 'e> At<'_, 'p, 'e> {
             element,
             in_list,
             depth: self.depth + 1,
+            complete: None,
         }
     }
 
@@ -156,6 +174,7 @@ impl<'e> Visitor<'e> for At<'_, '_, 'e> {
         let object = self.collector.enter_object();
         let node = self.node;
         let paths = self.collector.paths();
+        let mut awaited = paths.names(node);
         while let Some(lead) = map.next_key_seed(Key { paths, node })? {
             match lead {
                 Lead::Aside => {
@@ -166,7 +185,14 @@ impl<'e> Visitor<'e> for At<'_, '_, 'e> {
                     let start = self.collector.enter_member(object, child, is_dotted);
                     map.next_value_seed(self.deeper(child, element, false))?;
                     self.collector.leave_member(object, child, is_dotted, start);
+                    awaited = awaited.saturating_sub(1);
                 }
+            }
+            if awaited == 0
+                && let Some(complete) = &mut self.complete
+            {
+                **complete = true;
+                return Err(A::Error::custom("what follows is not looked at"));
             }
         }
         self.leave(element);
@@ -216,9 +242,10 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// The same by way of a tree; `None` where it is not JSON.
-fn slow<'e>(paths: &Paths, envelope: &[u8], payload: Option<(NodeId, &[u8])>) -> Option<Leaves<'e>> {
+fn slow<'e>(paths: &Paths, envelope: &[u8], payload: Option<&[u8]>) -> Option<Leaves<'e>> {
     let mut collector = Collector::new(paths);
-    for (node, json) in [(Paths::TOP, envelope)].into_iter().chain(payload) {
+    let parts = [(Paths::TOP, envelope)].into_iter();
+    for (node, json) in parts.chain(beside(paths, payload)) {
         let tree = parse_json(std::str::from_utf8(json).ok()?).ok()?;
         walk(&mut collector, &tree, node, Leaves::EVENT, false, 0);
     }

@@ -91,6 +91,11 @@ impl Paths {
         self.nodes[node].depth
     }
 
+    /// How many names lead on from `node`.
+    pub(super) fn names(&self, node: NodeId) -> usize {
+        self.nodes[node].children.len()
+    }
+
     /// Where `key` leads from `node`.
     pub(super) fn lead(&self, node: NodeId, key: &str) -> Lead {
         match self.nodes[node].children.get(key) {

@@ -201,11 +201,13 @@ proptest! {
     }
 
     #[test]
-    fn an_event_in_parts_is_the_same_as_the_whole(pattern in any_pattern(), payload in any_event(), more in any_event()) {
-        let pattern = json!({ "data": { "payload": pattern } }).to_string();
+    fn an_event_in_parts_is_the_same_as_the_whole(
+        first in any_pattern(), pattern in any_pattern(), top in any_event(), payload in any_event(), more in any_event()
+    ) {
+        let pattern = json!({ "a": first, "data": { "payload": pattern } }).to_string();
         if let Ok(pattern) = Pattern::from_json("pattern", &pattern) {
-            let envelope = json!({ "data": { "b": more } }).to_string();
-            let whole = json!({ "data": { "b": more, "payload": payload } }).to_string();
+            let envelope = json!({ "a": top, "b": more, "data": { "b": more } }).to_string();
+            let whole = json!({ "a": top, "b": more, "data": { "b": more, "payload": payload } }).to_string();
             let table = Table::compile(&[pattern]);
             let matched = |view| {
                 let mut matched = Vec::new();
