@@ -241,12 +241,16 @@ typedef struct jf_start {
   void *fail_ctx;
 } jf_start;
 
+/* A flag of jf_plugin: `call` does no more than hand the call to a thread of the plugin's own, so that the host may call
+ * it on a thread of its event loop. Without it a call is made where it may take its time, which costs more. */
+#define JF_PLUGIN_PROMPT 1u
+
 /* The plugin. Static: valid, and unchanged, for the life of the process. */
 typedef struct jf_plugin {
   uint32_t struct_size;
   uint32_t abi_major;
   uint32_t abi_minor;
-  uint32_t flags; /* none yet */
+  uint32_t flags; /* JF_PLUGIN_... */
   jf_slice name;  /* as in the note; static */
   jf_slice version;
 

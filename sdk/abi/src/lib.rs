@@ -24,6 +24,8 @@ pub const NOTE_TYPE: u32 = 1;
 pub const MAGIC: [u8; 8] = *b"JFPLUGIN";
 /// A flag of [`Ident`]: a panic aborts the process.
 pub const IDENT_PANIC_ABORT: u32 = 1;
+/// A flag of [`Plugin`]: `call` hands a call to the plugin's own threads and returns at once.
+pub const PLUGIN_PROMPT: u32 = 1;
 /// The one exported symbol, of type [`Entry`].
 pub const ENTRY_SYMBOL: &str = "jf_plugin_entry";
 
@@ -324,7 +326,7 @@ pub struct Plugin {
     pub abi_major: u32,
     /// [`ABI_MINOR`].
     pub abi_minor: u32,
-    /// 0.
+    /// [`PLUGIN_PROMPT`].
     pub flags: u32,
     /// As in the note.
     pub name: Slice,

@@ -56,7 +56,8 @@ impl<P: Plugin> Exported<P> {
         struct_size: struct_size::<abi::Plugin>(),
         abi_major: abi::ABI_MAJOR,
         abi_minor: abi::ABI_MINOR,
-        flags: 0,
+        // A call goes to the instance's own runtime, whatever the plugin's author writes.
+        flags: abi::PLUGIN_PROMPT,
         name: slice(P::NAME.as_bytes()),
         version: slice(P::VERSION.as_bytes()),
         describe: Some(describe::<P>),

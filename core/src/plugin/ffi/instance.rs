@@ -168,7 +168,11 @@ impl Shared {
 
     fn begin_here(&self, call: &Arc<Call>) {
         let before = std::time::Instant::now();
-        aside(|| self.hand_over(call));
+        if self.library.prompt {
+            self.hand_over(call);
+        } else {
+            aside(|| self.hand_over(call));
+        }
         if before.elapsed() > SLOW && self.slow.fetch_add(1, Ordering::Relaxed) + 1 == STRIKES {
             tracing::warn!(
                 plugin = self.bridge.plugin,
@@ -311,7 +315,8 @@ fn on_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// Does `work` here, but lets the runtime go on elsewhere meanwhile: a plugin that never gives the thread back takes
-/// this one with it, and nothing else.
+/// this one with it, and nothing else. To let it go on costs more than a whole call, so that a plugin that promises to
+/// give it back is spared.
 fn aside(work: impl FnOnce()) {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

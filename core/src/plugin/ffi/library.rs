@@ -20,6 +20,8 @@ use crate::plugin::{
 /// A plugin's code. It stays until the process ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Library {
+    /// Whether a call is handed over at once, as the plugin says.
+    pub(super) prompt: bool,
     describe: unsafe extern "C" fn() -> abi::Slice,
     pub(super) create: unsafe extern "C" fn(*const abi::Host, *const abi::Start) -> *mut abi::Instance,
     pub(super) call: unsafe extern "C" fn(*mut abi::Instance, *const abi::Call) -> *mut abi::Op,
@@ -115,6 +117,7 @@ impl Library {
             }
         }
         Ok(Self {
+            prompt: table.flags & abi::PLUGIN_PROMPT != 0,
             describe: table.describe.ok_or(TableFault::Missing("describe"))?,
             create: table.create.ok_or(TableFault::Missing("create"))?,
             call: table.call.ok_or(TableFault::Missing("call"))?,
