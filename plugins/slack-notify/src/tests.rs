@@ -301,7 +301,8 @@ async fn a_bot_that_cannot_look_does_not_post() {
     ];
     for (trouble, outcome, words) in table {
         let world = World::new().await;
-        world.intended(bot_intent(true));
+        let intent = bot_intent(true);
+        world.intended(intent.clone());
         world.slack.trouble_reading(trouble.clone());
         let report = world.bot().await.call(message().attempt(2)).await;
         ended(&report, outcome, words);
@@ -310,7 +311,7 @@ async fn a_bot_that_cannot_look_does_not_post() {
         assert_eq!(world.posted(), 0);
         assert_eq!(
             world.host.receipt(KEY),
-            Receipt::Intended(bot_intent(true)),
+            Receipt::Intended(intent),
             "the doubt stays"
         );
     }
