@@ -87,6 +87,9 @@ enum Command {
         /// The library.
         file: PathBuf,
     },
+    /// Run one plugin instance for a router, which starts this and says by standard input what to do.
+    #[command(hide = true)]
+    PluginWorker,
 }
 
 /// How the router runs.
@@ -145,6 +148,7 @@ impl Command {
             Self::Schema(command) => command.run()?,
             Self::Version => say(format!("jackfield {}", env!("CARGO_PKG_VERSION")))?,
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
+            Self::PluginWorker => return Ok(crate::plugin::worker_main()),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,7 +1,7 @@
 //! Plugins: native libraries, loaded step by step, and the instances of them that steps call.
 //!
 //! What comes in is a [`StepCall`]; what goes out is a [`Report`], whatever the plugin does. Who makes the call
-//! (this process now, a worker process later) hides behind [`Caller`]. What a plugin may ask of the router is
+//! (this process, or a [`worker`] process of the instance's own) hides behind [`Caller`]. What a plugin may ask of the router is
 //! [`Host`].
 //!
 //! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`elf`] (is it a plugin
@@ -23,6 +23,7 @@ mod registry;
 mod report;
 pub mod stage;
 pub mod survey;
+pub mod worker;
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
@@ -34,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use describe::{Runner, describe_main};
 pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
-pub use instance::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions};
+pub use instance::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation};
 pub use registry::{InstanceRecord, Options, PluginRecord, PluginState, Registry};
 pub use survey::Survey;
+pub use worker::{Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason};
 

@@ -88,6 +88,10 @@ reasons! {
     PluginAmbiguous = "plugin-ambiguous",
     /// The plugin panicked.
     PluginPanicked = "plugin-panicked",
+    /// The worker process of the plugin's instance died with the call in it.
+    PluginCrashed = "plugin-crashed",
+    /// The call was in its worker process both times that it died.
+    Quarantined = "quarantined",
     /// The plugin did not answer within the instance's time-out.
     TimedOut = "timed-out",
     /// The work directory could not be made or synced.

@@ -8,7 +8,7 @@ use super::{Reader, count, name, period};
 use crate::{
     document::Table,
     fault::Faults,
-    plugin::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, InstanceOptions},
+    plugin::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, InstanceOptions, Isolation},
 };
 
 impl Reader<'_> {
@@ -31,6 +31,8 @@ impl Reader<'_> {
         let plugin = table.string("plugin", faults).or_else(|| name.clone());
         let concurrency = count(&mut table, "concurrency", 1024, faults).unwrap_or(DEFAULT_CONCURRENCY);
         let timeout = period(&mut table, "timeout", faults).unwrap_or(DEFAULT_TIMEOUT);
+        let places = [("none", Isolation::None), ("process", Isolation::Process)];
+        let isolation = table.one_of("isolation", &places, faults).unwrap_or_default();
         let mut secrets = BTreeMap::new();
         let config = match table.take("config") {
             Some(item) if item.as_table().is_some() => self.json(&item, "", &mut secrets, faults),
@@ -49,6 +51,7 @@ impl Reader<'_> {
             plugin: plugin?,
             concurrency,
             timeout,
+            isolation,
             config: config?,
             secrets,
         })

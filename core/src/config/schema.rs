@@ -83,6 +83,10 @@ fn instance() -> Value {
         "plugin": { "type": "string", "description": "What the library calls itself; by default the instance's name." },
         "concurrency": count("Calls at a time."),
         "timeout": { "$ref": "#/$defs/time", "description": "For one call." },
+        "isolation": {
+            "enum": ["none", "process"], "default": "none",
+            "description": "Where it lives: in the router, or in a process of its own, which is started again when it crashes.",
+        },
         "config": { "type": "object", "description": "The plugin's own; { env = … } and { file = … } are secrets at any depth." },
         "secrets": { "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } },
     }));

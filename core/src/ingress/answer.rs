@@ -70,6 +70,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::PluginFatal
         | Reason::PluginAmbiguous
         | Reason::PluginPanicked
+        | Reason::PluginCrashed
+        | Reason::Quarantined
         | Reason::TimedOut
         | Reason::Interrupted
         | Reason::AttemptsExhausted

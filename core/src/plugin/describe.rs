@@ -247,7 +247,7 @@ fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error
     Ok((output, library.describe()))
 }
 
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
         4 => "SIGILL",
         6 => "SIGABRT",

@@ -19,6 +19,8 @@ pub struct InstanceOptions {
     pub concurrency: NonZeroUsize,
     /// How long a call may take.
     pub timeout: Duration,
+    /// Where it lives.
+    pub isolation: Isolation,
     /// The plugin's own configuration, secrets resolved in it.
     pub config: Value,
     /// The secrets: by the JSON Pointer of their place in `config`, whose values are never shown, or by whatever
@@ -34,6 +36,7 @@ impl InstanceOptions {
             plugin: plugin.to_owned(),
             concurrency: DEFAULT_CONCURRENCY,
             timeout: DEFAULT_TIMEOUT,
+            isolation: Isolation::default(),
             config: Value::Object(serde_json::Map::new()),
             secrets: BTreeMap::new(),
         }
@@ -48,8 +51,19 @@ impl fmt::Debug for InstanceOptions {
             .field("plugin", &self.plugin)
             .field("concurrency", &self.concurrency)
             .field("timeout", &self.timeout)
+            .field("isolation", &self.isolation)
             .finish_non_exhaustive()
     }
+}
+
+/// Where an instance lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the router's own process: a call costs least, and a crash ends all.
+    #[default]
+    None,
+    /// In a process of its own, which is started again when it crashes.
+    Process,
 }
 
 /// How many calls of an instance may run at the same time, where nothing is said.

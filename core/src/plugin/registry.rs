@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 
 use super::{
-    Host,
+    Caller, Host,
     describe::Runner,
     digest::Digest,
-    ffi::{CreateError, InProcess, Library, OpenError, Setup},
-    instance::{Instance, InstanceOptions},
+    ffi::{InProcess, Library, OpenError, Setup},
+    instance::{Instance, InstanceOptions, Isolation},
     reason_of,
     survey::{Ready, Survey},
+    worker::{Program, Worker},
 };
 use crate::schema::Catalog;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How plugins are asked for their manifests.
     pub runner: Runner,
+    /// How instances get processes of their own.
+    pub worker: Program,
     /// The configured instances; their names differ.
     pub instances: Vec<InstanceOptions>,
 }
@@ -131,6 +134,7 @@ impl Registry {
     /// Signal handlers of the process are set before this, not meanwhile: those that change while a library is loaded
     /// are put back.
     pub async fn load(options: Options, host: Arc<dyn Host>, runtime: Handle) -> Self {
+        let program = options.worker.clone();
         let survey = Survey::take(options).await;
         let (mut instances, catalog) = (survey.instances(), survey.catalog());
         // All libraries are loaded before any instance starts, so that what an instance does to the process's signals
@@ -138,21 +142,25 @@ impl Registry {
         let mut opened = Vec::new();
         for (index, plan) in survey.plans.iter().enumerate() {
             let Ok(ready) = &plan.plugin else { continue };
-            match open(ready).await {
-                Ok(library) => opened.push((index, library, Arc::clone(ready), plan.options.clone())),
+            let place = match plan.options.isolation {
+                Isolation::None => open(ready).await.map(Place::Here),
+                Isolation::Process => Ok(Place::Process(program.clone())),
+            };
+            match place {
+                Ok(place) => opened.push((index, place, Arc::clone(ready), plan.options.clone())),
                 Err(error) => instances[index].state = PluginState::parked(&error),
             }
         }
         let mut starting = JoinSet::new();
-        for (index, library, ready, options) in opened {
-            let started = start(library, ready, options, Arc::clone(&host), runtime.clone());
+        for (index, place, ready, options) in opened {
+            let started = start(place, ready, options, Arc::clone(&host), runtime.clone());
             starting.spawn(async move { (index, started.await) });
         }
         let mut running = BTreeMap::new();
         for (index, started) in starting.join_all().await {
             match started {
                 Ok(instance) => drop(running.insert(instance.name.clone(), Arc::new(instance))),
-                Err(error) => instances[index].state = PluginState::parked(&error),
+                Err(error) => instances[index].state = PluginState::parked(&*error),
             }
         }
         let registry = Self {
@@ -259,13 +267,20 @@ async fn open(ready: &Ready) -> Result<Library, OpenError> {
     opened.expect("opening a library does not panic: foreign code that does ends the process")
 }
 
+/// Where an instance is to live.
+enum Place {
+    /// In this process, where its library is loaded.
+    Here(Library),
+    Process(Program),
+}
+
 async fn start(
-    library: Library,
+    place: Place,
     ready: Arc<Ready>,
     options: InstanceOptions,
     host: Arc<dyn Host>,
     runtime: Handle,
-) -> Result<Instance, CreateError> {
+) -> Result<Instance, Box<dyn std::error::Error + Send + Sync>> {
     let setup = Setup {
         plugin: options.plugin.clone(),
         instance: options.name.clone(),
@@ -276,7 +291,10 @@ async fn start(
         limit: CREATE_LIMIT,
         grace: CANCEL_GRACE,
     };
-    let caller = InProcess::create(library, setup).await?;
+    let caller: Arc<dyn Caller> = match place {
+        Place::Here(library) => Arc::new(InProcess::create(library, setup).await?),
+        Place::Process(program) => Arc::new(Worker::start(ready.staged.clone(), setup, program).await?),
+    };
     Ok(Instance {
         permits: Arc::new(Semaphore::new(
             options.concurrency.get().min(Semaphore::MAX_PERMITS),
@@ -284,7 +302,7 @@ async fn start(
         input_schema: Arc::clone(&ready.manifest.input_schema),
         version: ready.manifest.version.clone(),
         timeout: options.timeout,
-        caller: Arc::new(caller),
+        caller,
         name: options.name,
         plugin: options.plugin,
     })

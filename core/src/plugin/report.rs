@@ -93,6 +93,33 @@ pub(super) fn stuck(stopped: Stopped, grace: Duration) -> Report {
     }
 }
 
+/// The report of a call that was in a worker process when that died; `words` say of what.
+pub(super) fn crashed(words: String) -> Report {
+    Report {
+        reason: Some(Reason::PluginCrashed),
+        message: Some(words),
+        ..empty(Outcome::Retry)
+    }
+}
+
+/// The report of a call that was in its worker each time that it died, and is not made again.
+pub(super) fn quarantined(words: String) -> Report {
+    Report {
+        reason: Some(Reason::Quarantined),
+        message: Some(words),
+        ..empty(Outcome::Fatal)
+    }
+}
+
+/// The report of a call that could not be begun, for `why`.
+pub(super) fn not_begun(stopped: Stopped, why: &str) -> Report {
+    Report {
+        reason: Some(stopped.reason()),
+        message: Some(format!("the call was not begun: {why}")),
+        ..empty(Outcome::Retry)
+    }
+}
+
 /// The report of a plugin that does not keep to the ABI: nobody knows what it did, so a person has to look.
 pub(super) fn fault(message: String) -> Report {
     Report {

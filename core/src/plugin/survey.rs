@@ -73,6 +73,7 @@ impl Survey {
             dir,
             data_dir,
             runner,
+            worker: _,
             instances,
         } = options;
         let mut survey = Self {

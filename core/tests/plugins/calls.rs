@@ -1,4 +1,4 @@
-//! Calls, whatever comes of them. Each test runs for a plugin in Rust and for one in C.
+//! Calls, whatever comes of them. Each test runs for a plugin in Rust and for one in C, in process and in a worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +12,37 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::trial::{Language, Trial, log, logged};
+
+/// In both languages, and both in this process and in one of its own.
+macro_rules! everywhere {
+    ($($(#[$attribute:meta])* async fn $name:ident($trial:ident: Trial) $body:block)+) => {
+        $(mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn in_rust() {
+                run(Trial::of(Language::Rust).await).await;
+            }
+
+            #[tokio::test]
+            async fn in_c() {
+                run(Trial::of(Language::C).await).await;
+            }
+
+            #[tokio::test]
+            async fn in_rust_in_a_worker() {
+                run(Trial::in_a_worker(Language::Rust).await).await;
+            }
+
+            #[tokio::test]
+            async fn in_c_in_a_worker() {
+                run(Trial::in_a_worker(Language::C).await).await;
+            }
+
+            async fn run($trial: Trial) $body
+        })+
+    };
+}
 
 macro_rules! in_both_languages {
     ($($(#[$attribute:meta])* async fn $name:ident($trial:ident: Trial) $body:block)+) => {
@@ -44,7 +75,7 @@ fn check(report: &Report, outcome: Outcome, reason: Reason, message: &str) {
     assert!(said.contains(message), "`{said}` should contain `{message}`");
 }
 
-in_both_languages! {
+everywhere! {
     async fn a_call_gets_all_that_it_is_about(trial: Trial) {
         let delivery = trial.call("done").delivery.to_string();
         let expected = json!({
@@ -85,23 +116,6 @@ in_both_languages! {
         call.deadline = Instant::now() + Duration::from_millis(20);
         // It may not have come to begin.
         check(&trial.make(call).await, Outcome::Retry, Reason::TimedOut, "");
-    }
-
-    async fn a_call_that_heeds_nothing_is_left_alone_and_counted(trial: Trial) {
-        let impatient = trial.impatient().await;
-        let call = trial.call("deaf");
-        let cancelled = call.cancelled.clone();
-        let (report, ()) = tokio::join!(impatient.call(call), async {
-            trial.host.counted.notified().await;
-            cancelled.cancel();
-        });
-        check(&report, Outcome::Retry, Reason::Interrupted, "and not within 0ns after that either");
-        assert_eq!(impatient.stuck(), 1);
-        assert_eq!(impatient.call(trial.call("wake")).await.outcome, Outcome::Done);
-        while impatient.stuck() > 0 {
-            tokio::task::yield_now().await;
-        }
-        impatient.shutdown(Duration::from_secs(60)).await;
     }
 
     async fn a_call_that_is_dropped_is_asked_to_end(trial: Trial) {
@@ -169,6 +183,25 @@ in_both_languages! {
         assert!(!logged.contains("nobody wants"));
         let expected = ("trial".to_owned(), "trials_total".to_owned(), vec![("kind".to_owned(), "log".to_owned())], 2.0);
         assert_eq!(trial.host.kept().metrics, [expected]);
+    }
+}
+
+in_both_languages! {
+    async fn a_call_that_heeds_nothing_is_left_alone_and_counted(trial: Trial) {
+        let impatient = trial.impatient().await;
+        let call = trial.call("deaf");
+        let cancelled = call.cancelled.clone();
+        let (report, ()) = tokio::join!(impatient.call(call), async {
+            trial.host.counted.notified().await;
+            cancelled.cancel();
+        });
+        check(&report, Outcome::Retry, Reason::Interrupted, "and not within 0ns after that either");
+        assert_eq!(impatient.stuck(), 1);
+        assert_eq!(impatient.call(trial.call("wake")).await.outcome, Outcome::Done);
+        while impatient.stuck() > 0 {
+            tokio::task::yield_now().await;
+        }
+        impatient.shutdown(Duration::from_secs(60)).await;
     }
 }
 

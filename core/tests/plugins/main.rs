@@ -12,4 +12,5 @@ mod calls;
 mod host;
 mod instances;
 mod trial;
+mod workers;
 mod wrong;

@@ -235,8 +235,24 @@ static void misbehave(const jf_host *host, const jf_call *call) {
   end(call, 99, JF_CODE_NONE, "", "an outcome of my own");
 }
 
+/* What nobody survives. */
+static void die(const jf_call *call) {
+  if (asks(call, "segfault")) *(volatile int *)1 = 0;
+  if (asks(call, "abort")) {
+    fprintf(stderr, "first line\nassertion failed: I exist\n");
+    abort();
+  }
+  if (asks(call, "exit")) _exit(3);
+  if (asks(call, "close")) for (int fd = 0; fd < 256; fd++) close(fd);
+  if (asks(call, "babble")) { /* on whatever is open, the router's socket among it */
+    for (int fd = 3; fd < 256; fd++)
+      if (write(fd, "\xff\xff\xff\xff what is this", 17) < 0) continue;
+  }
+}
+
 static void act(jf_instance *instance, const jf_call *call) {
   const jf_host *host = instance->host;
+  die(call);
   if (asks(call, "done")) return tell(call);
   if (asks(call, "skip")) return end(call, JF_SKIPPED, JF_CODE_NONE, "", "nothing to do");
   if (asks(call, "retry")) return end(call, JF_RETRY, JF_CODE_NONE, "", "not now");

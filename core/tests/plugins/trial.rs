@@ -11,8 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, CreateError, InProcess, Instance, InstanceOptions, Library, Options, PluginRecord, PluginState,
-    Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
+    self, CreateError, InProcess, Instance, InstanceOptions, Isolation, Library, Options, PluginRecord,
+    PluginState, Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
+    worker::Program,
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -81,6 +82,10 @@ impl Bench {
                 args: vec!["plugin-describe".into()],
                 limit: Duration::from_secs(60),
             },
+            worker: Program {
+                path: env!("CARGO_BIN_EXE_jackfield").into(),
+                args: vec!["plugin-worker".into()],
+            },
             instances,
         }
     }
@@ -107,11 +112,25 @@ impl Trial {
         Self::on(language, Handle::current()).await
     }
 
+    /// In a process of its own.
+    pub(crate) async fn in_a_worker(language: Language) -> Self {
+        // A worker is told at its start what is logged.
+        log();
+        Self::set(language, Isolation::Process, Handle::current()).await
+    }
+
     /// With what is asked of the host done on another runtime.
     pub(crate) async fn on(language: Language, runtime: Handle) -> Self {
+        Self::set(language, Isolation::None, runtime).await
+    }
+
+    async fn set(language: Language, isolation: Isolation, runtime: Handle) -> Self {
         let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
         bench.drop_good(language);
-        let options = bench.options(vec![configured("trial", json!({ "token": "hunter2" }))]);
+        let options = bench.options(vec![InstanceOptions {
+            isolation,
+            ..configured("trial", json!({ "token": "hunter2" }))
+        }]);
         let registry = Registry::load(options, Arc::clone(&host) as _, runtime).await;
         assert_eq!(registry.list()[0].state, PluginState::Loaded);
         let instance = registry.instance("trial").unwrap();

@@ -1,0 +1,267 @@
+//! Instances in processes of their own: whatever a plugin does there, the router lives, and so do the other plugins.
+//!
+//! [`Worker`] is the router's side: a [`Caller`] like the one in process, over a process that it starts, watches, and
+//! starts again. The process (`jackfield plugin-worker`) is this same program with the same loader and the same
+//! [`InProcess`](super::InProcess); a socket between the two carries frames both ways, many calls at a time.
+//!
+//! - [`wire`] has the frames, and what writes and reads them.
+//! - [`life`] is one process, from its start to its end.
+//! - [`process`] is what that process does.
+//!
+//! What always holds: every call ends in one [`Report`](super::Report). When the process dies, the calls that were in it
+//! are retried, with the signal and the last words on its standard error; a step whose call was there at two deaths is
+//! not tried a third time. A process never asks in the name of another instance than its own.
+
+mod life;
+mod process;
+mod wire;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Caller, Report, Setup, StepCall,
+    report::{Stopped, crashed, not_begun, quarantined},
+    stage::Staged,
+};
+pub use life::WorkerError;
+use life::{Death, Life, Watch};
+pub use process::{COMMAND, worker_main};
+
+/// How worker processes are started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program.
+    pub path: std::path::PathBuf,
+    /// Its arguments.
+    pub args: Vec<std::ffi::OsString>,
+}
+
+impl Program {
+    /// This program, with the hidden command that ends in [`worker_main`].
+    pub fn this() -> Self {
+        Self {
+            // Not `current_exe`: the file may have been replaced since this process began.
+            path: "/proc/self/exe".into(),
+            args: vec![COMMAND.into()],
+        }
+    }
+}
+
+/// An instance in a process of its own.
+pub struct Worker {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+struct Shared {
+    setup: Setup,
+    staged: Staged,
+    program: Program,
+    state: watch::Sender<State>,
+    /// Ends the supervision, and with it the process.
+    ending: CancellationToken,
+    grace: Mutex<Duration>,
+    /// How often the process died with a call of this step in it, by idempotency key. A leaf lock.
+    deaths: Mutex<HashMap<String, u32>>,
+    stuck: AtomicUsize,
+}
+
+/// Whether calls can be made.
+#[derive(Clone)]
+enum State {
+    /// They can, of this process.
+    Up(Arc<Life>),
+    /// The process has died, and the next one has not started yet.
+    Down(Arc<str>),
+    /// The instance has been shut down.
+    Over,
+}
+
+impl Worker {
+    /// Starts a process for an instance of the staged library, and returns when the instance is there.
+    ///
+    /// # Errors
+    /// When the process cannot be started, or the plugin refuses or does not answer in time.
+    pub async fn start(staged: Staged, setup: Setup, program: Program) -> Result<Self, WorkerError> {
+        let (life, watch) = Life::start(&staged, &setup, &program).await?;
+        let runtime = setup.runtime.clone();
+        let shared = Arc::new(Shared {
+            setup,
+            staged,
+            program,
+            state: watch::Sender::new(State::Up(life)),
+            ending: CancellationToken::new(),
+            grace: Mutex::new(Duration::ZERO),
+            deaths: Mutex::default(),
+            stuck: AtomicUsize::new(0),
+        });
+        let tasks = TaskTracker::new();
+        tasks.spawn_on(supervise(Arc::clone(&shared), watch), &runtime);
+        tasks.close();
+        Ok(Self { shared, tasks })
+    }
+
+    /// The process, as soon as there is one; or why the call is not made.
+    async fn life(&self, call: &StepCall) -> Result<Arc<Life>, Report> {
+        let mut states = self.shared.state.subscribe();
+        loop {
+            let why = match &*states.borrow_and_update() {
+                State::Up(life) => return Ok(Arc::clone(life)),
+                State::Down(reason) => Arc::clone(reason),
+                State::Over => return Err(not_begun(Stopped::Cancelled, "the instance has been shut down")),
+            };
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() {
+                    return Err(not_begun(Stopped::Cancelled, "the instance is gone"));
+                },
+                () = call.cancelled.cancelled() => return Err(not_begun(Stopped::Cancelled, &why)),
+                () = sleep_until(call.deadline) => return Err(not_begun(Stopped::Deadline, &why)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Caller for Worker {
+    async fn call(&self, call: StepCall) -> Report {
+        let key = call.idempotency_key.clone();
+        let life = match self.life(&call).await {
+            Ok(life) => life,
+            Err(report) => return report,
+        };
+        match life.call(call, &self.shared.setup).await {
+            Ok(report) => {
+                self.shared.deaths().remove(&key);
+                report
+            }
+            Err(death) => self.shared.bury(key, &death),
+        }
+    }
+
+    async fn shutdown(&self, grace: Duration) {
+        *self.shared.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+        self.shared.ending.cancel();
+        self.tasks.wait().await;
+    }
+
+    fn stuck(&self) -> usize {
+        self.shared.stuck.load(Relaxed)
+    }
+}
+
+impl Shared {
+    /// What becomes of a call that was in the process when it died.
+    fn bury(&self, key: String, death: &Death) -> Report {
+        let mut deaths = self.deaths();
+        let count = deaths.entry(key.clone()).or_insert(0);
+        *count += 1;
+        if *count < QUARANTINE {
+            // Steps that are never tried again are forgotten when there are too many; it is only one try more for each.
+            if deaths.len() > REMEMBERED {
+                deaths.clear();
+            }
+            return crashed(death.to_string());
+        }
+        deaths.remove(&key);
+        quarantined(format!(
+            "{death}; the call was in it the last {QUARANTINE} times that it did"
+        ))
+    }
+
+    /// Starts processes, each after a longer rest, until one lives.
+    async fn start_again(&self, rest: &mut Duration) -> Watch {
+        let Setup { plugin, instance, .. } = &self.setup;
+        loop {
+            sleep(*rest).await;
+            *rest = (*rest * 2).min(LONGEST_REST);
+            match Life::start(&self.staged, &self.setup, &self.program).await {
+                Ok((life, watch)) => {
+                    tracing::info!(plugin, instance, "worker started again");
+                    self.state.send_replace(State::Up(life));
+                    return watch;
+                }
+                Err(error) => {
+                    let reason = super::reason_of(&error);
+                    tracing::error!(
+                        plugin,
+                        instance,
+                        reason,
+                        "worker cannot be started; it is tried again"
+                    );
+                    self.state.send_replace(State::Down(reason.into()));
+                }
+            }
+        }
+    }
+
+    fn deaths(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grace(&self) -> Duration {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches one process after the other until the instance is shut down.
+async fn supervise(shared: Arc<Shared>, mut watch: Watch) {
+    let Setup { plugin, instance, .. } = &shared.setup;
+    let mut rest = FIRST_REST;
+    loop {
+        let since = Instant::now();
+        let death = tokio::select! {
+            death = watch.follow(&shared.setup, &shared.stuck) => death,
+            () = shared.ending.cancelled() => {
+                shared.state.send_replace(State::Over);
+                watch.end(&shared.setup, shared.grace()).await;
+                return;
+            }
+        };
+        tracing::error!(plugin, instance, reason = %death, "worker died; it is started again");
+        if since.elapsed() >= HEALTHY {
+            rest = FIRST_REST;
+        }
+        shared.state.send_replace(State::Down(death.to_string().into()));
+        watch = tokio::select! {
+            watch = shared.start_again(&mut rest) => watch,
+            // What has begun to start is killed as it is dropped.
+            () = shared.ending.cancelled() => {
+                shared.state.send_replace(State::Over);
+                return;
+            }
+        };
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("setup", &self.shared.setup)
+            .finish_non_exhaustive()
+    }
+}
+
+/// At how many deaths with a call in it a step is given up.
+const QUARANTINE: u32 = 2;
+/// How many steps are remembered whose call was in a process that died.
+const REMEMBERED: usize = 10_000;
+/// How long to wait before a process is started again: at first, and at most when it keeps dying.
+const FIRST_REST: Duration = Duration::from_millis(10);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// A process that lived for so long is not one that keeps dying.
+const HEALTHY: Duration = Duration::from_secs(60);

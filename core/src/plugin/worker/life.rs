@@ -1,0 +1,539 @@
+//! One worker process, from the router's side: its start, its calls, what it asks for, and its end.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt, io,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    net::UnixStream,
+    process::{Child, Command},
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Program,
+    wire::{self, Answer, Call, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start},
+};
+use crate::plugin::{
+    HostError, Receipt, ReceiptStage, Report, Setup, StepCall,
+    describe::signal_name,
+    log,
+    report::{Stopped, stuck},
+    stage::Staged,
+};
+
+/// Why there is no worker.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The system does not start the process, or no socket to it.
+    #[error("its worker process cannot be started")]
+    Process(#[from] io::Error),
+    /// It is another program: the file was replaced while the router ran.
+    #[error(
+        "its worker process speaks protocol {0}, this router {PROTOCOL}: the program was replaced, restart the router"
+    )]
+    Protocol(u32),
+    /// The plugin cannot be loaded there, or says no.
+    #[error("{0}")]
+    Refused(String),
+    /// It does not start in time.
+    #[error("the plugin did not start within {0:?}")]
+    TimedOut(Duration),
+    /// The process ended instead.
+    #[error("{0}")]
+    Died(Death),
+}
+
+/// How a process came to its end.
+#[derive(Clone, Debug)]
+pub struct Death(Arc<str>);
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A process that takes calls.
+pub(super) struct Life {
+    orders: Outbox<Order>,
+    next: AtomicU64,
+    /// Who waits for the end of which call; `None` once the process is dead. A leaf lock.
+    pending: Mutex<Option<HashMap<u64, Pending>>>,
+    death: OnceLock<Death>,
+}
+
+struct Pending {
+    ended: oneshot::Sender<Report>,
+    /// Where the call's log lines belong.
+    span: tracing::Span,
+}
+
+/// What has to be watched of a process.
+pub(super) struct Watch {
+    child: Child,
+    notices: Inbox<Notice>,
+    life: Arc<Life>,
+    /// What it wrote last to its standard error.
+    words: Arc<Mutex<VecDeque<String>>>,
+    listening: JoinHandle<()>,
+    answering: TaskTracker,
+    /// One permit for each question that is being answered: no more are read meanwhile.
+    questions: Arc<Semaphore>,
+}
+
+impl Life {
+    /// Starts a process, and returns when the instance is there.
+    pub(super) async fn start(
+        staged: &Staged,
+        setup: &Setup,
+        program: &Program,
+    ) -> Result<(Arc<Self>, Watch), WorkerError> {
+        let mut watch = spawn(setup, program).await?;
+        let limit = setup.limit + LATE;
+        match timeout(limit, watch.introduce(staged, setup)).await {
+            Ok(Ok(())) => Ok((Arc::clone(&watch.life), watch)),
+            Ok(Err(Some(error))) => {
+                watch.bury(setup, None).await;
+                Err(error)
+            }
+            Ok(Err(None)) => Err(WorkerError::Died(watch.bury(setup, None).await)),
+            Err(_) => {
+                watch.bury(setup, None).await;
+                Err(WorkerError::TimedOut(setup.limit))
+            }
+        }
+    }
+
+    /// Makes a call and waits for its end, or for that of the process.
+    pub(super) async fn call(self: &Arc<Self>, call: StepCall, setup: &Setup) -> Result<Report, Death> {
+        let (id, mut ended) = self.expect()?;
+        let in_flight = InFlight { life: self, id };
+        let (cancelled, deadline) = (call.cancelled.clone(), call.deadline);
+        // Where the worker is gone, so is whoever would end the call: that is told below.
+        let _ = self.orders.send(&Order::Call(id, Call::of(call))).await;
+        let stopped = tokio::select! {
+            biased;
+            report = &mut ended => return report.map_err(|_| self.death()),
+            () = cancelled.cancelled() => Stopped::Cancelled,
+            // The worker knows the deadline too, and asks the plugin to end.
+            () = sleep_until(deadline) => Stopped::Deadline,
+        };
+        if matches!(stopped, Stopped::Cancelled) {
+            let _ = self.orders.send(&Order::Cancel(id)).await;
+        }
+        let report = match timeout(setup.grace + LATE, &mut ended).await {
+            Ok(report) => report.map_err(|_| self.death()),
+            Err(_) => Ok(stuck(stopped, setup.grace)),
+        };
+        drop(in_flight);
+        report
+    }
+
+    fn expect(&self) -> Result<(u64, oneshot::Receiver<Report>), Death> {
+        let id = self.next.fetch_add(1, Relaxed);
+        let (ended, end) = oneshot::channel();
+        let span = tracing::Span::current();
+        match &mut *self.pending() {
+            Some(pending) => pending.insert(id, Pending { ended, span }),
+            None => return Err(self.death()),
+        };
+        Ok((id, end))
+    }
+
+    fn death(&self) -> Death {
+        self.death
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Death("the worker died".into()))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Pending>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that somebody waits for. Dropped before its end, it is asked to end.
+struct InFlight<'l> {
+    life: &'l Life,
+    id: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let waiting = self
+            .life
+            .pending()
+            .as_mut()
+            .and_then(|pending| pending.remove(&self.id));
+        if waiting.is_some() {
+            self.life.orders.offer(&Order::Cancel(self.id));
+        }
+    }
+}
+
+impl Watch {
+    /// Follows the process until it dies, or has to.
+    pub(super) async fn follow(&mut self, setup: &Setup, stuck: &AtomicUsize) -> Death {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent = 0;
+        let why = loop {
+            tokio::select! {
+                notice = self.notices.next() => match notice {
+                    Ok(Some(Notice::Pong(_, count))) => {
+                        silent = 0;
+                        stuck.store(count, Relaxed);
+                    }
+                    Ok(Some(notice)) => self.heed(notice, setup).await,
+                    Ok(None) => break None,
+                    Err(error) => break Some(format!("sent what makes no sense ({error})")),
+                },
+                _ = beat.tick() => {
+                    if silent >= SILENCE {
+                        break Some(format!("did not answer for {:?}", BEAT * SILENCE));
+                    }
+                    silent += 1;
+                    self.life.orders.offer(&Order::Ping(0));
+                }
+            }
+        };
+        stuck.store(0, Relaxed);
+        self.bury(setup, why).await
+    }
+
+    /// Ends the instance within `grace`, and then the process.
+    pub(super) async fn end(mut self, setup: &Setup, grace: Duration) {
+        let _ = self.life.orders.send(&Order::End(grace)).await;
+        let over = async {
+            while let Ok(Some(notice)) = self.notices.next().await {
+                match notice {
+                    Notice::Over { whole } => return whole,
+                    notice => self.heed(notice, setup).await,
+                }
+            }
+            false
+        };
+        if !matches!(timeout(grace + LATE, over).await, Ok(true)) {
+            tracing::warn!(
+                plugin = setup.plugin,
+                instance = setup.instance,
+                "plugin instance does not end; its process is killed"
+            );
+        }
+        self.bury(setup, Some("was ended".to_owned())).await;
+    }
+
+    /// The first words between the two; `None` for an error says that the process is gone.
+    async fn introduce(&mut self, staged: &Staged, setup: &Setup) -> Result<(), Option<WorkerError>> {
+        match self.notice().await? {
+            Notice::Hello { protocol: PROTOCOL } => {}
+            Notice::Hello { protocol } => return Err(Some(WorkerError::Protocol(protocol))),
+            _ => return Err(Some(WorkerError::Protocol(0))),
+        }
+        let start = Order::Start(start_of(staged, setup));
+        self.life.orders.send(&start).await.map_err(|_| None)?;
+        loop {
+            match self.notice().await? {
+                Notice::Started(Ok(())) => return Ok(()),
+                Notice::Started(Err(words)) => return Err(Some(WorkerError::Refused(words))),
+                notice => self.heed(notice, setup).await,
+            }
+        }
+    }
+
+    async fn notice(&mut self) -> Result<Notice, Option<WorkerError>> {
+        match self.notices.next().await {
+            Ok(notice) => notice.ok_or(None),
+            Err(garbage) => Err(Some(io::Error::from(garbage).into())),
+        }
+    }
+
+    /// Does what one notice asks for.
+    async fn heed(&self, notice: Notice, setup: &Setup) {
+        let Setup {
+            plugin,
+            instance,
+            host,
+            ..
+        } = setup;
+        match notice {
+            Notice::Ended(id, ending) => {
+                let waiting = self
+                    .life
+                    .pending()
+                    .as_mut()
+                    .and_then(|pending| pending.remove(&id));
+                match waiting {
+                    // Whoever waited may have given up in this moment.
+                    Some(waiting) => drop(waiting.ended.send(ending.into())),
+                    None => tracing::debug!(instance, "plugin call ended after it was given up"),
+                }
+            }
+            Notice::Ask(id, question) => {
+                let permit = Arc::clone(&self.questions).acquire_owned().await;
+                let (host, instance, orders) = (Arc::clone(host), instance.clone(), self.life.orders.clone());
+                self.answering.spawn(async move {
+                    let answer = answer(&*host, &instance, question)
+                        .await
+                        .unwrap_or_else(Answer::from);
+                    // Where the worker has died, nobody asks any more.
+                    let _ = orders.send(&Order::Answer(id, answer)).await;
+                    drop(permit);
+                });
+            }
+            Notice::Metric { name, labels, value } => host.metric(instance, &name, &labels, value),
+            Notice::Log {
+                call,
+                level,
+                target,
+                message,
+                fields,
+            } => {
+                let line = log::Line {
+                    plugin,
+                    instance,
+                    level,
+                    target,
+                    message,
+                    fields,
+                };
+                let span = call.and_then(|id| {
+                    let pending = self.life.pending();
+                    pending.as_ref()?.get(&id).map(|waiting| waiting.span.clone())
+                });
+                span.unwrap_or_else(tracing::Span::none).in_scope(|| line.write());
+            }
+            // Said once, at the start or the end, and heard there.
+            Notice::Hello { .. } | Notice::Started(_) | Notice::Pong(..) | Notice::Over { .. } => {}
+        }
+    }
+
+    /// Makes sure that the process is dead, and tells everybody who waits for it how that came.
+    async fn bury(&mut self, setup: &Setup, why: Option<String>) -> Death {
+        let asked = why.is_some();
+        if !asked {
+            // It closed its socket: it is dying by itself, unless it closed nothing but that.
+            let _ = timeout(DYING, self.child.wait()).await;
+        }
+        if let Some(group) = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let status = self.child.wait().await.ok();
+        // What it started may hold its standard error open.
+        let _ = timeout(DYING, &mut self.listening).await;
+        self.listening.abort();
+        let words: Vec<_> = self
+            .words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .collect();
+        let how = why
+            .or_else(|| status.map(told))
+            .unwrap_or_else(|| "is gone".to_owned());
+        let said = if words.is_empty() {
+            String::new()
+        } else {
+            format!(", saying: {}", words.join(" / "))
+        };
+        let death = Death(format!("the worker of `{}` {how}{said}", setup.instance).into());
+        let _ = self.life.death.set(death.clone());
+        // Dropped, they tell whoever waits.
+        drop(self.life.pending().take());
+        death
+    }
+}
+
+fn start_of(staged: &Staged, setup: &Setup) -> Start {
+    use std::os::unix::ffi::OsStrExt as _;
+    let secrets = setup.secrets.iter();
+    Start {
+        library: staged.path().as_os_str().as_bytes().to_vec(),
+        plugin: setup.plugin.clone(),
+        instance: setup.instance.clone(),
+        config: setup.config.to_string(),
+        secrets: secrets
+            .map(|(name, secret)| (name.clone(), secret.expose().to_owned()))
+            .collect(),
+        limit: setup.limit,
+        grace: setup.grace,
+        level: match LevelFilter::current() {
+            LevelFilter::OFF => 0,
+            LevelFilter::ERROR => 1,
+            LevelFilter::WARN => 2,
+            LevelFilter::INFO => 3,
+            LevelFilter::DEBUG => 4,
+            LevelFilter::TRACE => 5,
+        },
+    }
+}
+
+async fn answer(
+    host: &dyn crate::plugin::Host,
+    instance: &str,
+    question: Question,
+) -> Result<Answer, HostError> {
+    Ok(match question {
+        Question::Value { key } => Answer::Value(host.kv_get(instance, &key).await?),
+        Question::Put { key, value, ttl } => {
+            host.kv_put(instance, &key, value, ttl).await?;
+            Answer::Value(None)
+        }
+        Question::Receipt { key } => {
+            let receipt = host.receipt(instance, &key).await?;
+            Answer::Receipt(receipt.map(|receipt| (receipt.stage == ReceiptStage::Done, receipt.body)))
+        }
+        Question::Keep { key, done, body } => {
+            let stage = if done {
+                ReceiptStage::Done
+            } else {
+                ReceiptStage::Intent
+            };
+            host.keep_receipt(instance, &key, Receipt { stage, body }).await?;
+            Answer::Value(None)
+        }
+        Question::Emit { key, event } => {
+            Answer::Value(Some(host.emit(instance, &key, event).await?.into_bytes().into()))
+        }
+    })
+}
+
+/// Starts a process with a socket for its standard input, and listens to its standard error.
+async fn spawn(setup: &Setup, program: &Program) -> io::Result<Watch> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let mut command = Command::new(&program.path);
+    // It stays in the router's directory, where relative paths of a configuration lie.
+    command
+        .args(&program.args)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = on_lasting_thread(command, Handle::current()).await?;
+    let (read, write) = UnixStream::from_std(ours)?.into_split();
+    let (orders, writing) = wire::outbox(write);
+    let answering = TaskTracker::new();
+    answering.spawn(writing);
+    let words = Arc::default();
+    let stderr = child.stderr.take();
+    let listening = listen(
+        stderr,
+        (setup.plugin.clone(), setup.instance.clone()),
+        Arc::clone(&words),
+    );
+    Ok(Watch {
+        child,
+        notices: Inbox::new(read),
+        life: Arc::new(Life {
+            orders,
+            next: AtomicU64::new(1),
+            pending: Mutex::new(Some(HashMap::new())),
+            death: OnceLock::new(),
+        }),
+        words,
+        listening: answering.spawn(listening),
+        answering,
+        questions: Arc::new(Semaphore::new(QUESTIONS)),
+    })
+}
+
+/// Spawns on a thread that lives as long as the router: a worker asks to be killed when its parent dies, and the kernel
+/// takes the thread that started it for its parent.
+async fn on_lasting_thread(command: Command, runtime: Handle) -> io::Result<Child> {
+    type Birth = (Command, Handle, oneshot::Sender<io::Result<Child>>);
+    static MIDWIFE: LazyLock<io::Result<std::sync::mpsc::Sender<Birth>>> = LazyLock::new(|| {
+        let (births, next) = std::sync::mpsc::channel::<Birth>();
+        thread::Builder::new().name("workers".to_owned()).spawn(move || {
+            for (mut command, runtime, born) in next {
+                let _context = runtime.enter();
+                // Where nobody waits any more, it is killed as it is dropped.
+                drop(born.send(command.spawn()));
+            }
+        })?;
+        Ok(births)
+    });
+    let gone = || io::Error::other("no thread can be started to start processes");
+    let (born, birth) = oneshot::channel();
+    let midwife = MIDWIFE.as_ref().map_err(|_| gone())?;
+    midwife.send((command, runtime, born)).map_err(|_| gone())?;
+    birth.await.map_err(|_| gone())?
+}
+
+/// Logs each line under the plugin's name, and keeps the last ones.
+async fn listen(
+    from: Option<impl AsyncRead + Unpin>,
+    (plugin, instance): (String, String),
+    words: Arc<Mutex<VecDeque<String>>>,
+) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        let Ok(bytes) = from.fill_buf().await else { return };
+        let at_end = bytes.is_empty();
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let room = LONGEST_LINE - line.len();
+        let taken = end.unwrap_or(bytes.len()).min(room);
+        line.extend_from_slice(&bytes[..taken]);
+        let is_whole = at_end || end == Some(taken) || line.len() == LONGEST_LINE;
+        from.consume(taken + usize::from(end == Some(taken)));
+        if is_whole && !line.is_empty() {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            tracing::info!(target: "plugin", plugin, instance, module = "stderr", "{text}");
+            let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+            if words.len() == LAST_WORDS {
+                words.pop_front();
+            }
+            words.push_back(text);
+            line.clear();
+        }
+        if at_end {
+            return;
+        }
+    }
+}
+
+fn told(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("died of {}", signal_name(signal)),
+        (None, Some(code)) => format!("ended by itself, with status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// How much later than it was told a worker may still answer.
+const LATE: Duration = Duration::from_secs(2);
+/// How often it is asked whether it is there, and how often in turn it may not answer.
+const BEAT: Duration = Duration::from_secs(5);
+const SILENCE: u32 = 2;
+/// How long a process may take to die that has closed its socket, and its standard error to follow it.
+const DYING: Duration = Duration::from_millis(500);
+/// Questions of one plugin that are answered at a time.
+const QUESTIONS: usize = 256;
+/// How long a line of its standard error may be, in bytes; and how many of the last ones are told with its death.
+const LONGEST_LINE: usize = 4096;
+const LAST_WORDS: usize = 3;

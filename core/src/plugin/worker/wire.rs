@@ -1,0 +1,474 @@
+//! The frames between router and worker, and what writes and reads them.
+//!
+//! A frame is its length in four bytes, the lowest first, and that many bytes of [postcard]. Both ends are one
+//! program, so that what is on the wire is nobody else's business; [`PROTOCOL`] is told all the same, since the file may
+//! have been replaced while the router runs. Whatever waits is written at once.
+//!
+//! [postcard]: https://postcard.jamesmunns.com/wire-format
+
+use std::{
+    ffi::OsString,
+    io,
+    marker::PhantomData,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use jackfield_event::DeliveryId;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    sync::mpsc,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    delivery::Outcome,
+    plugin::{HostError, Receipt, ReceiptStage, Report, StepCall},
+    reason::Reason,
+};
+
+/// What both ends must agree on.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// From the router to the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Make the instance; the first order, once.
+    Start(Start),
+    /// Make a call.
+    Call(u64, Call),
+    /// Ask a call to end.
+    Cancel(u64),
+    /// The answer to a question.
+    Answer(u64, Answer),
+    /// Say that you are there.
+    Ping(u64),
+    /// End the instance, and yourself.
+    End(Duration),
+}
+
+/// From the worker to the router.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Notice {
+    /// The first, before anything is asked.
+    Hello { protocol: u32 },
+    /// The instance is there, or why it is not.
+    Started(Result<(), String>),
+    /// A call has ended.
+    Ended(u64, Ending),
+    /// The plugin asks the router for something.
+    Ask(u64, Question),
+    /// It counts.
+    Metric {
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    },
+    /// It logs, for a call or for itself.
+    Log {
+        call: Option<u64>,
+        level: u32,
+        target: String,
+        message: String,
+        fields: String,
+    },
+    /// The answer to a ping, and how many calls go on although nobody waits for them.
+    Pong(u64, usize),
+    /// The instance has ended: all of it, or all but what is stuck.
+    Over { whole: bool },
+}
+
+/// With what an instance is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) library: Vec<u8>,
+    pub(super) plugin: String,
+    pub(super) instance: String,
+    /// JSON.
+    pub(super) config: String,
+    pub(super) secrets: Vec<(String, String)>,
+    pub(super) limit: Duration,
+    pub(super) grace: Duration,
+    /// What is logged: 0 nothing, 1 error … 5 trace.
+    pub(super) level: u32,
+}
+
+/// A [`StepCall`], but for what lives in one process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Call {
+    event: Bytes,
+    input: Bytes,
+    delivery: String,
+    route: String,
+    step: String,
+    attempt: u32,
+    idempotency_key: String,
+    left: Duration,
+    workdir: Vec<u8>,
+}
+
+impl Call {
+    pub(super) fn of(call: StepCall) -> Self {
+        Self {
+            event: call.event,
+            input: call.input,
+            delivery: call.delivery.to_string(),
+            route: call.route,
+            step: call.step,
+            attempt: call.attempt,
+            idempotency_key: call.idempotency_key,
+            left: call.deadline.saturating_duration_since(Instant::now()),
+            workdir: call.workdir.as_os_str().as_bytes().to_vec(),
+        }
+    }
+
+    /// The call again, which `cancelled` asks to end; `None` where the delivery is not named as deliveries are.
+    pub(super) fn step_call(self, cancelled: CancellationToken) -> Option<StepCall> {
+        Some(StepCall {
+            event: self.event,
+            input: self.input,
+            delivery: self.delivery.parse::<DeliveryId>().ok()?,
+            route: self.route,
+            step: self.step,
+            attempt: self.attempt,
+            idempotency_key: self.idempotency_key,
+            deadline: Instant::now() + self.left,
+            workdir: OsString::from_vec(self.workdir).into(),
+            cancelled,
+        })
+    }
+}
+
+/// A [`Report`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ending {
+    outcome: Outcome,
+    reason: Option<Reason>,
+    output: Option<Bytes>,
+    message: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl From<Report> for Ending {
+    fn from(report: Report) -> Self {
+        let Report {
+            outcome,
+            reason,
+            output,
+            message,
+            retry_after,
+        } = report;
+        Self {
+            outcome,
+            reason,
+            output,
+            message,
+            retry_after,
+        }
+    }
+}
+
+impl From<Ending> for Report {
+    fn from(ending: Ending) -> Self {
+        let Ending {
+            outcome,
+            reason,
+            output,
+            message,
+            retry_after,
+        } = ending;
+        Self {
+            outcome,
+            reason,
+            output,
+            message,
+            retry_after,
+        }
+    }
+}
+
+/// What a plugin may ask; always for its own instance.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Question {
+    Value {
+        key: String,
+    },
+    Put {
+        key: String,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    },
+    Receipt {
+        key: String,
+    },
+    Keep {
+        key: String,
+        done: bool,
+        body: Bytes,
+    },
+    Emit {
+        key: String,
+        event: Bytes,
+    },
+}
+
+/// What it is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// It is done; with a value, where one was asked for and is there.
+    Value(Option<Bytes>),
+    Receipt(Option<(bool, Bytes)>),
+    NotFound(String),
+    Invalid(String),
+    Unavailable(String),
+}
+
+impl From<HostError> for Answer {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::NotFound(words) => Self::NotFound(words),
+            HostError::Invalid(words) => Self::Invalid(words),
+            HostError::Unavailable(words) => Self::Unavailable(words),
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn value(self) -> Result<Option<Bytes>, HostError> {
+        match self {
+            Self::Value(value) => Ok(value),
+            Self::Receipt(_) => Err(HostError::Unavailable(
+                "the router answered something else".to_owned(),
+            )),
+            Self::NotFound(words) => Err(HostError::NotFound(words)),
+            Self::Invalid(words) => Err(HostError::Invalid(words)),
+            Self::Unavailable(words) => Err(HostError::Unavailable(words)),
+        }
+    }
+
+    pub(super) fn receipt(self) -> Result<Option<Receipt>, HostError> {
+        let Self::Receipt(receipt) = self else {
+            return self.value().map(|_| None);
+        };
+        Ok(receipt.map(|(done, body)| Receipt {
+            stage: if done {
+                ReceiptStage::Done
+            } else {
+                ReceiptStage::Intent
+            },
+            body,
+        }))
+    }
+}
+
+/// Where frames of one kind are handed in. They are written by what [`outbox`] returns beside it.
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    frames: mpsc::Sender<Vec<u8>>,
+    kind: PhantomData<fn(T)>,
+}
+
+impl<T> Clone for Outbox<T> {
+    fn clone(&self) -> Self {
+        Self {
+            frames: self.frames.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+/// The other end is gone.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// What came is no frame.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Garbage(String);
+
+impl From<Garbage> for io::Error {
+    fn from(garbage: Garbage) -> Self {
+        Self::new(io::ErrorKind::InvalidData, garbage)
+    }
+}
+
+impl<T: Serialize> Outbox<T> {
+    /// Hands a frame in, once there is room for it.
+    pub(super) async fn send(&self, frame: &T) -> Result<(), Gone> {
+        self.frames.send(encode(frame)).await.map_err(|_| Gone)
+    }
+
+    /// Hands a frame in where there is room; `false` where there is none and it is lost.
+    pub(super) fn offer(&self, frame: &T) -> bool {
+        self.frames.try_send(encode(frame)).is_ok()
+    }
+}
+
+/// An outbox, and the work of writing what is handed in: until the other end is gone, or nobody can hand in any more.
+pub(super) fn outbox<T>(mut stream: OwnedWriteHalf) -> (Outbox<T>, impl Future<Output = ()> + Send) {
+    let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
+    let write = async move {
+        let (mut batch, mut bytes) = (Vec::new(), Vec::new());
+        while waiting.recv_many(&mut batch, WAITING).await > 0 {
+            bytes.clear();
+            for frame in batch.drain(..) {
+                bytes.extend_from_slice(&frame);
+            }
+            if stream.write_all(&bytes).await.is_err() {
+                return;
+            }
+            bytes.shrink_to(BUFFER);
+        }
+    };
+    (
+        Outbox {
+            frames,
+            kind: PhantomData,
+        },
+        write,
+    )
+}
+
+/// Reads frames of one kind.
+#[derive(Debug)]
+pub(super) struct Inbox<T> {
+    stream: OwnedReadHalf,
+    bytes: BytesMut,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Inbox<T> {
+    pub(super) fn new(stream: OwnedReadHalf) -> Self {
+        Self {
+            stream,
+            bytes: BytesMut::with_capacity(BUFFER),
+            kind: PhantomData,
+        }
+    }
+
+    /// The next frame; `None` where the other end is gone, in order or not. May be dropped and called again: what was
+    /// read stays.
+    ///
+    /// # Errors
+    ///
+    /// Where what comes is no frame.
+    pub(super) async fn next(&mut self) -> Result<Option<T>, Garbage> {
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(Some(frame));
+            }
+            // A process that dies with something unread resets its socket.
+            if matches!(self.stream.read_buf(&mut self.bytes).await, Ok(0) | Err(_)) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<T>, Garbage> {
+        let Some(length) = self.bytes.first_chunk::<HEAD>() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        if length > LONGEST {
+            return Err(Garbage(format!(
+                "a frame of {length} bytes, of {LONGEST} at most"
+            )));
+        }
+        if self.bytes.len() < HEAD + length {
+            self.bytes.reserve(HEAD + length - self.bytes.len());
+            return Ok(None);
+        }
+        self.bytes.advance(HEAD);
+        let frame = self.bytes.split_to(length);
+        let read = postcard::from_bytes(&frame);
+        read.map(Some).map_err(|error| Garbage(error.to_string()))
+    }
+}
+
+fn encode(frame: &impl Serialize) -> Vec<u8> {
+    let bytes = postcard::to_extend(frame, vec![0; HEAD]);
+    let mut bytes = bytes.expect("frames have no maps or sequences of unknown length");
+    let length = u32::try_from(bytes.len() - HEAD).unwrap_or(u32::MAX);
+    bytes[..HEAD].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+/// Bytes of a frame's length.
+const HEAD: usize = size_of::<u32>();
+/// The longest frame: an event of the largest body, its input, and room to spare.
+const LONGEST: usize = 64 << 20;
+/// Frames that may wait to be written.
+const WAITING: usize = 1024;
+/// Bytes of a buffer that is kept.
+const BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pair() -> (OwnedReadHalf, OwnedWriteHalf) {
+        let (a, b) = tokio::net::UnixStream::pair().unwrap();
+        (a.into_split().0, b.into_split().1)
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_and_in_order_however_they_are_cut() {
+        let (read, mut write) = pair().await;
+        let bytes = [
+            encode(&Order::Ping(7)),
+            encode(&Order::Cancel(8)),
+            encode(&Order::Ping(9)),
+        ]
+        .concat();
+        let writing = async {
+            for byte in bytes {
+                write.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(write);
+        };
+        let reading = async {
+            let mut inbox = Inbox::<Order>::new(read);
+            assert!(matches!(inbox.next().await.unwrap(), Some(Order::Ping(7))));
+            assert!(matches!(inbox.next().await.unwrap(), Some(Order::Cancel(8))));
+            assert!(matches!(inbox.next().await.unwrap(), Some(Order::Ping(9))));
+            assert!(inbox.next().await.unwrap().is_none());
+        };
+        tokio::join!(writing, reading);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_frame_is_an_error_and_takes_no_memory() {
+        for garbage in [&[0xff; 64][..], &[2, 0, 0, 0, 0xfe, 0xff]] {
+            let (read, mut write) = pair().await;
+            write.write_all(garbage).await.unwrap();
+            Inbox::<Order>::new(read).next().await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_in_is_written_until_nobody_can_any_more() {
+        let (read, write) = pair().await;
+        let (outbox, writing) = outbox::<Notice>(write);
+        let handing_in = async move {
+            for number in 0..5_000 {
+                outbox.send(&Notice::Pong(number, 0)).await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut inbox = Inbox::<Notice>::new(read);
+            let mut count = 0;
+            while let Some(notice) = inbox.next().await.unwrap() {
+                assert!(matches!(notice, Notice::Pong(number, 0) if number == count));
+                count += 1;
+            }
+            count
+        };
+        let ((), (), count) = tokio::join!(handing_in, writing, reading);
+        assert_eq!(count, 5_000);
+    }
+}

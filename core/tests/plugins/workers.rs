@@ -1,0 +1,170 @@
+//! Instances in processes of their own, and what becomes of the others when one of them dies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jackfield::{
+    delivery::Outcome,
+    plugin::{InstanceOptions, Isolation, PluginState, Report},
+    reason::Reason,
+};
+use serde_json::json;
+
+use crate::trial::{Bench, Language, Trial, configured, log, logged};
+
+#[track_caller]
+fn check(report: &Report, outcome: Outcome, reason: Reason, words: &str) {
+    assert_eq!(
+        (report.outcome, report.reason),
+        (outcome, Some(reason)),
+        "{report:?}"
+    );
+    let message = report.message.as_deref().unwrap_or_default();
+    assert!(message.contains(words), "`{message}` should contain `{words}`");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
+    let trial = Trial::in_a_worker(Language::C).await;
+    for (act, words) in [
+        ("segfault", "the worker of `trial` died of SIGSEGV"),
+        (
+            "abort",
+            "died of SIGABRT, saying: first line / assertion failed: I exist",
+        ),
+        ("exit", "ended by itself, with status 3"),
+        ("close", "the worker of `trial` "),
+        ("babble", "the worker of `trial` "),
+    ] {
+        check(
+            &trial.act(act).await,
+            Outcome::Retry,
+            Reason::PluginCrashed,
+            words,
+        );
+        assert_eq!(trial.act("done").await.outcome, Outcome::Done, "after {act}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_else_was_in_the_worker_is_tried_again() {
+    let trial = Trial::in_a_worker(Language::C).await;
+    let (waiting, crashed) = tokio::join!(trial.act("wait"), async {
+        // The other one has begun when this one has gone through behind it.
+        trial.act("done").await;
+        trial.act("segfault").await
+    });
+    check(&waiting, Outcome::Retry, Reason::PluginCrashed, "SIGSEGV");
+    check(&crashed, Outcome::Retry, Reason::PluginCrashed, "SIGSEGV");
+}
+
+#[tokio::test]
+async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
+    let trial = Trial::in_a_worker(Language::C).await;
+    check(
+        &trial.act("segfault").await,
+        Outcome::Retry,
+        Reason::PluginCrashed,
+        "SIGSEGV",
+    );
+    let report = trial.act("segfault").await;
+    check(
+        &report,
+        Outcome::Fatal,
+        Reason::Quarantined,
+        "the call was in it the last 2 times",
+    );
+    // Asked for anew, by a person, it gets its two tries again.
+    check(
+        &trial.act("segfault").await,
+        Outcome::Retry,
+        Reason::PluginCrashed,
+        "SIGSEGV",
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_refuses_to_start_in_a_worker_is_parked_in_its_own_words() {
+    let bench = Bench::new();
+    bench.drop_good(Language::C);
+    let host = std::sync::Arc::new(crate::host::Recorder::new());
+    let options = InstanceOptions {
+        isolation: Isolation::Process,
+        ..configured("trial", json!({ "refuse": "not on a Wednesday" }))
+    };
+    let registry = bench.load(&host, vec![options]).await;
+    let PluginState::Parked { reason } = &registry.instances()[0].state else {
+        panic!("{:?}", registry.instances());
+    };
+    assert!(
+        reason.contains("the plugin refuses to start: not on a Wednesday"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
+    log();
+    let trial = Trial::in_a_worker(Language::C).await;
+    trial.act("abort").await;
+    let logged = logged();
+    let line = logged
+        .lines()
+        .find(|line| line.contains("assertion failed: I exist"))
+        .unwrap();
+    for part in ["INFO", "plugin=\"trial\"", "instance=\"trial\"", "stderr"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_has_nothing_of_the_routers_but_its_socket() {
+    let trial = Trial::in_a_worker(Language::C).await;
+    let worker = children()
+        .into_iter()
+        .find(|child| child.1.contains("plugin-worker"))
+        .unwrap();
+    let of = |file: &str| std::fs::read(format!("/proc/{}/{file}", worker.0)).unwrap();
+    assert!(of("environ").is_empty());
+    assert!(String::from_utf8_lossy(&of("status")).contains("NoNewPrivs:\t1"));
+    let (ours, theirs) = (sockets("self"), sockets(&worker.0.to_string()));
+    assert!(
+        !theirs.is_empty() && theirs.is_disjoint(&ours),
+        "{ours:?} {theirs:?}"
+    );
+    trial.registry.shutdown(Duration::from_secs(10)).await;
+    assert!(
+        !std::path::Path::new(&format!("/proc/{}", worker.0)).exists(),
+        "it has ended, and was waited for"
+    );
+}
+
+/// The sockets that a process has open, by their numbers.
+fn sockets(process: &str) -> BTreeSet<String> {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .flatten();
+    let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let names = open.map(|to| to.to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("socket:")).collect()
+}
+
+/// The processes that this one has started, with their command lines.
+fn children() -> BTreeMap<u32, String> {
+    let me = std::process::id();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mine = ids.filter(|id| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{me}"))
+    });
+    mine.map(|id| {
+        (
+            id,
+            std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default(),
+        )
+    })
+    .collect()
+}
