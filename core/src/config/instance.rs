@@ -31,7 +31,7 @@ impl Reader<'_> {
         let plugin = table.string("plugin", faults).or_else(|| name.clone());
         let concurrency = count(&mut table, "concurrency", 1024, faults).unwrap_or(DEFAULT_CONCURRENCY);
         let timeout = period(&mut table, "timeout", faults).unwrap_or(DEFAULT_TIMEOUT);
-        let places = [("none", Isolation::None), ("process", Isolation::Process)];
+        let places = [("process", Isolation::Process), ("none", Isolation::None)];
         let isolation = table.one_of("isolation", &places, faults).unwrap_or_default();
         let mut secrets = BTreeMap::new();
         let config = match table.take("config") {

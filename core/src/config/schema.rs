@@ -84,8 +84,8 @@ fn instance() -> Value {
         "concurrency": count("Calls at a time."),
         "timeout": { "$ref": "#/$defs/time", "description": "For one call." },
         "isolation": {
-            "enum": ["none", "process"], "default": "none",
-            "description": "Where it lives: in the router, or in a process of its own, which is started again when it crashes.",
+            "enum": ["process", "none"], "default": "process",
+            "description": "Where it lives: in a process of its own, which is started again when it crashes, or in the router, whose crash that is then.",
         },
         "config": { "type": "object", "description": "The plugin's own; { env = … } and { file = … } are secrets at any depth." },
         "secrets": { "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } },

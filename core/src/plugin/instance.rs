@@ -59,11 +59,11 @@ impl fmt::Debug for InstanceOptions {
 /// Where an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// In the router's own process: a call costs least, and a crash ends all.
-    #[default]
-    None,
     /// In a process of its own, which is started again when it crashes.
+    #[default]
     Process,
+    /// In the router's own process: a call costs least, and a crash ends all.
+    None,
 }
 
 /// How many calls of an instance may run at the same time, where nothing is said.

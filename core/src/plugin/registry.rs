@@ -290,6 +290,7 @@ async fn start(
         runtime,
         limit: CREATE_LIMIT,
         grace: CANCEL_GRACE,
+        busy: false,
     };
     let caller: Arc<dyn Caller> = match place {
         Place::Here(library) => Arc::new(InProcess::create(library, setup).await?),

@@ -173,6 +173,7 @@ impl Trial {
             runtime: Handle::current(),
             limit,
             grace: Duration::ZERO,
+            busy: false,
         };
         InProcess::create(Library::open(&staged).unwrap(), setup).await
     }

@@ -49,6 +49,13 @@ async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
 }
 
 #[tokio::test]
+async fn a_call_that_keeps_the_thread_of_its_caller_keeps_no_other_from_running() {
+    let trial = Trial::in_a_worker(Language::C).await;
+    let (blocked, woken) = tokio::join!(trial.act("block"), trial.act("wake"));
+    assert_eq!((blocked.outcome, woken.outcome), (Outcome::Done, Outcome::Done));
+}
+
+#[tokio::test]
 async fn whatever_else_was_in_the_worker_is_tried_again() {
     let trial = Trial::in_a_worker(Language::C).await;
     let (waiting, crashed) = tokio::join!(trial.act("wait"), async {

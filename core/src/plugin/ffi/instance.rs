@@ -54,6 +54,9 @@ pub struct Setup {
     pub limit: Duration,
     /// How long a call that was asked to end may take to do so.
     pub grace: Duration,
+    /// Whether a plugin that does not promise to be prompt is called on threads of their own from the start, since
+    /// the thread that calls has more to do.
+    pub busy: bool,
 }
 
 impl fmt::Debug for Setup {
@@ -104,6 +107,7 @@ impl InProcess {
             bridge.forget();
             return Err(CreateError::Thread(error));
         }
+        let strikes = if setup.busy && !library.prompt { STRIKES } else { 0 };
         // The plugin knows the limit too, and may still say what took so long.
         match timeout(setup.limit + LATE, receiver).await {
             Ok(Ok(Ok(instance))) => Ok(Self {
@@ -113,7 +117,7 @@ impl InProcess {
                     bridge,
                     ending: AtomicBool::new(false),
                     handing: RwLock::new(()),
-                    slow: AtomicU32::new(0),
+                    slow: AtomicU32::new(strikes),
                 }),
                 grace: setup.grace,
             }),

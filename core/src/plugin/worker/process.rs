@@ -166,6 +166,8 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
         runtime: Handle::current(),
         limit: start.limit,
         grace: start.grace,
+        // This thread reads what the router says.
+        busy: true,
     };
     InProcess::create(library, setup)
         .await
