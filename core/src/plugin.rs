@@ -16,6 +16,7 @@ pub mod directory;
 pub mod elf;
 mod ffi;
 mod instance;
+mod limits;
 mod log;
 pub mod manifest;
 pub mod note;

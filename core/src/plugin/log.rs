@@ -47,20 +47,30 @@ impl Line<'_> {
 /// # Errors
 /// Says why it cannot.
 pub(super) fn labels(name: &str, labels: &str, value: f64) -> Result<Vec<(String, String)>, String> {
+    let labels: BTreeMap<String, String> = match labels {
+        "" => BTreeMap::new(),
+        labels => serde_json::from_str(labels)
+            .map_err(|error| format!("its labels are not an object of strings: {error}"))?,
+    };
+    let labels: Vec<_> = labels.into_iter().collect();
+    check_metric(name, &labels, value)?;
+    Ok(labels)
+}
+
+/// Checks that a metric is one that can be counted.
+///
+/// # Errors
+/// Says why it is not.
+pub(super) fn check_metric(name: &str, labels: &[(String, String)], value: f64) -> Result<(), String> {
     if !is_word(name) {
         return Err("its name is not made of a-z, 0-9 and `_`".to_owned());
     }
     if !value.is_finite() || value < 0.0 {
         return Err(format!("{value} cannot be added to a counter"));
     }
-    if labels.is_empty() {
-        return Ok(Vec::new());
-    }
-    let labels: BTreeMap<String, String> = serde_json::from_str(labels)
-        .map_err(|error| format!("its labels are not an object of strings: {error}"))?;
-    match labels.keys().find(|name| !is_word(name)) {
-        Some(name) => Err(format!("the label `{name}` is not made of a-z, 0-9 and `_`")),
-        None => Ok(labels.into_iter().collect()),
+    match labels.iter().find(|(name, _)| !is_word(name)) {
+        Some((name, _)) => Err(format!("the label `{name}` is not made of a-z, 0-9 and `_`")),
+        None => Ok(()),
     }
 }
 

@@ -93,6 +93,17 @@ pub(super) fn stuck(stopped: Stopped, grace: Duration) -> Report {
     }
 }
 
+/// A report as a worker process tells it: made there as it is here, or else by whatever lives there.
+pub(super) fn checked(report: Report) -> Report {
+    match report.output.as_ref().and_then(unusable) {
+        Some(message) => fault(format!(
+            "the plugin's worker says that the step is {}, but {message}",
+            report.outcome.word()
+        )),
+        None => report,
+    }
+}
+
 /// The report of a call that was in a worker process when that died; `words` say of what.
 pub(super) fn crashed(words: String) -> Report {
     Report {

@@ -29,7 +29,7 @@ use super::{
     reply::{Answer, Replier, Reply, unavailable},
 };
 use crate::{
-    plugin::{Host, HostError, Receipt, ReceiptStage, log},
+    plugin::{Host, HostError, Receipt, ReceiptStage, limits, log},
     secret::Secret,
 };
 
@@ -169,15 +169,10 @@ fn request(
 /// The slice is valid, as the ABI says.
 unsafe fn name(slice: abi::Slice) -> Result<String, HostError> {
     // SAFETY: as the caller says; it is copied before this returns.
-    match std::str::from_utf8(unsafe { memory::bytes(slice) }) {
-        Ok("") => Err(HostError::Invalid("the key is empty".to_owned())),
-        Ok(key) if key.len() > KEY_LIMIT => Err(HostError::Invalid(format!(
-            "the key has {} bytes, of {KEY_LIMIT} at most",
-            key.len()
-        ))),
-        Ok(key) => Ok(key.to_owned()),
-        Err(_) => Err(HostError::Invalid("the key is not UTF-8".to_owned())),
-    }
+    let key = std::str::from_utf8(unsafe { memory::bytes(slice) });
+    let key = key.map_err(|_| HostError::Invalid("the key is not UTF-8".to_owned()))?;
+    limits::check_key(key)?;
+    Ok(key.to_owned())
 }
 
 /// What the plugin wants kept.
@@ -187,12 +182,7 @@ unsafe fn name(slice: abi::Slice) -> Result<String, HostError> {
 unsafe fn value(slice: abi::Slice) -> Result<Bytes, HostError> {
     // SAFETY: as the caller says; it is copied before this returns.
     let bytes = unsafe { memory::bytes(slice) };
-    if bytes.len() > VALUE_LIMIT {
-        return Err(HostError::Invalid(format!(
-            "the value has {} bytes, of {VALUE_LIMIT} at most",
-            bytes.len()
-        )));
-    }
+    limits::check_value(bytes)?;
     Ok(Bytes::copy_from_slice(bytes))
 }
 
@@ -203,10 +193,8 @@ unsafe fn value(slice: abi::Slice) -> Result<Bytes, HostError> {
 unsafe fn json(slice: abi::Slice) -> Result<Bytes, HostError> {
     // SAFETY: as the caller says.
     let bytes = unsafe { value(slice) }?;
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(HostError::Invalid(format!("the value is not JSON: {error}"))),
-    }
+    limits::check_json(&bytes)?;
+    Ok(bytes)
 }
 
 unsafe extern "C" fn log(
@@ -430,8 +418,3 @@ unsafe extern "C" fn get_extension(_context: *mut c_void, _id: abi::Slice) -> *c
     // There are none yet.
     ptr::null()
 }
-
-/// The longest key, and the longest name of a secret or an event.
-const KEY_LIMIT: usize = 512;
-/// The longest value, receipt or event.
-const VALUE_LIMIT: usize = 1 << 20;

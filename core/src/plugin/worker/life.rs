@@ -33,8 +33,8 @@ use super::{
 use crate::plugin::{
     HostError, Receipt, ReceiptStage, Report, Setup, StepCall,
     describe::signal_name,
-    log,
-    report::{Stopped, stuck},
+    limits, log,
+    report::{self, Stopped, stuck},
     stage::Staged,
 };
 
@@ -81,6 +81,8 @@ pub(super) struct Life {
 
 struct Pending {
     ended: oneshot::Sender<Report>,
+    /// Under which its receipt is kept, and its events are raised.
+    key: String,
     /// Where the call's log lines belong.
     span: tracing::Span,
 }
@@ -123,7 +125,7 @@ impl Life {
 
     /// Makes a call and waits for its end, or for that of the process.
     pub(super) async fn call(self: &Arc<Self>, call: StepCall, setup: &Setup) -> Result<Report, Death> {
-        let (id, mut ended) = self.expect()?;
+        let (id, mut ended) = self.expect(&call)?;
         let in_flight = InFlight { life: self, id };
         let (cancelled, deadline) = (call.cancelled.clone(), call.deadline);
         // Where the worker is gone, so is whoever would end the call: that is told below.
@@ -146,15 +148,29 @@ impl Life {
         report
     }
 
-    fn expect(&self) -> Result<(u64, oneshot::Receiver<Report>), Death> {
+    fn expect(&self, call: &StepCall) -> Result<(u64, oneshot::Receiver<Report>), Death> {
         let id = self.next.fetch_add(1, Relaxed);
         let (ended, end) = oneshot::channel();
-        let span = tracing::Span::current();
+        let (key, span) = (call.idempotency_key.clone(), tracing::Span::current());
         match &mut *self.pending() {
-            Some(pending) => pending.insert(id, Pending { ended, span }),
+            Some(pending) => pending.insert(id, Pending { ended, key, span }),
             None => return Err(self.death()),
         };
         Ok((id, end))
+    }
+
+    /// Whether a call is running that may ask this: receipts and events are those of a step.
+    fn may_ask(&self, question: &Question) -> bool {
+        let is_of = |key: &str, rest: fn(&str) -> bool| {
+            let pending = self.pending();
+            let mut calls = pending.iter().flat_map(HashMap::values);
+            calls.any(|call| key.strip_prefix(&call.key).is_some_and(rest))
+        };
+        match question {
+            Question::Value { .. } | Question::Put { .. } => true,
+            Question::Receipt { key } | Question::Keep { key, .. } => is_of(key, str::is_empty),
+            Question::Emit { key, .. } => is_of(key, |rest| rest.starts_with('/')),
+        }
     }
 
     fn death(&self) -> Death {
@@ -282,9 +298,13 @@ impl Watch {
                     .and_then(|pending| pending.remove(&id));
                 match waiting {
                     // Whoever waited may have given up in this moment.
-                    Some(waiting) => drop(waiting.ended.send(ending.into())),
+                    Some(waiting) => drop(waiting.ended.send(report::checked(ending.into()))),
                     None => tracing::debug!(instance, "plugin call ended after it was given up"),
                 }
+            }
+            Notice::Ask(id, question) if !self.life.may_ask(&question) => {
+                let words = "no call of this instance with that key is running".to_owned();
+                self.life.orders.offer(&Order::Answer(id, Answer::Invalid(words)));
             }
             Notice::Ask(id, question) => {
                 let permit = Arc::clone(&self.questions).acquire_owned().await;
@@ -298,7 +318,10 @@ impl Watch {
                     drop(permit);
                 });
             }
-            Notice::Metric { name, labels, value } => host.metric(instance, &name, &labels, value),
+            Notice::Metric { name, labels, value } => match log::check_metric(&name, &labels, value) {
+                Ok(()) => host.metric(instance, &name, &labels, value),
+                Err(fault) => tracing::debug!(plugin, instance, name, fault, "metric of plugin dropped"),
+            },
             Notice::Log {
                 call,
                 level,
@@ -395,8 +418,13 @@ async fn answer(
     question: Question,
 ) -> Result<Answer, HostError> {
     Ok(match question {
-        Question::Value { key } => Answer::Value(host.kv_get(instance, &key).await?),
+        Question::Value { key } => {
+            limits::check_key(&key)?;
+            Answer::Value(host.kv_get(instance, &key).await?)
+        }
         Question::Put { key, value, ttl } => {
+            limits::check_key(&key)?;
+            value.as_deref().map_or(Ok(()), limits::check_value)?;
             host.kv_put(instance, &key, value, ttl).await?;
             Answer::Value(None)
         }
@@ -405,6 +433,7 @@ async fn answer(
             Answer::Receipt(receipt.map(|receipt| (receipt.stage == ReceiptStage::Done, receipt.body)))
         }
         Question::Keep { key, done, body } => {
+            limits::check_json(&body)?;
             let stage = if done {
                 ReceiptStage::Done
             } else {
@@ -414,6 +443,7 @@ async fn answer(
             Answer::Value(None)
         }
         Question::Emit { key, event } => {
+            limits::check_json(&event)?;
             Answer::Value(Some(host.emit(instance, &key, event).await?.into_bytes().into()))
         }
     })
@@ -537,3 +567,62 @@ const QUESTIONS: usize = 256;
 /// How long a line of its standard error may be, in bytes; and how many of the last ones are told with its death.
 const LONGEST_LINE: usize = 4096;
 const LAST_WORDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use jackfield_event::{DeliveryId, Timestamp};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn call(idempotency_key: &str) -> StepCall {
+        StepCall {
+            event: Bytes::new(),
+            input: Bytes::new(),
+            delivery: DeliveryId::new(Timestamp::from_millis(1).unwrap(), 0),
+            route: String::new(),
+            step: String::new(),
+            attempt: 1,
+            idempotency_key: idempotency_key.to_owned(),
+            deadline: tokio::time::Instant::now(),
+            workdir: "/".into(),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn receipts_and_events_are_those_of_the_calls_that_run() {
+        let (stream, _theirs) = UnixStream::pair().unwrap();
+        let (orders, _writing) = wire::outbox(stream.into_split().1);
+        let life = Life {
+            orders,
+            next: AtomicU64::new(1),
+            pending: Mutex::new(Some(HashMap::new())),
+            death: OnceLock::new(),
+        };
+        let _call = life.expect(&call("dlv_1/post")).unwrap();
+        let receipt = |key: &str| Question::Receipt { key: key.to_owned() };
+        let emit = |key: &str| Question::Emit {
+            key: key.to_owned(),
+            event: Bytes::new(),
+        };
+        for (question, may) in [
+            (receipt("dlv_1/post"), true),
+            (receipt("dlv_1/pos"), false),
+            (receipt("dlv_1/post/first"), false),
+            (receipt("dlv_2/post"), false),
+            (emit("dlv_1/post/first"), true),
+            (emit("dlv_1/posted"), false),
+            (emit("dlv_1/post"), false),
+            (
+                Question::Value {
+                    key: "any".to_owned(),
+                },
+                true,
+            ),
+        ] {
+            assert_eq!(life.may_ask(&question), may, "{question:?}");
+        }
+    }
+}
