@@ -188,7 +188,7 @@ pub enum Fault {
     },
     /// It can be run, but not inside the router.
     #[error(
-        "{0}, so it can only run in a worker process of its own, which this version of Jackfield does not have: {1}"
+        "{0}, so it can only run in a worker process of its own, into which this version of Jackfield does not let it yet: {1}"
     )]
     NeedsIsolation(&'static str, &'static str),
 }

@@ -20,6 +20,12 @@ pub(crate) fn rust() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
+/// The plugin with an allocator of its own.
+pub(crate) fn allocator() -> PathBuf {
+    let built = cargo::build(&["allocator-plugin"], "dev").unwrap();
+    built.library("allocator-plugin").unwrap()
+}
+
 /// The plugin in C, at `to`; `arguments` make it wrong, if any.
 pub(crate) fn c(to: &Path, arguments: &[&str]) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

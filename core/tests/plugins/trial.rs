@@ -90,6 +90,21 @@ impl Bench {
         }
     }
 
+    pub(crate) fn call(&self, act: &str) -> StepCall {
+        StepCall {
+            event: Bytes::from(event().to_json()),
+            input: Bytes::from(json!({ "act": act }).to_string()),
+            delivery: DeliveryId::new(Timestamp::from_secs(1_700_000_000).unwrap(), 7),
+            route: "tokens".to_owned(),
+            step: "commit".to_owned(),
+            attempt: 3,
+            idempotency_key: format!("dlv/{act}"),
+            deadline: Instant::now() + Duration::from_secs(600),
+            workdir: self.path("work"),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
     pub(crate) async fn survey(&self, instances: Vec<InstanceOptions>) -> Survey {
         Survey::take(self.options(instances)).await
     }
@@ -179,18 +194,7 @@ impl Trial {
     }
 
     pub(crate) fn call(&self, act: &str) -> StepCall {
-        StepCall {
-            event: Bytes::from(event().to_json()),
-            input: Bytes::from(json!({ "act": act }).to_string()),
-            delivery: DeliveryId::new(Timestamp::from_secs(1_700_000_000).unwrap(), 7),
-            route: "tokens".to_owned(),
-            step: "commit".to_owned(),
-            attempt: 3,
-            idempotency_key: format!("dlv/{act}"),
-            deadline: Instant::now() + Duration::from_secs(600),
-            workdir: self.bench.path("work"),
-            cancelled: CancellationToken::new(),
-        }
+        self.bench.call(act)
     }
 
     pub(crate) async fn make(&self, call: StepCall) -> Report {
