@@ -31,6 +31,7 @@ use std::{error::Error, fmt, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jackfield_event::DeliveryId;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +70,7 @@ pub struct StepCall {
 }
 
 /// How a call ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
@@ -132,7 +133,7 @@ pub trait Host: Send + Sync + fmt::Debug {
 }
 
 /// A trace of what a step is about to do, or has done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Whether it is about to be done or is done.
     pub stage: ReceiptStage,
@@ -141,7 +142,7 @@ pub struct Receipt {
 }
 
 /// How far a step got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReceiptStage {
     /// It is about to act; whether it did must be looked up.
     Intent,
@@ -150,7 +151,7 @@ pub enum ReceiptStage {
 }
 
 /// Why the router could not do what a plugin asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum HostError {
     /// There is no such thing.
     #[error("{0}")]

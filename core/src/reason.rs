@@ -94,7 +94,7 @@ reasons! {
     Quarantined = "quarantined",
     /// The plugin did not answer within the instance's time-out.
     TimedOut = "timed-out",
-    /// The work directory could not be made or synced.
+    /// The files that the step left could not be synced.
     WorkDirectoryFailed = "work-directory-failed",
     /// The router ended while the attempt ran.
     Interrupted = "interrupted",

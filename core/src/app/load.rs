@@ -9,7 +9,7 @@ use crate::{
     fault::Faults,
     ingress,
     journal::{self, History, Journal, JournalError, OpenError, SqliteHistory, SqliteJournal},
-    plugin::{self, Runner, worker::Program},
+    plugin::{self, Runner},
     router::{Generation, RuleFile},
     schema::Catalog,
 };
@@ -37,7 +37,6 @@ pub fn plugin_options(config: &Config) -> plugin::Options {
         dir: config.plugins.clone(),
         data_dir: config.data_dir.clone(),
         runner: Runner::this(),
-        worker: Program::this(),
         instances: config.instances.clone(),
     }
 }

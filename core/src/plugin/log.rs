@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing::level_filters::LevelFilter;
+
 /// One line that a plugin logs.
 pub(super) struct Line<'a> {
     pub(super) plugin: &'a str,
@@ -39,6 +41,30 @@ impl Line<'_> {
             4 => write!(debug),
             _ => write!(trace),
         }
+    }
+}
+
+/// A level as a number, as the ABI has it: 0 nothing, 1 error … 5 trace.
+pub(super) fn number(level: LevelFilter) -> u32 {
+    match level {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        LevelFilter::TRACE => 5,
+    }
+}
+
+/// The level of a number.
+pub(super) fn filter(number: u32) -> LevelFilter {
+    match number {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::ERROR,
+        2 => LevelFilter::WARN,
+        3 => LevelFilter::INFO,
+        4 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     }
 }
 

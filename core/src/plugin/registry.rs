@@ -17,7 +17,7 @@ use super::{
     instance::{Instance, InstanceOptions, Isolation},
     reason_of,
     survey::{Ready, Survey},
-    worker::{Program, Worker},
+    worker::Worker,
 };
 use crate::schema::Catalog;
 
@@ -28,10 +28,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Where the router keeps its own files, private copies of plugins among them.
     pub data_dir: PathBuf,
-    /// How plugins are asked for their manifests.
+    /// How plugins are asked for their manifests; its program is that of worker processes, too.
     pub runner: Runner,
-    /// How instances get processes of their own.
-    pub worker: Program,
     /// The configured instances; their names differ.
     pub instances: Vec<InstanceOptions>,
 }
@@ -134,7 +132,7 @@ impl Registry {
     /// Signal handlers of the process are set before this, not meanwhile: those that change while a library is loaded
     /// are put back.
     pub async fn load(options: Options, host: Arc<dyn Host>, runtime: Handle) -> Self {
-        let program = options.worker.clone();
+        let program = options.runner.program.clone();
         let survey = Survey::take(options).await;
         let (mut instances, catalog) = (survey.instances(), survey.catalog());
         // All libraries are loaded before any instance starts, so that what an instance does to the process's signals
@@ -271,7 +269,8 @@ async fn open(ready: &Ready) -> Result<Library, OpenError> {
 enum Place {
     /// In this process, where its library is loaded.
     Here(Library),
-    Process(Program),
+    /// In a process of this program.
+    Process(PathBuf),
 }
 
 async fn start(

@@ -73,7 +73,6 @@ impl Survey {
             dir,
             data_dir,
             runner,
-            worker: _,
             instances,
         } = options;
         let mut survey = Self {

@@ -19,6 +19,7 @@ mod wire;
 use std::{
     collections::HashMap,
     fmt,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -40,27 +41,7 @@ use super::{
 };
 pub use life::WorkerError;
 use life::{Death, Life, Watch};
-pub use process::{COMMAND, worker_main};
-
-/// How worker processes are started.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The program.
-    pub path: std::path::PathBuf,
-    /// Its arguments.
-    pub args: Vec<std::ffi::OsString>,
-}
-
-impl Program {
-    /// This program, with the hidden command that ends in [`worker_main`].
-    pub fn this() -> Self {
-        Self {
-            // Not `current_exe`: the file may have been replaced since this process began.
-            path: "/proc/self/exe".into(),
-            args: vec![COMMAND.into()],
-        }
-    }
-}
+pub use process::worker_main;
 
 /// An instance in a process of its own.
 pub struct Worker {
@@ -71,7 +52,8 @@ pub struct Worker {
 struct Shared {
     setup: Setup,
     staged: Staged,
-    program: Program,
+    /// This program, with the hidden command that ends in [`worker_main`].
+    program: PathBuf,
     state: watch::Sender<State>,
     /// Ends the supervision, and with it the process.
     ending: CancellationToken,
@@ -93,11 +75,12 @@ enum State {
 }
 
 impl Worker {
-    /// Starts a process for an instance of the staged library, and returns when the instance is there.
+    /// Starts a process of `program`, this one, for an instance of the staged library, and returns when the instance is
+    /// there.
     ///
     /// # Errors
     /// When the process cannot be started, or the plugin refuses or does not answer in time.
-    pub async fn start(staged: Staged, setup: Setup, program: Program) -> Result<Self, WorkerError> {
+    pub async fn start(staged: Staged, setup: Setup, program: PathBuf) -> Result<Self, WorkerError> {
         let (life, watch) = Life::start(&staged, &setup, &program).await?;
         let runtime = setup.runtime.clone();
         let shared = Arc::new(Shared {
@@ -126,9 +109,8 @@ impl Worker {
                 State::Over => return Err(not_begun(Stopped::Cancelled, "the instance has been shut down")),
             };
             tokio::select! {
-                changed = states.changed() => if changed.is_err() {
-                    return Err(not_begun(Stopped::Cancelled, "the instance is gone"));
-                },
+                // The sender lives as long as this does.
+                _ = states.changed() => {}
                 () = call.cancelled.cancelled() => return Err(not_begun(Stopped::Cancelled, &why)),
                 () = sleep_until(call.deadline) => return Err(not_begun(Stopped::Deadline, &why)),
             }

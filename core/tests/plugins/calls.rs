@@ -44,28 +44,8 @@ macro_rules! everywhere {
     };
 }
 
-macro_rules! in_both_languages {
-    ($($(#[$attribute:meta])* async fn $name:ident($trial:ident: Trial) $body:block)+) => {
-        $(mod $name {
-            use super::*;
-
-            #[tokio::test]
-            async fn in_rust() {
-                run(Trial::of(Language::Rust).await).await;
-            }
-
-            #[tokio::test]
-            async fn in_c() {
-                run(Trial::of(Language::C).await).await;
-            }
-
-            async fn run($trial: Trial) $body
-        })+
-    };
-}
-
 #[track_caller]
-fn check(report: &Report, outcome: Outcome, reason: Reason, message: &str) {
+pub(crate) fn check(report: &Report, outcome: Outcome, reason: Reason, message: &str) {
     assert_eq!(
         (report.outcome, report.reason),
         (outcome, Some(reason)),
@@ -186,8 +166,10 @@ everywhere! {
     }
 }
 
-in_both_languages! {
-    async fn a_call_that_heeds_nothing_is_left_alone_and_counted(trial: Trial) {
+#[tokio::test]
+async fn a_call_that_heeds_nothing_is_left_alone_and_counted() {
+    for language in [Language::Rust, Language::C] {
+        let trial = Trial::of(language).await;
         let impatient = trial.impatient().await;
         let call = trial.call("deaf");
         let cancelled = call.cancelled.clone();
@@ -195,7 +177,12 @@ in_both_languages! {
             trial.host.counted.notified().await;
             cancelled.cancel();
         });
-        check(&report, Outcome::Retry, Reason::Interrupted, "and not within 0ns after that either");
+        check(
+            &report,
+            Outcome::Retry,
+            Reason::Interrupted,
+            "and not within 0ns after that either",
+        );
         assert_eq!(impatient.stuck(), 1);
         assert_eq!(impatient.call(trial.call("wake")).await.outcome, Outcome::Done);
         while impatient.stuck() > 0 {

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use jackfield::plugin::{
     self, CreateError, InProcess, Instance, InstanceOptions, Isolation, Library, Options, PluginRecord,
     PluginState, Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
-    worker::Program,
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -81,10 +80,6 @@ impl Bench {
                 program,
                 args: vec!["plugin-describe".into()],
                 limit: Duration::from_secs(60),
-            },
-            worker: Program {
-                path: env!("CARGO_BIN_EXE_jackfield").into(),
-                args: vec!["plugin-worker".into()],
             },
             instances,
         }

@@ -7,23 +7,15 @@ use std::{
 
 use jackfield::{
     delivery::Outcome,
-    plugin::{InstanceOptions, Isolation, PluginState, Report},
+    plugin::{InstanceOptions, Isolation, PluginState},
     reason::Reason,
 };
 use serde_json::json;
 
-use crate::trial::{Bench, Language, Trial, configured, log, logged};
-
-#[track_caller]
-fn check(report: &Report, outcome: Outcome, reason: Reason, words: &str) {
-    assert_eq!(
-        (report.outcome, report.reason),
-        (outcome, Some(reason)),
-        "{report:?}"
-    );
-    let message = report.message.as_deref().unwrap_or_default();
-    assert!(message.contains(words), "`{message}` should contain `{words}`");
-}
+use crate::{
+    calls::check,
+    trial::{Bench, Language, Trial, configured, log, logged},
+};
 
 #[tokio::test]
 async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {

@@ -139,15 +139,7 @@ impl fmt::Debug for Bridge {
 
 /// Passes on to the plugins which log lines are wanted at present.
 pub(super) fn refresh_level() {
-    let level = match LevelFilter::current() {
-        LevelFilter::OFF => 0,
-        LevelFilter::ERROR => 1,
-        LevelFilter::WARN => 2,
-        LevelFilter::INFO => 3,
-        LevelFilter::DEBUG => 4,
-        LevelFilter::TRACE => 5,
-    };
-    MAX_LOG_LEVEL.store(level, Ordering::Relaxed);
+    MAX_LOG_LEVEL.store(log::number(LevelFilter::current()), Ordering::Relaxed);
 }
 
 /// Answers one request, whatever happens on the way.

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    path::Path,
     process::{ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -27,11 +28,11 @@ use tokio_util::task::TaskTracker;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Program,
-    wire::{self, Answer, Call, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start},
+    process::COMMAND,
+    wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start},
 };
 use crate::plugin::{
-    HostError, Receipt, ReceiptStage, Report, Setup, StepCall,
+    HostError, Report, Setup, StepCall,
     describe::signal_name,
     limits, log,
     report::{self, Stopped, stuck},
@@ -105,19 +106,19 @@ impl Life {
     pub(super) async fn start(
         staged: &Staged,
         setup: &Setup,
-        program: &Program,
+        program: &Path,
     ) -> Result<(Arc<Self>, Watch), WorkerError> {
         let mut watch = spawn(setup, program).await?;
         let limit = setup.limit + LATE;
         match timeout(limit, watch.introduce(staged, setup)).await {
             Ok(Ok(())) => Ok((Arc::clone(&watch.life), watch)),
             Ok(Err(Some(error))) => {
-                watch.bury(setup, None).await;
+                watch.bury(setup, Some("did not start".to_owned())).await;
                 Err(error)
             }
             Ok(Err(None)) => Err(WorkerError::Died(watch.bury(setup, None).await)),
             Err(_) => {
-                watch.bury(setup, None).await;
+                watch.bury(setup, Some("did not start".to_owned())).await;
                 Err(WorkerError::TimedOut(setup.limit))
             }
         }
@@ -290,7 +291,7 @@ impl Watch {
             ..
         } = setup;
         match notice {
-            Notice::Ended(id, ending) => {
+            Notice::Ended(id, report) => {
                 let waiting = self
                     .life
                     .pending()
@@ -298,21 +299,21 @@ impl Watch {
                     .and_then(|pending| pending.remove(&id));
                 match waiting {
                     // Whoever waited may have given up in this moment.
-                    Some(waiting) => drop(waiting.ended.send(report::checked(ending.into()))),
+                    Some(waiting) => drop(waiting.ended.send(report::checked(report))),
                     None => tracing::debug!(instance, "plugin call ended after it was given up"),
                 }
-            }
-            Notice::Ask(id, question) if !self.life.may_ask(&question) => {
-                let words = "no call of this instance with that key is running".to_owned();
-                self.life.orders.offer(&Order::Answer(id, Answer::Invalid(words)));
             }
             Notice::Ask(id, question) => {
                 let permit = Arc::clone(&self.questions).acquire_owned().await;
                 let (host, instance, orders) = (Arc::clone(host), instance.clone(), self.life.orders.clone());
+                let may = self.life.may_ask(&question);
                 self.answering.spawn(async move {
-                    let answer = answer(&*host, &instance, question)
-                        .await
-                        .unwrap_or_else(Answer::from);
+                    let answer = match may {
+                        true => answer(&*host, &instance, question).await,
+                        false => Err(HostError::Invalid(
+                            "no call of this instance with that key is running".to_owned(),
+                        )),
+                    };
                     // Where the worker has died, nobody asks any more.
                     let _ = orders.send(&Order::Answer(id, answer)).await;
                     drop(permit);
@@ -401,62 +402,43 @@ fn start_of(staged: &Staged, setup: &Setup) -> Start {
             .collect(),
         limit: setup.limit,
         grace: setup.grace,
-        level: match LevelFilter::current() {
-            LevelFilter::OFF => 0,
-            LevelFilter::ERROR => 1,
-            LevelFilter::WARN => 2,
-            LevelFilter::INFO => 3,
-            LevelFilter::DEBUG => 4,
-            LevelFilter::TRACE => 5,
-        },
+        level: log::number(LevelFilter::current()),
     }
 }
 
-async fn answer(
-    host: &dyn crate::plugin::Host,
-    instance: &str,
-    question: Question,
-) -> Result<Answer, HostError> {
+async fn answer(host: &dyn crate::plugin::Host, instance: &str, question: Question) -> Answer {
     Ok(match question {
         Question::Value { key } => {
             limits::check_key(&key)?;
-            Answer::Value(host.kv_get(instance, &key).await?)
+            Given::Value(host.kv_get(instance, &key).await?)
         }
         Question::Put { key, value, ttl } => {
             limits::check_key(&key)?;
             value.as_deref().map_or(Ok(()), limits::check_value)?;
             host.kv_put(instance, &key, value, ttl).await?;
-            Answer::Value(None)
+            Given::Value(None)
         }
-        Question::Receipt { key } => {
-            let receipt = host.receipt(instance, &key).await?;
-            Answer::Receipt(receipt.map(|receipt| (receipt.stage == ReceiptStage::Done, receipt.body)))
-        }
-        Question::Keep { key, done, body } => {
-            limits::check_json(&body)?;
-            let stage = if done {
-                ReceiptStage::Done
-            } else {
-                ReceiptStage::Intent
-            };
-            host.keep_receipt(instance, &key, Receipt { stage, body }).await?;
-            Answer::Value(None)
+        Question::Receipt { key } => Given::Receipt(host.receipt(instance, &key).await?),
+        Question::Keep { key, receipt } => {
+            limits::check_json(&receipt.body)?;
+            host.keep_receipt(instance, &key, receipt).await?;
+            Given::Value(None)
         }
         Question::Emit { key, event } => {
             limits::check_json(&event)?;
-            Answer::Value(Some(host.emit(instance, &key, event).await?.into_bytes().into()))
+            Given::Value(Some(host.emit(instance, &key, event).await?.into_bytes().into()))
         }
     })
 }
 
 /// Starts a process with a socket for its standard input, and listens to its standard error.
-async fn spawn(setup: &Setup, program: &Program) -> io::Result<Watch> {
+async fn spawn(setup: &Setup, program: &Path) -> io::Result<Watch> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let mut command = Command::new(&program.path);
+    let mut command = Command::new(program);
     // It stays in the router's directory, where relative paths of a configuration lie.
     command
-        .args(&program.args)
+        .arg(COMMAND)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

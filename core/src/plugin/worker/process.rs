@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{
-    Event, Instrument as _, Level, Subscriber,
+    Event, Instrument as _, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
@@ -34,17 +34,16 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::wire::{self, Answer, Call, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start};
+use super::wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start};
 use crate::{
     plugin::{
-        Caller, Host, HostError, InProcess, Library, Receipt, ReceiptStage, Setup, reason_of, report,
-        stage::Staged,
+        Caller, Host, HostError, InProcess, Library, Receipt, Setup, log, reason_of, report, stage::Staged,
     },
     secret::Secret,
 };
 
 /// The hidden command of the CLI.
-pub const COMMAND: &str = "plugin-worker";
+pub(super) const COMMAND: &str = "plugin-worker";
 
 /// What a worker process does, with a socket of its router for its standard input.
 pub fn worker_main() -> ExitCode {
@@ -218,7 +217,7 @@ impl Served {
             };
             lock(&cancels).remove(&id);
             // Where the router is gone, so is whoever waits.
-            let _ = notices.send(&Notice::Ended(id, report.into())).await;
+            let _ = notices.send(&Notice::Ended(id, report)).await;
         };
         self.tasks.spawn(work.instrument(span));
     }
@@ -254,7 +253,7 @@ struct Remote {
 }
 
 impl Remote {
-    async fn ask(&self, question: Question) -> Result<Answer, HostError> {
+    async fn ask(&self, question: Question) -> Answer {
         let gone = || HostError::Unavailable("the router is gone".to_owned());
         let id = self.next.fetch_add(1, Relaxed);
         let (sender, answer) = oneshot::channel();
@@ -263,7 +262,15 @@ impl Remote {
             .send(&Notice::Ask(id, question))
             .await
             .map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Asks for something that is a value, or nothing.
+    async fn value(&self, question: Question) -> Result<Option<Bytes>, HostError> {
+        match self.ask(question).await? {
+            Given::Value(value) => Ok(value),
+            Given::Receipt(_) => Err(strange()),
+        }
     }
 
     fn answered(&self, id: u64, answer: Answer) {
@@ -277,7 +284,7 @@ impl Remote {
 #[async_trait]
 impl Host for Remote {
     async fn kv_get(&self, _: &str, key: &str) -> Result<Option<Bytes>, HostError> {
-        self.ask(Question::Value { key: key.to_owned() }).await?.value()
+        self.value(Question::Value { key: key.to_owned() }).await
     }
 
     async fn kv_put(
@@ -287,40 +294,25 @@ impl Host for Remote {
         value: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<(), HostError> {
-        self.ask(Question::Put {
-            key: key.to_owned(),
-            value,
-            ttl,
-        })
-        .await?
-        .value()
-        .map(drop)
+        let key = key.to_owned();
+        self.value(Question::Put { key, value, ttl }).await.map(drop)
     }
 
     async fn receipt(&self, _: &str, key: &str) -> Result<Option<Receipt>, HostError> {
-        self.ask(Question::Receipt { key: key.to_owned() })
-            .await?
-            .receipt()
+        match self.ask(Question::Receipt { key: key.to_owned() }).await? {
+            Given::Receipt(receipt) => Ok(receipt),
+            Given::Value(_) => Err(strange()),
+        }
     }
 
     async fn keep_receipt(&self, _: &str, key: &str, receipt: Receipt) -> Result<(), HostError> {
-        let done = receipt.stage == ReceiptStage::Done;
-        let question = Question::Keep {
-            key: key.to_owned(),
-            done,
-            body: receipt.body,
-        };
-        self.ask(question).await?.value().map(drop)
+        let key = key.to_owned();
+        self.value(Question::Keep { key, receipt }).await.map(drop)
     }
 
     async fn emit(&self, _: &str, key: &str, event: Bytes) -> Result<String, HostError> {
-        let id = self
-            .ask(Question::Emit {
-                key: key.to_owned(),
-                event,
-            })
-            .await?
-            .value()?;
+        let key = key.to_owned();
+        let id = self.value(Question::Emit { key, event }).await?;
         Ok(String::from_utf8_lossy(&id.unwrap_or_default()).into_owned())
     }
 
@@ -334,6 +326,10 @@ impl Host for Remote {
     }
 }
 
+fn strange() -> HostError {
+    HostError::Unavailable("the router answered something else".to_owned())
+}
+
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").finish_non_exhaustive()
@@ -342,15 +338,7 @@ impl fmt::Debug for Remote {
 
 /// Sends whatever is logged here to the router, whose log it is.
 fn forward_logs(notices: &Outbox<Notice>, level: u32) {
-    let level = match level {
-        0 => LevelFilter::OFF,
-        1 => LevelFilter::ERROR,
-        2 => LevelFilter::WARN,
-        3 => LevelFilter::INFO,
-        4 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let forward = Forward(notices.clone()).with_filter(level);
+    let forward = Forward(notices.clone()).with_filter(log::filter(level));
     // There is none yet, this being the start of the process.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(forward));
 }
@@ -394,13 +382,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Forward {
         };
         self.0.offer(&Notice::Log {
             call,
-            level: match *meta.level() {
-                Level::ERROR => 1,
-                Level::WARN => 2,
-                Level::INFO => 3,
-                Level::DEBUG => 4,
-                Level::TRACE => 5,
-            },
+            level: log::number(LevelFilter::from_level(*meta.level())),
             target: if is_plugins { module } else { "worker".to_owned() },
             message: std::mem::take(&mut found.message),
             fields: if is_plugins { own } else { others() },

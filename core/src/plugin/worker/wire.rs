@@ -25,11 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    delivery::Outcome,
-    plugin::{HostError, Receipt, ReceiptStage, Report, StepCall},
-    reason::Reason,
-};
+use crate::plugin::{HostError, Receipt, Report, StepCall};
 
 /// What both ends must agree on.
 pub(super) const PROTOCOL: u32 = 1;
@@ -59,7 +55,7 @@ pub(super) enum Notice {
     /// The instance is there, or why it is not.
     Started(Result<(), String>),
     /// A call has ended.
-    Ended(u64, Ending),
+    Ended(u64, Report),
     /// The plugin asks the router for something.
     Ask(u64, Question),
     /// It counts.
@@ -143,54 +139,6 @@ impl Call {
     }
 }
 
-/// A [`Report`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Ending {
-    outcome: Outcome,
-    reason: Option<Reason>,
-    output: Option<Bytes>,
-    message: Option<String>,
-    retry_after: Option<Duration>,
-}
-
-impl From<Report> for Ending {
-    fn from(report: Report) -> Self {
-        let Report {
-            outcome,
-            reason,
-            output,
-            message,
-            retry_after,
-        } = report;
-        Self {
-            outcome,
-            reason,
-            output,
-            message,
-            retry_after,
-        }
-    }
-}
-
-impl From<Ending> for Report {
-    fn from(ending: Ending) -> Self {
-        let Ending {
-            outcome,
-            reason,
-            output,
-            message,
-            retry_after,
-        } = ending;
-        Self {
-            outcome,
-            reason,
-            output,
-            message,
-            retry_after,
-        }
-    }
-}
-
 /// What a plugin may ask; always for its own instance.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
@@ -207,8 +155,7 @@ pub(super) enum Question {
     },
     Keep {
         key: String,
-        done: bool,
-        body: Bytes,
+        receipt: Receipt,
     },
     Emit {
         key: String,
@@ -217,52 +164,14 @@ pub(super) enum Question {
 }
 
 /// What it is answered.
+pub(super) type Answer = Result<Given, HostError>;
+
+/// A good answer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum Given {
     /// It is done; with a value, where one was asked for and is there.
     Value(Option<Bytes>),
-    Receipt(Option<(bool, Bytes)>),
-    NotFound(String),
-    Invalid(String),
-    Unavailable(String),
-}
-
-impl From<HostError> for Answer {
-    fn from(error: HostError) -> Self {
-        match error {
-            HostError::NotFound(words) => Self::NotFound(words),
-            HostError::Invalid(words) => Self::Invalid(words),
-            HostError::Unavailable(words) => Self::Unavailable(words),
-        }
-    }
-}
-
-impl Answer {
-    pub(super) fn value(self) -> Result<Option<Bytes>, HostError> {
-        match self {
-            Self::Value(value) => Ok(value),
-            Self::Receipt(_) => Err(HostError::Unavailable(
-                "the router answered something else".to_owned(),
-            )),
-            Self::NotFound(words) => Err(HostError::NotFound(words)),
-            Self::Invalid(words) => Err(HostError::Invalid(words)),
-            Self::Unavailable(words) => Err(HostError::Unavailable(words)),
-        }
-    }
-
-    pub(super) fn receipt(self) -> Result<Option<Receipt>, HostError> {
-        let Self::Receipt(receipt) = self else {
-            return self.value().map(|_| None);
-        };
-        Ok(receipt.map(|(done, body)| Receipt {
-            stage: if done {
-                ReceiptStage::Done
-            } else {
-                ReceiptStage::Intent
-            },
-            body,
-        }))
-    }
+    Receipt(Option<Receipt>),
 }
 
 /// Where frames of one kind are handed in. They are written by what [`outbox`] returns beside it.
