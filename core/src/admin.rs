@@ -208,8 +208,8 @@ impl Shared {
             },
             "/metrics" => answer::open_metrics(self.metrics.encode(&*self.journal).await),
             "/v1/plugins" => answer::json(&serde_json::json!({
-                "plugins": self.plugins.list(),
-                "instances": self.plugins.instances(),
+                "plugins": *self.plugins.list(),
+                "instances": *self.plugins.instances(),
             })),
             "/v1/replay" if door == Door::Tcp => answer::text(403, "writes go through the control socket\n"),
             "/v1/replay" if method != Method::POST => answer::not_allowed("POST"),

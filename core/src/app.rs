@@ -98,6 +98,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 struct App {
     journal: Arc<dyn Journal>,
     plugins: Arc<plugin::Registry>,
+    watch: Option<plugin::Watch>,
     ingress: Ingress,
     dispatcher: Dispatcher,
     admin: Admin,
@@ -122,9 +123,10 @@ impl App {
             &mut metrics,
         );
         let runtime = tokio::runtime::Handle::current();
+        let watch = config.plugins.dir.clone().map(plugin::Watch::begin);
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
-        let generation = Arc::new(rules(&config.routes, plugins.catalog())?);
+        let generation = Arc::new(rules(&config.routes, &plugins.catalog())?);
         journal.store_rules(generation.id(), generation.text()).await?;
         table.store(Some(Arc::clone(&generation)));
         let generations = Arc::new(load::generations(&*journal, &generation).await?);
@@ -133,6 +135,7 @@ impl App {
         let mut options = dispatcher::Options::new(config.data_dir.join("work"));
         // What the ingress leaves, but for a little that plugins get to end.
         options.grace = config.grace / 2;
+        options.patience = config.plugins.patience;
         let dispatcher = Dispatcher::new(
             Arc::clone(&journal),
             Arc::clone(&plugins),
@@ -172,6 +175,7 @@ impl App {
         Ok(Self {
             journal,
             plugins,
+            watch,
             ingress,
             dispatcher,
             admin,
@@ -191,6 +195,13 @@ impl App {
         let mut drivers = Drivers::default();
         let (ingress, stop) = (self.ingress, accepting.clone());
         drivers.start(INGRESS, async move { ingress.run(stop).await });
+        if let Some(watch) = self.watch {
+            let (plugins, stop) = (Arc::clone(&self.plugins), accepting.clone());
+            drivers.start(WATCH, async move {
+                watch.run(plugins, stop).await;
+                Ok(())
+            });
+        }
         let (dispatcher, stop) = (self.dispatcher, dispatching.clone());
         drivers.start(DISPATCHER, async move {
             dispatcher.run(stop).await;
@@ -283,6 +294,7 @@ impl Drivers {
 }
 
 const INGRESS: &str = "ingress";
+const WATCH: &str = "watch over the plugins directory";
 const DISPATCHER: &str = "dispatcher";
 const ADMIN: &str = "admin side";
 /// Plugins and the admin side get this even where the grace is used up.

@@ -19,10 +19,11 @@ use std::{
 };
 
 use crate::{
+    dispatcher::DEFAULT_PATIENCE,
     document::{Document, Item, Table},
     fault::{Fault, Faults},
     ingress::{self, Limits},
-    plugin::InstanceOptions,
+    plugin::{DEFAULT_DRAIN, InstanceOptions},
     telemetry::{self, Format},
 };
 
@@ -41,8 +42,8 @@ pub struct Config {
     pub listen: ingress::Options,
     /// Where people and monitors look.
     pub admin: SocketAddr,
-    /// Where plugins are dropped; absent where nobody named a directory and the usual one is missing.
-    pub plugins: Option<PathBuf>,
+    /// Where plugins are, and how they come and go.
+    pub plugins: Plugins,
     /// How long stopping may take in all.
     pub grace: Duration,
     /// What is logged, and how.
@@ -51,6 +52,17 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// The plugin instances, in the order of the file.
     pub instances: Vec<InstanceOptions>,
+}
+
+/// Where plugins are, and how they come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugins {
+    /// Where they are dropped; absent where nobody named a directory and the usual one is missing.
+    pub dir: Option<PathBuf>,
+    /// How long calls may go on in an instance that is replaced or removed.
+    pub drain: Duration,
+    /// How long a delivery waits for an instance that is not there before it is given up.
+    pub patience: Duration,
 }
 
 impl Config {
@@ -142,9 +154,7 @@ impl Reader<'_> {
         let grace = grace.flatten().unwrap_or(GRACE);
         let (listen, body_size) = listen(&mut root, grace, faults);
         let admin = section(&mut root, "admin", faults, admin).flatten();
-        let plugins = section(&mut root, "plugins", faults, |table, faults| {
-            table.string("dir", faults)
-        });
+        let plugins = self.plugins(&mut root, faults);
         let log = section(&mut root, "log", faults, log);
         let sources = self.sources(&mut root, body_size, faults);
         let instances = self.instances(&mut root, faults);
@@ -154,15 +164,30 @@ impl Reader<'_> {
             routes: self.base.join(routes?),
             listen,
             admin: admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9090))),
-            plugins: match plugins.flatten() {
-                Some(dir) => Some(self.base.join(dir)),
-                None => Some(self.base.join("plugins")).filter(|usual| usual.is_dir()),
-            },
+            plugins,
             grace,
             log: log.unwrap_or_default(),
             sources,
             instances,
         })
+    }
+}
+
+impl Reader<'_> {
+    fn plugins(&self, root: &mut Table<'_>, faults: &mut Faults) -> Plugins {
+        let mut plugins = Plugins {
+            dir: None,
+            drain: DEFAULT_DRAIN,
+            patience: DEFAULT_PATIENCE,
+        };
+        section(root, "plugins", faults, |table, faults| {
+            plugins.dir = table.string("dir", faults).map(|dir| self.base.join(dir));
+            plugins.drain = table.duration("drain", faults).unwrap_or(plugins.drain);
+            plugins.patience = period(table, "patience", faults).unwrap_or(plugins.patience);
+        });
+        let usual = || Some(self.base.join("plugins")).filter(|usual| usual.is_dir());
+        plugins.dir = plugins.dir.or_else(usual);
+        plugins
     }
 }
 

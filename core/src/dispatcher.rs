@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     journal::{Claim, ClaimRequest, Journal, JournalError},
     plugin::Registry,
+    reason::Reason,
     router::{Generation, GenerationId},
 };
 
@@ -43,7 +44,9 @@ pub struct Options {
     pub work_root: PathBuf,
     /// How long a claim outlives this process's last sign of life.
     pub lease: Duration,
-    /// How long to wait before looking again for an instance that is missing.
+    /// How long to wait before looking again for an instance that is missing, where nobody says that it is there.
+    pub look_again: Duration,
+    /// How long a delivery waits for one before it is given up.
     pub patience: Duration,
     /// How long running attempts may go on after a stop.
     pub grace: Duration,
@@ -57,7 +60,8 @@ impl Options {
         Self {
             work_root,
             lease: Duration::from_secs(60),
-            patience: Duration::from_secs(30),
+            look_again: Duration::from_secs(30),
+            patience: DEFAULT_PATIENCE,
             grace: Duration::from_secs(20),
             batch: NonZeroUsize::new(32).expect("32 is not zero"),
         }
@@ -95,7 +99,11 @@ impl Generations {
 pub struct Dispatcher {
     shared: Arc<Shared>,
     changes: watch::Receiver<u64>,
+    instances: watch::Receiver<u64>,
 }
+
+/// How long a delivery waits for an instance that is missing, where nothing is said.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What all deliveries share.
 #[derive(Debug)]
@@ -134,7 +142,9 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> std::io::Result<Self> {
-        let changes = journal.changes();
+        let (changes, mut instances) = (journal.changes(), registry.changes());
+        // What an earlier run left waiting may find its instance there today.
+        instances.mark_changed();
         let renewed = Mutex::new(clock.now());
         let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Shared {
@@ -156,6 +166,7 @@ impl Dispatcher {
         Ok(Self {
             shared: Arc::new(shared),
             changes,
+            instances,
         })
     }
 
@@ -180,6 +191,7 @@ impl Dispatcher {
     /// this begins anew.
     async fn follow(&mut self, courses: &TaskTracker) {
         loop {
+            self.wake().await;
             // Marked before the claim: what changes during it wakes the wait below.
             self.changes.borrow_and_update();
             let claimed = match self.shared.claim().await {
@@ -200,6 +212,20 @@ impl Dispatcher {
         }
     }
 
+    /// Lets go on what waits for instances, where others run than before.
+    async fn wake(&mut self) {
+        if !self.instances.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.instances.borrow_and_update();
+        let running = self.shared.registry.running();
+        let names = running.iter().map(|instance| instance.name.clone()).collect();
+        if let Err(error) = self.shared.journal.wake(names, Reason::InstanceMissing).await {
+            // They are looked at again, only later.
+            tracing::warn!(error = %error, "the journal could not wake deliveries");
+        }
+    }
+
     /// Waits until something may be claimable.
     async fn wait(&mut self) {
         let now = self.shared.clock.now();
@@ -211,6 +237,8 @@ impl Dispatcher {
         let rest = rest.min(self.shared.options.lease / 3);
         tokio::select! {
             _ = self.changes.changed() => {}
+            // Where nothing can change any more, the sender being gone, the time does it.
+            Ok(()) = self.instances.changed() => self.instances.mark_changed(),
             () = self.shared.room.notified() => {}
             () = tokio::time::sleep(rest) => {}
         }

@@ -102,6 +102,8 @@ pub struct Claim {
     pub step: usize,
     /// How many attempts of that step were started.
     pub attempts: u32,
+    /// Since when it has been given back for one reason or another, and nothing was begun.
+    pub stalled_since: Option<Timestamp>,
     /// Outputs of the steps of `phase` before it that were done, by step id, in JSON.
     pub outputs: BTreeMap<String, Bytes>,
     /// Why it was given up, once it is in its `on_failure` phase.
@@ -250,6 +252,9 @@ pub trait Journal: History {
         owner: &str,
         due: Option<(Timestamp, Reason, String)>,
     ) -> Result<(), JournalError>;
+
+    /// Makes deliveries due at once that wait for one of `instances` for `reason`.
+    async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError>;
 
     /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands.
     async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;

@@ -7,7 +7,8 @@
 //! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`elf`] (is it a plugin
 //! that this process can bear) → [`stage`] (a private copy) → [`describe`] (its manifest, asked in a child) →
 //! [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes what only the one
-//! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. A panic in
+//! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. [`Watch`] has
+//! the registry look again when the directory has changed. A panic in
 //! a plugin, a time-out, a broken answer are [`Report`]s like others.
 
 pub mod describe;
@@ -24,6 +25,7 @@ mod registry;
 mod report;
 pub mod stage;
 pub mod survey;
+mod watch;
 pub mod worker;
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
@@ -37,9 +39,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use describe::{Runner, describe_main};
 pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
-pub use instance::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation};
-pub use registry::{InstanceRecord, Options, PluginRecord, PluginState, Registry};
+pub use instance::{
+    DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation, Visit, Visits,
+};
+pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
 pub use survey::Survey;
+pub use watch::Watch;
 pub use worker::{Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason};

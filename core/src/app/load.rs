@@ -34,10 +34,11 @@ pub fn history(data_dir: &Path) -> Result<Arc<dyn History>, OpenError> {
 /// What the plugin host needs of a configuration.
 pub fn plugin_options(config: &Config) -> plugin::Options {
     plugin::Options {
-        dir: config.plugins.clone(),
+        dir: config.plugins.dir.clone(),
         data_dir: config.data_dir.clone(),
         runner: Runner::this(),
         instances: config.instances.clone(),
+        drain: config.plugins.drain,
     }
 }
 

@@ -19,6 +19,8 @@ pub fn schema() -> Value {
             })),
             "plugins": section(json!({
                 "dir": { "type": "string", "default": "plugins", "description": "Where plugins (*.so) are dropped." },
+                "drain": time("30s", "How long calls may go on in a plugin that is replaced or removed."),
+                "patience": time("7d", "How long a delivery waits for an instance that is not there."),
             })),
             "shutdown": section(json!({ "grace": time("25s", "How long stopping may take in all.") })),
             "log": section(json!({

@@ -161,7 +161,7 @@ credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECR
     .unwrap();
     assert_eq!(config.data_dir, Path::new("/var/lib/jackfield"));
     assert_eq!(config.routes, Path::new("/etc/jackfield/routes.d"));
-    assert_eq!(config.plugins, None);
+    assert_eq!(config.plugins.dir, None);
     assert_eq!(config.listen.address.port(), 8080);
     assert_eq!(config.listen.acceptors.get(), 3);
     assert_eq!(

@@ -15,7 +15,7 @@ use super::{JOURNAL_REST, Shared};
 use crate::{
     delivery::{Outcome, Phase, State},
     journal::{AttemptStart, Claim, Failure, JournalError, Next, StepEnd},
-    plugin::{Instance, Report, StepCall},
+    plugin::{Report, StepCall, Visit},
     reason::Reason,
     router::{Context, ContextError, FailureView, RenderError, Route, Step},
 };
@@ -38,7 +38,7 @@ enum Turn {
 
 /// A step that is ready to be called.
 struct Ready {
-    instance: Arc<Instance>,
+    visit: Visit,
     permit: OwnedSemaphorePermit,
     input: Bytes,
 }
@@ -140,7 +140,7 @@ impl<'s> Course<'s> {
                 Some(reason) => format!("the instance `{}` is parked: {reason}", step.instance()),
                 None => format!("there is no instance `{}`", step.instance()),
             };
-            return Err(NotReady::Later(Some((Reason::InstanceMissing, detail))));
+            return Err(self.missing(detail));
         };
         let input = step.render(&context, Some(&instance.input_schema))?;
         let input = serde_json::to_vec(&input)
@@ -153,13 +153,24 @@ impl<'s> Course<'s> {
             () = self.shared.stopping.cancelled() => None,
             permit = gate.enter() => permit,
         };
-        match permit {
-            Some(permit) => Ok(Ready {
-                instance,
-                permit,
-                input,
-            }),
+        // An instance that was replaced meanwhile lets nobody in: the delivery comes back, and finds the other.
+        match permit.zip(instance.enter()) {
+            Some((permit, visit)) => Ok(Ready { visit, permit, input }),
             None => Err(NotReady::Later(None)),
+        }
+    }
+
+    /// The instance is not there, and has not been for too long or is waited for.
+    fn missing(&self, detail: String) -> NotReady {
+        let now = self.shared.clock.now();
+        let patience = self.shared.options.patience;
+        match self.claim.stalled_since {
+            Some(since) if now.saturating_since(since) >= patience => {
+                let error =
+                    format!("{detail}; it was waited for since {since}, and no longer than {patience:?}");
+                NotReady::Fail(Reason::InstanceMissing, error)
+            }
+            Some(_) | None => NotReady::Later(Some((Reason::InstanceMissing, detail))),
         }
     }
 
@@ -181,13 +192,14 @@ impl<'s> Course<'s> {
     /// Calls the step once, its start on disk before and its outcome after.
     async fn attempt(&mut self, route: &Route, step: &Step, ready: Ready) -> Result<Turn, Abandoned> {
         let attempt = self.claim.attempts + 1;
+        let instance = Arc::clone(ready.visit.instance());
         let start = AttemptStart {
             delivery: self.claim.delivery,
             owner: self.shared.owner.clone(),
             phase: self.claim.phase,
             step: self.claim.step,
             step_id: step.id().to_owned(),
-            instance: ready.instance.name.clone(),
+            instance: instance.name.clone(),
             attempt,
             input: ready.input.clone(),
             started: self.shared.clock.now(),
@@ -202,12 +214,12 @@ impl<'s> Course<'s> {
             step: step.id().to_owned(),
             attempt,
             idempotency_key: self.idempotency_key(step),
-            deadline: Instant::now() + ready.instance.timeout,
+            deadline: Instant::now() + instance.timeout,
             workdir: self.shared.work.of(self.claim.delivery),
             cancelled: self.shared.cancel.child_token(),
         };
-        let mut report = ready.instance.caller.call(call).await;
-        drop(ready.permit);
+        let mut report = instance.caller.call(call).await;
+        drop((ready.visit, ready.permit));
         self.shared.room.notify_one();
         // Only what is done has files for the steps after it. How anything else ended stands, whatever became of its
         // files: what may have happened is not to be made again for their sake.
@@ -222,8 +234,9 @@ impl<'s> Course<'s> {
                 retry_after: None,
             };
         }
-        self.shared.metrics.attempt(&ready.instance.name, report.outcome);
-        self.conclude(route, step, attempt, report).await
+        self.shared.metrics.attempt(&instance.name, report.outcome);
+        let cut_short = self.shared.cancel.is_cancelled() || instance.is_leaving();
+        self.conclude(route, step, attempt, report, cut_short).await
     }
 
     /// Makes of a report what the retry policy and the route say.
@@ -233,6 +246,7 @@ impl<'s> Course<'s> {
         step: &Step,
         attempt: u32,
         report: Report,
+        cut_short: bool,
     ) -> Result<Turn, Abandoned> {
         let Report {
             outcome,
@@ -262,10 +276,9 @@ impl<'s> Course<'s> {
         match outcome {
             Outcome::Done | Outcome::Skipped => self.pass(route, step, ending).await,
             Outcome::Fatal | Outcome::Ambiguous => self.fail(route, step, ending).await,
-            // Cut short by the router's own end, which says nothing of the step: it is due at once, as after a kill.
-            Outcome::Retry
-                if ending.reason == Some(Reason::Interrupted) && self.shared.cancel.is_cancelled() =>
-            {
+            // By the end of the router or of the instance, which says nothing of the step: it is due at once, as after
+            // a kill.
+            Outcome::Retry if ending.reason == Some(Reason::Interrupted) && cut_short => {
                 self.release(None).await
             }
             Outcome::Retry => match step.retry().after(attempt, fastrand::f64(), retry_after) {
@@ -369,6 +382,7 @@ impl<'s> Course<'s> {
             Next::Step { .. } => {
                 self.claim.step += 1;
                 self.claim.attempts = 0;
+                self.claim.stalled_since = None;
                 Ok(Turn::GoOn)
             }
             Next::OnFailure { failure, .. } => {
@@ -377,6 +391,7 @@ impl<'s> Course<'s> {
                 self.claim.outputs.clear();
                 self.claim.step = 0;
                 self.claim.attempts = 0;
+                self.claim.stalled_since = None;
                 self.claim.failure = Some(failure);
                 Ok(Turn::GoOn)
             }
@@ -419,7 +434,7 @@ impl<'s> Course<'s> {
             .shared
             .clock
             .now()
-            .saturating_add(self.shared.options.patience);
+            .saturating_add(self.shared.options.look_again);
         Some((due, reason, detail))
     }
 

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, Generations, Options};
+use super::{DEFAULT_PATIENCE, Dispatcher, Generations, Options};
 use crate::{
     clock::Clock,
     delivery::{Outcome, State},
@@ -26,7 +26,7 @@ use crate::{
         Arrival, DeliveryFilter, DeliveryStory, History as _, Journal, Options as JournalOptions,
         SqliteJournal,
     },
-    plugin::{Caller, Instance, Registry, Report, StepCall},
+    plugin::{Caller, Instance, Registry, Report, StepCall, Visits},
     reason::Reason,
     router::{Generation, RuleFile},
     schema::Schema,
@@ -198,6 +198,7 @@ impl Stage {
             permits: Arc::new(Semaphore::new(*calls)),
             input_schema: Arc::new(Schema::compile(json!({ "type": "object" })).unwrap()),
             caller: Arc::clone(played) as Arc<dyn Caller>,
+            visits: Visits::default(),
         });
         let generations = Generations::default();
         generations.insert(Arc::clone(&self.rules));
@@ -511,6 +512,29 @@ async fn a_delivery_whose_instance_is_missing_waits_and_says_so() {
     let b = Played::new(|_| report(Outcome::Done));
     stage.plugins = BTreeMap::from([("a", (1, a)), ("b", (1, b))]);
     assert_eq!(states(&stage.settle().await), [State::Succeeded]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_given_up_when_its_instance_is_missing_for_longer_than_the_patience() {
+    let mut stage = Stage::set(TWO_STEPS, []);
+    stage.accept("p").await;
+    let almost = DEFAULT_PATIENCE.as_secs() - 60;
+    stage
+        .until(|stories| stories[0].record.state == State::Waiting)
+        .await;
+    stage.clock.1.store(almost, Relaxed);
+    let stories = stage
+        .until(|stories| stories[0].record.due.is_some_and(|due| due > stage.clock.now()))
+        .await;
+    assert_eq!(stories[0].record.state, State::Waiting);
+    stage.clock.1.store(almost + 120, Relaxed);
+    let stories = stage.settle().await;
+    let failure = stories[0].record.failure.as_ref().unwrap();
+    assert_eq!(failure.reason, Reason::InstanceMissing);
+    assert!(
+        failure.error.contains("it was waited for since 2026-01-01"),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -307,6 +307,10 @@ impl Journal for SqliteJournal {
             .await
     }
 
+    async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError> {
+        self.ask(move |store| store.wake_up(&instances, reason)).await
+    }
+
     async fn begin(&self, start: AttemptStart) -> Result<(), JournalError> {
         self.ask(move |store| store.begin_attempt(&start)).await
     }

@@ -64,8 +64,7 @@ impl Directory {
         for entry in Dir::read_from(&self.fd).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            let hidden = name.as_bytes().starts_with(b".");
-            if !hidden && Path::new(name).extension() == Some(OsStr::new("so")) {
+            if is_library(name) {
                 names.push(name.to_owned());
             }
         }
@@ -117,6 +116,11 @@ impl Directory {
             Err(error) => Err(ReadError::unreadable(path, error.into())),
         }
     }
+}
+
+/// Whether a file of that name is taken for a plugin: it ends in `.so` and is not hidden.
+pub(super) fn is_library(name: &OsStr) -> bool {
+    !name.as_bytes().starts_with(b".") && Path::new(name).extension() == Some(OsStr::new("so"))
 }
 
 /// A file from the plugins directory: its bytes as they were read, and their digest.

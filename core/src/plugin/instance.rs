@@ -1,9 +1,16 @@
-//! Instances: plugins with a name and a configuration.
+//! Instances: plugins with a name and a configuration, and who is in them.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::Caller;
 use crate::{schema::Schema, secret::Secret};
@@ -82,10 +89,76 @@ pub struct Instance {
     pub version: String,
     /// How long a call may take.
     pub timeout: Duration,
-    /// One permit for each call that may run at the same time.
+    /// One permit for each call that may run at the same time: in whatever generation of the plugin.
     pub permits: Arc<Semaphore>,
     /// What the input of a step must fit.
     pub input_schema: Arc<Schema>,
-    /// Makes the calls.
+    /// Makes the calls. Whoever makes one has [entered](Self::enter) before.
     pub caller: Arc<dyn Caller>,
+    /// Who is in it.
+    pub visits: Visits,
+}
+
+impl Instance {
+    /// Lets one call in; `None` once the instance is on its way out, and another has its place or none.
+    pub fn enter(self: &Arc<Self>) -> Option<Visit> {
+        Some(Visit {
+            instance: Arc::clone(self),
+            _token: self.visits.begin()?,
+        })
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        *self.visits.closed()
+    }
+
+    /// Lets nobody in any more, waits until all are out or for `late`, and ends the instance, which has `grace` for it:
+    /// what is still in it then is asked to end.
+    pub async fn retire(&self, late: impl Future<Output = ()>, grace: Duration) {
+        self.visits.close();
+        tokio::select! {
+            () = self.visits.tracker.wait() => {}
+            () = late => {}
+        }
+        self.caller.shutdown(grace).await;
+    }
+}
+
+/// Counts the calls that are in an instance, until it closes.
+#[derive(Debug, Default)]
+pub struct Visits {
+    tracker: TaskTracker,
+    /// Held over each entry, so that after the close nobody is between the question and the door. A leaf lock.
+    closed: Mutex<bool>,
+}
+
+impl Visits {
+    fn begin(&self) -> Option<TaskTrackerToken> {
+        let closed = self.closed();
+        (!*closed).then(|| self.tracker.token())
+    }
+
+    fn close(&self) {
+        *self.closed() = true;
+        self.tracker.close();
+    }
+
+    fn closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that was let in. The instance stays whole until it is dropped, but for what is said at [`Instance::retire`].
+#[derive(Debug)]
+pub struct Visit {
+    instance: Arc<Instance>,
+    _token: TaskTrackerToken,
+}
+
+impl Visit {
+    /// In which instance.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
 }

@@ -122,6 +122,15 @@ pub(super) fn quarantined(words: String) -> Report {
     }
 }
 
+/// The report of a call that was in a worker process when that was ended by the router.
+pub(super) fn cut_short(words: String) -> Report {
+    Report {
+        reason: Some(Reason::Interrupted),
+        message: Some(words),
+        ..empty(Outcome::Retry)
+    }
+}
+
 /// The report of a call that could not be begun, for `why`.
 pub(super) fn not_begun(stopped: Stopped, why: &str) -> Report {
     Report {

@@ -74,6 +74,7 @@ impl Survey {
             data_dir,
             runner,
             instances,
+            drain: _,
         } = options;
         let mut survey = Self {
             finds: Vec::new(),
@@ -82,13 +83,14 @@ impl Survey {
         if let Some(dir) = dir {
             survey.finds = find(dir, data_dir, &runner).await;
         }
-        survey.plan(instances);
+        survey.make_plans(instances);
         survey
     }
 
     /// Every file in the plugins directory; what is not parked could be loaded.
     pub fn plugins(&self) -> Vec<PluginRecord> {
-        self.records(&self.instances())
+        let instances = self.instances();
+        self.finds.iter().map(|find| find.record(&instances)).collect()
     }
 
     /// Every instance; what is not parked could be started.
@@ -112,9 +114,9 @@ impl Survey {
             .collect()
     }
 
-    /// What became of every file, when this became of the instances.
-    pub(super) fn records(&self, instances: &[InstanceRecord]) -> Vec<PluginRecord> {
-        self.finds.iter().map(|find| find.record(instances)).collect()
+    /// What is planned for the instance of that name.
+    pub(super) fn plan(&self, instance: &str) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.options.name == instance)
     }
 
     fn ready(&self, plugin: &str) -> Option<&Arc<Ready>> {
@@ -124,7 +126,7 @@ impl Survey {
             .find(|ready| ready.manifest.name == plugin)
     }
 
-    fn plan(&mut self, instances: Vec<InstanceOptions>) {
+    fn make_plans(&mut self, instances: Vec<InstanceOptions>) {
         self.plans = instances
             .into_iter()
             .map(|options| self.configured(options))
@@ -178,9 +180,31 @@ impl Survey {
     }
 }
 
+impl Ready {
+    /// The digest of its code.
+    pub(super) fn digest(&self) -> Digest {
+        self.staged.library().digest()
+    }
+}
+
 impl Find {
+    /// The file; for what is wrong with the directory, that.
+    pub(super) fn file(&self) -> &Path {
+        &self.sighting.file
+    }
+
+    /// The digest of the file, where it could be read.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.sighting.digest
+    }
+
+    /// The plugin, if it can be used.
+    pub(super) fn passed(&self) -> Result<&Arc<Ready>, &LoadError> {
+        self.passed.as_ref()
+    }
+
     /// What it calls itself, as far as that can be told of what did not pass.
-    fn name(&self) -> Option<&str> {
+    pub(super) fn name(&self) -> Option<&str> {
         let identity = self
             .sighting
             .identity
@@ -192,7 +216,8 @@ impl Find {
         })
     }
 
-    fn record(&self, instances: &[InstanceRecord]) -> PluginRecord {
+    /// What is told of it, when this became of the instances.
+    pub(super) fn record(&self, instances: &[InstanceRecord]) -> PluginRecord {
         let Sighting {
             file,
             digest,
@@ -212,10 +237,12 @@ impl Find {
                 .ok()
                 .and_then(|ready| ready.manifest.description.clone()),
             digest: *digest,
+            generation: None,
             state: match &self.passed {
                 Ok(_) => PluginState::of_all(&instances),
                 Err(error) => error.state(),
             },
+            refused: None,
             warnings: warnings.clone(),
             name,
             instances,
@@ -294,8 +321,6 @@ fn scan(dir: &Path, data_dir: &Path) -> Result<(Stage, Vec<Seen>), LoadError> {
             .and_then(|library| Ok(stage.put(library)?));
         seen.push((sighting, staged));
     }
-    let present = seen.iter().filter_map(|(sighting, _)| sighting.digest).collect();
-    stage.sweep(&present)?;
     Ok((stage, seen))
 }
 

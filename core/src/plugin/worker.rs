@@ -36,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Caller, Report, Setup, StepCall,
-    report::{Stopped, crashed, not_begun, quarantined},
+    report::{Stopped, crashed, cut_short, not_begun, quarantined},
     stage::Staged,
 };
 pub use life::WorkerError;
@@ -131,6 +131,7 @@ impl Caller for Worker {
                 self.shared.deaths().remove(&key);
                 report
             }
+            Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
             Err(death) => self.shared.bury(key, &death),
         }
     }

@@ -28,7 +28,7 @@ async fn a_plugin_with_an_allocator_that_cannot_live_here_is_parked_with_the_rea
     std::fs::copy(crate::built::allocator(), &path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let registry = bench.load(&host, Vec::new()).await;
-    let reason = reason(registry.list(), "allocator.so", &bench.plugins()).unwrap();
+    let reason = reason(&registry.list(), "allocator.so", &bench.plugins()).unwrap();
     for words in [
         "uses static thread-local storage",
         "leave out the global allocator",

@@ -11,6 +11,7 @@ mod built;
 mod calls;
 mod host;
 mod instances;
+mod replacement;
 mod trial;
 mod workers;
 mod wrong;

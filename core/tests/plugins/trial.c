@@ -19,20 +19,24 @@
 #define NAME "trial"
 #endif
 
+#ifndef VERSION
+#define VERSION "1.0.0"
+#endif
+
 #ifdef OTHER_MAJOR
 #undef JF_ABI_MAJOR
 #define JF_ABI_MAJOR 7u
 #endif
 
 #ifdef NOTE_NAME
-JF_DECLARE_NOTE(NOTE_NAME, "1.0.0");
+JF_DECLARE_NOTE(NOTE_NAME, VERSION);
 #elif defined(PANIC_ABORT)
 __attribute__((section(JF_NOTE_SECTION), used, aligned(4))) static const jf_note note = {
   sizeof(JF_NOTE_OWNER), sizeof(jf_ident), JF_NOTE_TYPE, JF_NOTE_OWNER,
   { { 'J', 'F', 'P', 'L', 'U', 'G', 'I', 'N' }, sizeof(jf_ident), JF_ABI_MAJOR, JF_ABI_MINOR, JF_IDENT_PANIC_ABORT,
-    NAME, "1.0.0", "c", __VERSION__ } };
+    NAME, VERSION, "c", __VERSION__ } };
 #elif !defined(NO_NOTE)
-JF_DECLARE_NOTE(NAME, "1.0.0");
+JF_DECLARE_NOTE(NAME, VERSION);
 #endif
 
 struct jf_instance {
@@ -322,6 +326,10 @@ static void op_cancel(jf_op *op) {
 }
 
 static jf_instance *create(const jf_host *host, const jf_start *start) {
+#ifdef CREATE_REFUSE
+  start->fail(start->fail_ctx, JF_CODE_NONE, text("not in this version"));
+  return NULL;
+#endif
 #ifdef CREATE_SILENT
   return NULL;
 #endif
@@ -395,7 +403,7 @@ static jf_slice describe(void) {
 #endif
   printf("whatever a plugin prints\n");
   return text(
-    "{\"name\":\"" DESCRIBED "\",\"version\":\"1.0.0\",\"description\":\"Does whatever its input asks for\","
+    "{\"name\":\"" DESCRIBED "\",\"version\":\"" VERSION "\",\"description\":\"Does whatever its input asks for\","
     "\"capabilities\":[\"action\"],"
     "\"config_schema\":{\"type\":\"object\",\"additionalProperties\":false,"
 #ifdef NEEDS_CONFIG
@@ -440,7 +448,7 @@ static const jf_plugin table = {
 #else
   sizeof(jf_plugin),
 #endif
-  JF_ABI_MAJOR, JF_ABI_MINOR, 0, JF_LITERAL(TABLE_NAME), JF_LITERAL("1.0.0"),
+  JF_ABI_MAJOR, JF_ABI_MINOR, 0, JF_LITERAL(TABLE_NAME), JF_LITERAL(VERSION),
   describe, create,
 #ifdef TABLE_HOLE
   NULL,

@@ -11,8 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, CreateError, InProcess, Instance, InstanceOptions, Isolation, Library, Options, PluginRecord,
-    PluginState, Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf, stage::Stage,
+    self, CreateError, DEFAULT_DRAIN, InProcess, Instance, InstanceOptions, Isolation, Library, Options,
+    PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf,
+    stage::Stage,
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -82,6 +83,7 @@ impl Bench {
                 limit: Duration::from_secs(60),
             },
             instances,
+            drain: DEFAULT_DRAIN,
         }
     }
 

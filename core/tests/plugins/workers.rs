@@ -94,8 +94,9 @@ async fn a_plugin_that_refuses_to_start_in_a_worker_is_parked_in_its_own_words()
         ..configured("trial", json!({ "refuse": "not on a Wednesday" }))
     };
     let registry = bench.load(&host, vec![options]).await;
-    let PluginState::Parked { reason } = &registry.instances()[0].state else {
-        panic!("{:?}", registry.instances());
+    let instances = registry.instances();
+    let PluginState::Parked { reason } = &instances[0].state else {
+        panic!("{instances:?}");
     };
     assert!(
         reason.contains("the plugin refuses to start: not on a Wednesday"),

@@ -42,9 +42,9 @@ async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     );
 
     let mut reasons = String::new();
-    for record in registry.list() {
+    for record in &*registry.list() {
         let file = record.file.file_name().and_then(OsStr::to_str).unwrap();
-        let why = reason(registry.list(), file, &plugins).unwrap_or_else(|| "loaded".to_owned());
+        let why = reason(&registry.list(), file, &plugins).unwrap_or_else(|| "loaded".to_owned());
         reasons += &format!("{file}: {why}\n");
     }
     // Where our copy is, and which version of its loader the system has, is not the same everywhere.

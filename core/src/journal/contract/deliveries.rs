@@ -352,3 +352,57 @@ pub(crate) async fn what_is_released_waits_until_it_is_due(bench: Bench<'_>) {
     assert_eq!(bench.state(delivery).await, State::Pending);
     assert_eq!(bench.claimed(0).await, [delivery]);
 }
+
+pub(crate) async fn what_waits_for_an_instance_is_woken_and_nothing_else(bench: Bench<'_>) {
+    let (slack, git, other) = (
+        bench.owe(0, owed("a", "slack", None)).await,
+        bench.owe(1, owed("b", "git", None)).await,
+        bench.owe(2, owed("c", "slack", None)).await,
+    );
+    bench.claim(2).await;
+    for (delivery, reason) in [
+        (slack, Reason::InstanceMissing),
+        (git, Reason::InstanceMissing),
+        (other, Reason::Unreadable),
+    ] {
+        let why = (at(600), reason, String::new());
+        bench.journal.release(delivery, "me", Some(why)).await.unwrap();
+    }
+    let mut changes = bench.journal.changes();
+    changes.mark_unchanged();
+    let wake = |instance: &str| {
+        bench
+            .journal
+            .wake(vec![instance.to_owned()], Reason::InstanceMissing)
+    };
+    wake("nobody").await.unwrap();
+    assert!(bench.claim(3).await.is_empty());
+    wake("slack").await.unwrap();
+    changes.changed().await.unwrap();
+    assert_eq!(bench.claimed(3).await, [slack]);
+}
+
+pub(crate) async fn a_delivery_knows_since_when_nothing_was_begun_of_it(bench: Bench<'_>) {
+    let delivery = bench.owe(0, owed("a", "slack", None)).await;
+    let claim = async |second| {
+        let mut claims = bench.claim(second).await;
+        claims.pop().unwrap()
+    };
+    assert_eq!(claim(0).await.stalled_since, None);
+    let wait = async |until| {
+        let why = (at(until), Reason::InstanceMissing, String::new());
+        bench.journal.release(delivery, "me", Some(why)).await.unwrap();
+    };
+    wait(30).await;
+    let first = claim(30).await.stalled_since;
+    assert!(first.is_some());
+    wait(60).await;
+    assert_eq!(claim(60).await.stalled_since, first, "the first time counts");
+    bench
+        .journal
+        .begin(start(delivery, Phase::Steps, 0, 1))
+        .await
+        .unwrap();
+    bench.journal.release(delivery, "me", None).await.unwrap();
+    assert_eq!(claim(60).await.stalled_since, None, "something was begun");
+}

@@ -33,7 +33,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
     connection
         .prepare_cached(
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-             coalesce(key_root, id) AS key_root, phase, step, attempts, failure FROM delivery WHERE seq = ?",
+             coalesce(key_root, id) AS key_root, phase, step, attempts, stalled, failure FROM delivery WHERE seq = ?",
         )?
         .query_row([seq], |row| {
             let step: i64 = row.get("step")?;
@@ -46,6 +46,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 phase: row::word_at(row, "phase")?,
                 step: usize::try_from(step).unwrap_or(0),
                 attempts: row.get("attempts")?,
+                stalled_since: row.get::<_, Option<i64>>("stalled")?.and_then(Timestamp::from_millis),
                 outputs: outputs(connection, seq, row.get_ref("phase")?.as_str()?, step)?,
                 failure: row::failure_at(row, "failure")?,
             })

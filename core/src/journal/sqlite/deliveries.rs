@@ -167,8 +167,12 @@ impl Store<'_> {
         let claimed = self.claimed(delivery, owner)?;
         self.interrupt(claimed.seq, now)?;
         match due {
-            None => self.give_back(claimed.seq, State::Pending, 0, None, None)?,
+            None => {
+                self.give_back(claimed.seq, State::Pending, 0, None, None)?;
+                self.set_stalled(claimed.seq, None)?;
+            }
             Some((due, reason, detail)) => {
+                self.set_stalled(claimed.seq, Some(now))?;
                 let detail = Some(detail.as_str()).filter(|detail| !detail.is_empty());
                 self.give_back(
                     claimed.seq,
@@ -178,6 +182,30 @@ impl Store<'_> {
                     detail,
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// Since when nothing could be begun of a delivery: of several times the first, until something is.
+    fn set_stalled(&self, seq: i64, since: Option<Timestamp>) -> rusqlite::Result<()> {
+        let since = since.map(Timestamp::as_millis);
+        self.cached(
+            "UPDATE delivery SET stalled = iif(?1 IS NULL, NULL, coalesce(stalled, ?1)) WHERE seq = ?2",
+        )?
+        .execute(params![since, seq])?;
+        Ok(())
+    }
+
+    /// Makes deliveries due that wait for one of `instances`, for this reason.
+    pub(super) fn wake_up(&mut self, instances: &[String], reason: Reason) -> Result<(), Fault> {
+        for instance in instances {
+            let woken = self
+                .cached(
+                    "UPDATE delivery SET due = 1 WHERE seq IN (SELECT seq FROM delivery INDEXED BY delivery_due \
+                     WHERE instance = ? AND due > 1) AND reason = ?",
+                )?
+                .execute(params![instance, reason.code()])?;
+            self.wake |= woken > 0;
         }
         Ok(())
     }
@@ -207,7 +235,7 @@ impl Store<'_> {
             start.started.as_millis(),
             row::json(&start.input),
         ])?;
-        self.cached("UPDATE delivery SET attempts = ? WHERE seq = ?")?
+        self.cached("UPDATE delivery SET attempts = ?, stalled = NULL WHERE seq = ?")?
             .execute(params![start.attempt, claimed.seq])?;
         Ok(())
     }
@@ -219,7 +247,7 @@ impl Store<'_> {
         self.write_outcome(&claimed, end)?;
         match &end.next {
             Next::Step { instance } => {
-                self.cached("UPDATE delivery SET step = step + 1, attempts = 0, instance = ? WHERE seq = ?")?
+                self.cached("UPDATE delivery SET step = step + 1, attempts = 0, stalled = NULL, instance = ? WHERE seq = ?")?
                     .execute(params![instance, claimed.seq])?;
             }
             Next::Wait { due, reason, detail } => {
@@ -234,7 +262,7 @@ impl Store<'_> {
             }
             Next::OnFailure { failure, instance } => {
                 self.cached(
-                    "UPDATE delivery SET phase = 'on-failure', step = 0, attempts = 0, instance = ?, failure = ? \
+                    "UPDATE delivery SET phase = 'on-failure', step = 0, attempts = 0, stalled = NULL, instance = ?, failure = ? \
                      WHERE seq = ?",
                 )?
                 .execute(params![instance, row::failure(failure), claimed.seq])?;

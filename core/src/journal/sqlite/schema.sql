@@ -49,7 +49,8 @@ CREATE TABLE dedup_block (
 ) STRICT;
 
 -- One row for each delivery. `due` is 0 where it is due at once, a time while it waits, and NULL while it is
--- running, settled, or behind an unsettled delivery of its route and order key.
+-- running, settled, or behind an unsettled delivery of its route and order key. `stalled` is since when nothing could be
+-- begun of it for want of something.
 CREATE TABLE delivery (
     seq            INTEGER PRIMARY KEY,
     id             TEXT NOT NULL,
@@ -68,6 +69,7 @@ CREATE TABLE delivery (
     due            INTEGER,
     owner          TEXT,
     lease          INTEGER,
+    stalled        INTEGER,
     reason         TEXT,
     detail         TEXT,
     failure        TEXT,

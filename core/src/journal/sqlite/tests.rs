@@ -63,6 +63,8 @@ contract! {
         a_claim_ends_with_its_lease_and_then_belongs_to_another,
         attempts_follow_their_numbers_and_steps,
         what_is_released_waits_until_it_is_due,
+        what_waits_for_an_instance_is_woken_and_nothing_else,
+        a_delivery_knows_since_when_nothing_was_begun_of_it,
     }
     order::{
         of_one_key_of_one_route_only_the_oldest_runs,

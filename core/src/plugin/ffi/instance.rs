@@ -132,7 +132,11 @@ impl InProcess {
         let step = &held.call.step;
         let stopped = tokio::select! {
             biased;
-            ended = &mut ended => return told(ended, None),
+            // Where it was asked to end, that was the end of the instance.
+            ended = &mut ended => {
+                let stopped = held.call.is_cancelled().then_some(Stopped::Cancelled);
+                return told(ended, stopped);
+            }
             () = step.cancelled.cancelled() => Stopped::Cancelled,
             () = tokio::time::sleep_until(step.deadline) => Stopped::Deadline,
         };

@@ -44,6 +44,9 @@ impl Library {
         if let Some(known) = opened.iter().find(|known| known.digest == digest) {
             return Ok(known.library);
         }
+        if opened.len() >= MOST {
+            return Err(OpenError::TooMany { path: origin(staged) });
+        }
         let before = Snapshot::take();
         let loaded = load(staged);
         for signal in before.restore() {
@@ -148,6 +151,16 @@ pub enum OpenError {
         /// The digest of the other.
         known: Digest,
     },
+    /// There are too many already, and none ever goes.
+    #[error(
+        "`{}` is not loaded into the router: {MOST} libraries are, of which each stays until the router ends; restart it, \
+         or give the instance `isolation = \"process\"`",
+        path.display()
+    )]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+    },
     /// The plugin does not want to be used by this router.
     #[error("`{}` refuses this Jackfield (ABI {})", path.display(), Abi::OURS)]
     Refused {
@@ -206,6 +219,10 @@ struct Opened {
 }
 
 static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+/// How many libraries a process may have loaded: a plugin that is replaced leaves one behind, of a few dozen kilobytes
+/// that nothing frees.
+const MOST: usize = 64;
 
 /// Loads the file and finds its entry function, without calling it.
 fn load(staged: &Staged) -> Result<(usize, abi::Entry), OpenError> {

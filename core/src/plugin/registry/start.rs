@@ -1,0 +1,159 @@
+//! How instances come to run: in this process or in one of their own.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
+
+use crate::plugin::{
+    Caller, Host, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError, Setup, Worker,
+    instance::Visits, reason_of, survey::Ready,
+};
+
+/// Starts instances.
+pub(super) struct Starter {
+    host: Arc<dyn Host>,
+    runtime: Handle,
+    /// This program, which is that of worker processes too.
+    program: PathBuf,
+    /// By instance: one generation of a plugin takes over the permits of the one before. A leaf lock.
+    permits: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+/// An instance that is to run, of which plugin.
+pub(super) type Order = (InstanceOptions, Arc<Ready>);
+
+/// What became of it.
+pub(super) type Started = Result<Arc<Instance>, String>;
+
+/// Where an instance is to live.
+enum Place {
+    /// In this process, where its library is loaded.
+    Here(Library),
+    /// In a process of its own.
+    Process,
+}
+
+impl Starter {
+    pub(super) fn new(host: Arc<dyn Host>, runtime: Handle, program: PathBuf) -> Self {
+        Self {
+            host,
+            runtime,
+            program,
+            permits: Mutex::default(),
+        }
+    }
+
+    /// Starts instances, all at the same time, and says of each what became of it, by name.
+    pub(super) async fn start(&self, orders: Vec<Order>) -> BTreeMap<String, Started> {
+        let mut results = BTreeMap::new();
+        // All libraries are loaded before any of these starts, so that what an instance does to the process's signals
+        // is not taken for the doing of a library that is being loaded.
+        let mut placed = Vec::new();
+        for (options, ready) in orders {
+            let place = match options.isolation {
+                Isolation::None => open(&ready).await.map(Place::Here),
+                Isolation::Process => Ok(Place::Process),
+            };
+            match place {
+                Ok(place) => placed.push((options, ready, place)),
+                Err(error) => drop(results.insert(options.name, Err(reason_of(&error)))),
+            }
+        }
+        let mut starting = JoinSet::new();
+        for (options, ready, place) in placed {
+            let (name, permits) = (options.name.clone(), self.permits(&options));
+            let (setup, program) = (self.setup(&options), self.program.clone());
+            starting.spawn(async move {
+                let caller = make(place, setup, &ready, program).await;
+                let instance = caller.map(|caller| Arc::new(instance(options, &ready, permits, caller)));
+                (name, instance)
+            });
+        }
+        results.extend(starting.join_all().await);
+        results
+    }
+
+    fn setup(&self, options: &InstanceOptions) -> Setup {
+        Setup {
+            plugin: options.plugin.clone(),
+            instance: options.name.clone(),
+            config: options.config.clone(),
+            secrets: options.secrets.clone(),
+            host: Arc::clone(&self.host),
+            runtime: self.runtime.clone(),
+            limit: CREATE_LIMIT,
+            grace: CANCEL_GRACE,
+            busy: false,
+        }
+    }
+
+    fn permits(&self, options: &InstanceOptions) -> Arc<Semaphore> {
+        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = permits.entry(options.name.clone()).or_insert_with(|| {
+            let calls = options.concurrency.get().min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(calls))
+        });
+        Arc::clone(own)
+    }
+}
+
+async fn open(ready: &Ready) -> Result<Library, OpenError> {
+    let staged = ready.staged.clone();
+    let opened = tokio::task::spawn_blocking(move || Library::open(&staged)).await;
+    opened.expect("opening a library does not panic: foreign code that does ends the process")
+}
+
+async fn make(
+    place: Place,
+    setup: Setup,
+    ready: &Ready,
+    program: PathBuf,
+) -> Result<Arc<dyn Caller>, String> {
+    match place {
+        Place::Here(library) => match InProcess::create(library, setup).await {
+            Ok(caller) => Ok(Arc::new(caller)),
+            Err(error) => Err(reason_of(&error)),
+        },
+        Place::Process => match Worker::start(ready.staged.clone(), setup, program).await {
+            Ok(caller) => Ok(Arc::new(caller)),
+            Err(error) => Err(reason_of(&error)),
+        },
+    }
+}
+
+fn instance(
+    options: InstanceOptions,
+    ready: &Ready,
+    permits: Arc<Semaphore>,
+    caller: Arc<dyn Caller>,
+) -> Instance {
+    Instance {
+        name: options.name,
+        plugin: options.plugin,
+        version: ready.manifest.version.clone(),
+        timeout: options.timeout,
+        permits,
+        input_schema: Arc::clone(&ready.manifest.input_schema),
+        caller,
+        visits: Visits::default(),
+    }
+}
+
+impl fmt::Debug for Starter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Starter")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long an instance may take to start.
+const CREATE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a call that was asked to end may take to do so.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
