@@ -1,16 +1,41 @@
 //! A small load run: what `examples/load` does in full, so that it is exercised with every change.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test, what is not there is a failure; the exemption for tests leaves out functions beside them"
+)]
+
+use std::num::NonZeroU32;
+
 use jackfield_load::{PACKAGES, Plan};
 use jackfield_stage::{cargo, told::Told};
 
 #[tokio::test]
 async fn killed_under_load_every_acknowledged_event_is_delivered() {
-    let built = cargo::build(&PACKAGES, "dev").unwrap();
     let plan = Plan {
         events: 2000,
         connections: 64,
         kills: 1,
+        replacements: 0,
+        rate: None,
     };
+    passes(plan).await;
+}
+
+#[tokio::test]
+async fn with_its_plugin_replaced_under_load_every_acknowledged_event_is_delivered() {
+    let plan = Plan {
+        events: 5000,
+        connections: 16,
+        kills: 0,
+        replacements: 9,
+        rate: NonZeroU32::new(500),
+    };
+    passes(plan).await;
+}
+
+async fn passes(plan: Plan) {
+    let built = cargo::build(&PACKAGES, "dev").unwrap();
     let run = jackfield_load::run(&built, plan).await.unwrap();
     let mut told = Told::default();
     run.tell(&mut told);

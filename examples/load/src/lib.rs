@@ -1,12 +1,13 @@
 //! Thousands of signed events, the router killed among them, and an oracle outside of it. See `README.md`.
 //!
-//! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell). Kills come when so
-//! many requests are acknowledged, never by time.
+//! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell). Kills, and replacements of
+//! the plugin, come when so many requests are acknowledged, never by time.
 
 mod counter;
+mod replacement;
 mod report;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use jackfield::{
@@ -22,6 +23,7 @@ use jackfield_stage::{
 };
 
 use counter::Counter;
+use replacement::Replaced;
 
 /// The packages whose files a run needs.
 pub const PACKAGES: [&str; 2] = ["jackfield", "counting-plugin"];
@@ -35,6 +37,10 @@ pub struct Plan {
     pub connections: usize,
     /// How often the router is killed.
     pub kills: u64,
+    /// How often the plugin's file is replaced, by good and by bad ones in turn. Not together with kills.
+    pub replacements: u64,
+    /// How many events are posted each second; as many as the router takes where nothing is said.
+    pub rate: Option<NonZeroU32>,
 }
 
 /// What was seen.
@@ -48,6 +54,8 @@ pub struct Run {
     idle: Memory,
     /// At the end of each life.
     lives: Vec<Memory>,
+    /// What became of the files that were to replace the plugin.
+    replaced: Replaced,
 }
 
 /// Carries out `plan` with the router and the plugin in `built`.
@@ -66,6 +74,10 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         plan.kills,
         plan.events
     );
+    ensure!(
+        plan.kills == 0 || plan.replacements == 0,
+        "a plugin is replaced under a router that lives: without kills"
+    );
     let home = tempfile::Builder::new().prefix("jackfield-load-").tempdir()?;
     let counter = Counter::start().await?;
     let mut router = Router::prepare(
@@ -83,16 +95,29 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
 
     let progress = Progress::default();
     let template = template()?;
+    let amount = match plan.rate {
+        Some(rate) => Amount::Paced(plan.events, Duration::from_secs(1) / rate.get()),
+        None => Amount::Count(plan.events),
+    };
     let sending = load::run(
         router.ingress(),
         &template,
         "load",
         plan.connections,
-        Amount::Count(plan.events),
+        amount,
         &progress,
     );
-    let (tally, mut lives) = tokio::try_join!(sending, kills(&mut router, plan, &progress))?;
+    let meanwhile = async {
+        let lives = kills(&mut router, plan, &progress).await?;
+        let library = built.library("counting-plugin")?;
+        Ok((
+            lives,
+            replacement::replacements(&router, &library, plan, &progress).await?,
+        ))
+    };
+    let (tally, (mut lives, mut replaced)) = tokio::try_join!(sending, meanwhile)?;
     router.settled(PATIENCE).await?;
+    replaced.workers = replacement::workers_at_the_end(&router).await?;
     lives.push(router.memory()?);
     router.stop().await?;
     // The plugin is gone, and with it the last connection: what it reported lies here.
@@ -103,6 +128,7 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         delivered,
         idle,
         lives,
+        replaced,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The program `jackfield-load`: builds what is needed, carries out a run, and tells what it showed.
 
-use std::process::ExitCode;
+use std::{num::NonZeroU32, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use jackfield_load::{PACKAGES, Plan};
@@ -20,6 +20,12 @@ struct Arguments {
     /// How often the router is killed and started again.
     #[arg(long, default_value_t = 2)]
     kills: u64,
+    /// How often the plugin's file is replaced, by good ones and bad ones in turn; with `--kills 0`.
+    #[arg(long, default_value_t = 0)]
+    replacements: u64,
+    /// How many events are posted each second; as many as the router takes if it is left out.
+    #[arg(long)]
+    rate: Option<NonZeroU32>,
     /// How the router and the plugin are built.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
@@ -49,6 +55,8 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         events,
         connections,
         kills,
+        replacements,
+        rate,
         profile,
     } = arguments;
     println!("Building the router and a plugin that counts; the first time takes a few minutes…");
@@ -57,11 +65,15 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         Profile::Release => "release",
     };
     let built = cargo::build(&PACKAGES, profile)?;
-    println!("Posting {events} signed events of 3 KB; kills among them: {kills}…");
+    println!(
+        "Posting {events} signed events of 3 KB; kills among them: {kills}, replacements of the plugin: {replacements}…"
+    );
     let plan = Plan {
         events,
         connections,
         kills,
+        replacements,
+        rate,
     };
     let run = jackfield_load::run(&built, plan).await?;
     let mut told = Told::default();

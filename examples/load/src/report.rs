@@ -4,13 +4,16 @@ use std::collections::HashSet;
 
 use jackfield_stage::told::Told;
 
-use crate::Run;
+use crate::{Run, replacement::Replaced};
 
 impl Run {
     /// Tells what was seen.
     pub fn tell(&self, told: &mut Told) {
         self.load(told);
         self.deliveries(told);
+        if self.plan.replacements > 0 {
+            self.replacements(told);
+        }
         self.memory(told);
     }
 
@@ -82,6 +85,30 @@ impl Run {
             "{} requests were answered as duplicates: committed, but the router died before it could say so",
             self.tally.duplicates()
         ));
+    }
+
+    fn replacements(&self, told: &mut Told) {
+        told.chapter("The plugin's replacements");
+        let Replaced {
+            generations,
+            refused,
+            workers,
+        } = &self.replaced;
+        let bad = refused.len() as u64;
+        told.check(
+            &format!(
+                "{} files were put in its place: {generations} took over, {bad} were refused",
+                self.plan.replacements
+            ),
+            generations + bad == self.plan.replacements && *generations > 0 && bad > 0,
+        );
+        let mut reasons: Vec<_> = refused.iter().collect();
+        reasons.sort();
+        reasons.dedup();
+        for reason in reasons {
+            told.quote(&format!("refused: {reason}"));
+        }
+        told.check("one worker process is left at the end", *workers == 1);
     }
 
     fn memory(&self, told: &mut Told) {
@@ -157,6 +184,8 @@ mod tests {
                 events: 4,
                 connections: 1,
                 kills: 1,
+                replacements: 2,
+                rate: None,
             },
             tally: Tally {
                 acknowledged: events().collect(),
@@ -166,6 +195,11 @@ mod tests {
             delivered: events().map(|(_, event)| (event, 1)).collect(),
             idle: memory,
             lives: vec![memory; 2],
+            replaced: Replaced {
+                generations: 1,
+                refused: vec!["it is a text".into()],
+                workers: 1,
+            },
         }
     }
 
@@ -207,6 +241,13 @@ mod tests {
         check(false, |run| run.tally.lives[0].acknowledged = 0);
         check(false, |run| run.tally.lives[1].acknowledged = 0);
         check(false, |run| run.tally.lives.truncate(1));
+    }
+
+    #[test]
+    fn a_replacement_that_came_to_nothing_or_left_something_behind_fails_the_run() {
+        check(false, |run| run.replaced.generations = 0);
+        check(false, |run| run.replaced.refused.clear());
+        check(false, |run| run.replaced.workers = 2);
     }
 
     #[test]

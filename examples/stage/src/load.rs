@@ -33,6 +33,8 @@ pub struct Template {
 pub enum Amount {
     /// So many requests, each sent again until it is acknowledged, as providers do.
     Count(u64),
+    /// The same, one after the other at this distance, whatever the server does meanwhile.
+    Paced(u64, Duration),
     /// As many as fit.
     For(Duration),
 }
@@ -193,6 +195,7 @@ impl Shared {
         let mut connection = None;
         let mut buffer = Vec::new();
         'requests: while let Some(number) = self.take() {
+            self.wait_for_turn(number).await;
             self.template.write(&self.run, number, &mut buffer);
             let patience = Instant::now() + Duration::from_secs(60);
             loop {
@@ -216,7 +219,7 @@ impl Shared {
                 }
                 match self.amount {
                     Amount::For(_) => continue 'requests,
-                    Amount::Count(_) => {
+                    Amount::Count(_) | Amount::Paced(..) => {
                         ensure!(Instant::now() < patience, "request {number} is not acknowledged")
                     }
                 }
@@ -230,10 +233,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until it is time for a request that is paced.
+    async fn wait_for_turn(&self, number: u64) {
+        if let Amount::Paced(_, distance) = self.amount {
+            let turn = distance.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+            tokio::time::sleep_until((self.started + turn).into()).await;
+        }
+    }
+
     fn take(&self) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let more = match self.amount {
-            Amount::Count(count) => number < count,
+            Amount::Count(count) | Amount::Paced(count, _) => number < count,
             Amount::For(time) => self.started.elapsed() < time,
         };
         more.then_some(number)

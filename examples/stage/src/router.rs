@@ -213,6 +213,21 @@ impl Router {
         })
     }
 
+    /// The processes that it has started and that have not ended: the workers of its plugins' instances.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not run.
+    pub fn workers(&self) -> anyhow::Result<usize> {
+        let id = self.process().context("the router does not run")?;
+        let mut workers = 0;
+        for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+            let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            workers += children.split_whitespace().count();
+        }
+        Ok(workers)
+    }
+
     /// Its process id.
     pub fn process(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
