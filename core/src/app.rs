@@ -123,7 +123,8 @@ impl App {
             &mut metrics,
         );
         let runtime = tokio::runtime::Handle::current();
-        let watch = config.plugins.dir.clone().map(plugin::Watch::begin);
+        let watch = config.plugins.dir.clone();
+        let watch = watch.map(|dir| plugin::Watch::begin(dir, config.plugins.trust.lock.clone()));
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
         let generation = Arc::new(rules(&config.routes, &plugins.catalog())?);

@@ -23,7 +23,7 @@ use crate::{
     document::{Document, Item, Table},
     fault::{Fault, Faults},
     ingress::{self, Limits},
-    plugin::{DEFAULT_DRAIN, InstanceOptions},
+    plugin::{DEFAULT_DRAIN, InstanceOptions, trust},
     telemetry::{self, Format},
 };
 
@@ -55,10 +55,12 @@ pub struct Config {
 }
 
 /// Where plugins are, and how they come and go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plugins {
     /// Where they are dropped; absent where nobody named a directory and the usual one is missing.
     pub dir: Option<PathBuf>,
+    /// Whose code is run.
+    pub trust: trust::Options,
     /// How long calls may go on in an instance that is replaced or removed.
     pub drain: Duration,
     /// How long a delivery waits for an instance that is not there before it is given up.
@@ -177,17 +179,42 @@ impl Reader<'_> {
     fn plugins(&self, root: &mut Table<'_>, faults: &mut Faults) -> Plugins {
         let mut plugins = Plugins {
             dir: None,
+            trust: trust::Options::default(),
             drain: DEFAULT_DRAIN,
             patience: DEFAULT_PATIENCE,
         };
         section(root, "plugins", faults, |table, faults| {
             plugins.dir = table.string("dir", faults).map(|dir| self.base.join(dir));
+            plugins.trust = self.trust(table, faults);
             plugins.drain = table.duration("drain", faults).unwrap_or(plugins.drain);
             plugins.patience = period(table, "patience", faults).unwrap_or(plugins.patience);
         });
         let usual = || Some(self.base.join("plugins")).filter(|usual| usual.is_dir());
         plugins.dir = plugins.dir.or_else(usual);
         plugins
+    }
+
+    fn trust(&self, table: &mut Table<'_>, faults: &mut Faults) -> trust::Options {
+        let lock = table.string("lock", faults).map(|lock| self.base.join(lock));
+        let keys = table
+            .take("keys")
+            .and_then(|item| item.array(faults))
+            .unwrap_or_default();
+        let keys: Vec<_> = keys.iter().filter_map(|item| key(item, faults)).collect();
+        let required = table.take("require_signed");
+        let require_signed = required
+            .as_ref()
+            .and_then(|item| item.bool(faults))
+            .unwrap_or(false);
+        if let Some(item) = required.filter(|_| require_signed && keys.is_empty()) {
+            let fault = item.fault("found no `keys` beside it, so that no signature could count".to_owned());
+            faults.push(fault.help("add `keys = [\"RW…\"]`: the second line of minisign's public key file"));
+        }
+        trust::Options {
+            lock,
+            keys,
+            require_signed,
+        }
     }
 }
 
@@ -283,6 +310,19 @@ fn log(table: &mut Table<'_>, faults: &mut Faults) -> telemetry::Options {
         Some(text)
     });
     telemetry::Options { format, level }
+}
+
+/// A public key of minisign's.
+fn key(item: &Item<'_>, faults: &mut Faults) -> Option<trust::Key> {
+    let text = item.string(faults)?;
+    let key = trust::Key::parse(&text);
+    if key.is_none() {
+        let message = format!(
+            "found \"{text}\", expected a public key as minisign writes it: the second line of `minisign.pub`"
+        );
+        faults.push(item.fault(message));
+    }
+    key
 }
 
 fn address(item: &Item<'_>, faults: &mut Faults) -> Option<SocketAddr> {

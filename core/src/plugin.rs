@@ -4,7 +4,8 @@
 //! (this process, or a [`worker`] process of the instance's own) hides behind [`Caller`]. What a plugin may ask of the router is
 //! [`Host`].
 //!
-//! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`elf`] (is it a plugin
+//! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`trust`] (is it
+//! one that we want) → [`elf`] (is it a plugin
 //! that this process can bear) → [`stage`] (a private copy) → [`describe`] (its manifest, asked in a child) →
 //! [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes what only the one
 //! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. [`Watch`] has
@@ -25,6 +26,7 @@ mod registry;
 mod report;
 pub mod stage;
 pub mod survey;
+pub mod trust;
 mod watch;
 pub mod worker;
 

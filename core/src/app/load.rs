@@ -37,6 +37,7 @@ pub fn plugin_options(config: &Config) -> plugin::Options {
         dir: config.plugins.dir.clone(),
         data_dir: config.data_dir.clone(),
         runner: Runner::this(),
+        trust: config.plugins.trust.clone(),
         instances: config.instances.clone(),
         drain: config.plugins.drain,
     }

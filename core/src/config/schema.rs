@@ -19,6 +19,9 @@ pub fn schema() -> Value {
             })),
             "plugins": section(json!({
                 "dir": { "type": "string", "default": "plugins", "description": "Where plugins (*.so) are dropped." },
+                "lock": { "type": "string", "description": "The file that says which libraries there may be; `jackfield plugin lock` writes it." },
+                "keys": { "type": "array", "items": { "type": "string" }, "description": "Public keys of minisign's: a signature beside a library must be by one of them." },
+                "require_signed": { "type": "boolean", "default": false, "description": "Whether a library without a signature is refused." },
                 "drain": time("30s", "How long calls may go on in a plugin that is replaced or removed."),
                 "patience": time("7d", "How long a delivery waits for an instance that is not there."),
             })),

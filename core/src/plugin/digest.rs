@@ -1,6 +1,6 @@
 //! The name of a library's code.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
@@ -36,16 +36,29 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let malformed = || de::Error::custom("a digest has 64 hexadecimal digits");
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
         let pairs = text.as_bytes().chunks(2).map(|pair| {
             let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
             u8::from_str_radix(pair, 16).ok()
         });
-        let bytes: Vec<u8> = pairs.collect::<Option<_>>().ok_or_else(malformed)?;
-        bytes.try_into().map(Self).map_err(|_| malformed())
+        let bytes: Vec<u8> = pairs.collect::<Option<_>>().ok_or(NotADigest)?;
+        bytes.try_into().map(Self).map_err(|_| NotADigest)
     }
 }
+
+/// The text is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("a digest has 64 hexadecimal digits")]
+pub struct NotADigest;
 
 #[cfg(test)]
 mod tests {

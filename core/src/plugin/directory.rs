@@ -99,6 +99,20 @@ impl Directory {
         Ok(Candidate::new(path, bytes))
     }
 
+    /// Reads the signature of the file `name`, if there is one.
+    ///
+    /// # Errors
+    /// As for [`Directory::read`].
+    pub fn signature(&self, name: &OsStr) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut name = name.to_owned();
+        name.push(SIGNATURE);
+        match self.read(&name, LONGEST_SIGNATURE) {
+            Ok(signature) => Ok(Some(signature.bytes)),
+            Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open_file(&self, name: &OsStr, path: &Path) -> Result<File, ReadError> {
         // NONBLOCK: opening a named pipe must not wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -122,6 +136,16 @@ impl Directory {
 pub(super) fn is_library(name: &OsStr) -> bool {
     !name.as_bytes().starts_with(b".") && Path::new(name).extension() == Some(OsStr::new("so"))
 }
+
+/// Whether a file of that name is taken for a signature of a plugin.
+pub(super) fn is_signature(name: &OsStr) -> bool {
+    let library = name.as_bytes().strip_suffix(SIGNATURE.as_bytes());
+    library.is_some_and(|library| is_library(OsStr::from_bytes(library)))
+}
+
+/// What a signature's name has after that of what it signs; minisign's own choice.
+const SIGNATURE: &str = ".minisig";
+const LONGEST_SIGNATURE: u64 = 4096;
 
 /// A file from the plugins directory: its bytes as they were read, and their digest.
 #[derive(Clone)]

@@ -37,6 +37,7 @@ use super::{
     reason_of,
     stage::{Stage, StageError},
     survey::{Plan, Survey},
+    trust,
 };
 use crate::schema::Catalog;
 pub use record::{InstanceRecord, PluginRecord, PluginState, Refused};
@@ -52,6 +53,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How plugins are asked for their manifests; its program is that of worker processes, too.
     pub runner: Runner,
+    /// Whose code is run.
+    pub trust: trust::Options,
     /// The configured instances; their names differ.
     pub instances: Vec<InstanceOptions>,
     /// How long the calls in an instance that is replaced or removed may go on before they are asked to end.

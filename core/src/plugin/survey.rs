@@ -9,6 +9,7 @@ mod error;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,13 +18,14 @@ use super::{
     InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
     describe::{self, Runner},
     digest::Digest,
-    directory::{Candidate, Directory},
-    elf::{self, Inspected},
+    directory::Directory,
+    elf::{self, Glibc, Inspected},
     ffi,
     manifest::Manifest,
     note::Identity,
     reason_of,
     stage::{Stage, Staged},
+    trust::{self, Trust},
 };
 use crate::schema::{Catalog, Violation};
 
@@ -49,6 +51,7 @@ struct Sighting {
     file: PathBuf,
     digest: Option<Digest>,
     identity: Option<Identity>,
+    signed: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -57,6 +60,9 @@ struct Sighting {
 pub(super) struct Ready {
     pub(super) staged: Staged,
     pub(super) manifest: Manifest,
+    /// What whoever signed it says of it.
+    pub(super) signed: Option<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// An instance that is configured, or comes about by itself.
@@ -73,6 +79,7 @@ impl Survey {
             dir,
             data_dir,
             runner,
+            trust,
             instances,
             drain: _,
         } = options;
@@ -81,7 +88,7 @@ impl Survey {
             plans: Vec::new(),
         };
         if let Some(dir) = dir {
-            survey.finds = find(dir, data_dir, &runner).await;
+            survey.finds = find(dir, data_dir, trust, &runner).await;
         }
         survey.make_plans(instances);
         survey
@@ -222,6 +229,7 @@ impl Find {
             file,
             digest,
             identity,
+            signed,
             warnings,
         } = &self.sighting;
         let name = identity.as_ref().map(|identity| identity.name.clone());
@@ -243,6 +251,7 @@ impl Find {
                 Err(error) => error.state(),
             },
             refused: None,
+            signed: signed.clone(),
             warnings: warnings.clone(),
             name,
             instances,
@@ -263,12 +272,12 @@ impl Plan {
     }
 }
 
-async fn find(dir: PathBuf, data_dir: PathBuf, runner: &Runner) -> Vec<Find> {
+async fn find(dir: PathBuf, data_dir: PathBuf, trust: trust::Options, runner: &Runner) -> Vec<Find> {
     let sighting = Sighting {
         file: dir.clone(),
         ..Sighting::default()
     };
-    let scanned = tokio::task::spawn_blocking(move || scan(&dir, &data_dir)).await;
+    let scanned = tokio::task::spawn_blocking(move || scan(&dir, &data_dir, &trust)).await;
     let (stage, seen) = match scanned.expect("a scan that panics is a bug, and nothing was loaded yet") {
         Ok(scanned) => scanned,
         Err(error) => {
@@ -281,7 +290,7 @@ async fn find(dir: PathBuf, data_dir: PathBuf, runner: &Runner) -> Vec<Find> {
     let mut finds = Vec::new();
     for (sighting, staged) in seen {
         let passed = match staged {
-            Ok(staged) => ready(staged, &stage, runner).await,
+            Ok(staged) => ready(staged, &sighting, &stage, runner).await,
             Err(error) => Err(error),
         };
         finds.push(Find { sighting, passed });
@@ -289,19 +298,29 @@ async fn find(dir: PathBuf, data_dir: PathBuf, runner: &Runner) -> Vec<Find> {
     finds
 }
 
-async fn ready(staged: Staged, stage: &Stage, runner: &Runner) -> Result<Arc<Ready>, LoadError> {
+async fn ready(
+    staged: Staged,
+    sighting: &Sighting,
+    stage: &Stage,
+    runner: &Runner,
+) -> Result<Arc<Ready>, LoadError> {
     let manifest = describe::describe(&staged, stage, runner).await?;
-    Ok(Arc::new(Ready { staged, manifest }))
+    Ok(Arc::new(Ready {
+        staged,
+        manifest,
+        signed: sighting.signed.clone(),
+        warnings: sighting.warnings.clone(),
+    }))
 }
 
 /// What was seen of a file, and its private copy if it passed.
 type Seen = (Sighting, Result<Staged, LoadError>);
 
 /// The steps that read and write files, for every library. Blocks.
-fn scan(dir: &Path, data_dir: &Path) -> Result<(Stage, Vec<Seen>), LoadError> {
+fn scan(dir: &Path, data_dir: &Path, trust: &trust::Options) -> Result<(Stage, Vec<Seen>), LoadError> {
     let directory = Directory::open(dir)?;
     let stage = Stage::open(data_dir)?;
-    let glibc = ffi::glibc();
+    let (trust, glibc) = (Trust::read(trust), ffi::glibc());
     let mut names = BTreeMap::new();
     let mut seen = Vec::new();
     for file in directory.libraries()? {
@@ -309,19 +328,30 @@ fn scan(dir: &Path, data_dir: &Path) -> Result<(Stage, Vec<Seen>), LoadError> {
             file: directory.path().join(&file),
             ..Sighting::default()
         };
-        let candidate = directory.read(&file, SIZE_LIMIT).map_err(LoadError::from);
-        sighting.digest = candidate.as_ref().ok().map(Candidate::digest);
-        let inspected = candidate.and_then(|candidate| Ok(elf::inspect(candidate, glibc)?));
-        if let Ok(library) = &inspected {
-            sighting.identity = Some(library.identity().clone());
-            sighting.warnings = library.warnings().to_vec();
-        }
-        let staged = inspected
+        let staged = look(&directory, &file, (&trust, glibc), &mut sighting)
             .and_then(|library| free(library, &mut names))
             .and_then(|library| Ok(stage.put(library)?));
         seen.push((sighting, staged));
     }
     Ok((stage, seen))
+}
+
+/// Reads a file and looks into it, and notes what is seen.
+fn look(
+    directory: &Directory,
+    file: &OsStr,
+    (trust, glibc): (&Trust, Option<Glibc>),
+    sighting: &mut Sighting,
+) -> Result<Inspected, LoadError> {
+    let candidate = directory.read(file, SIZE_LIMIT)?;
+    sighting.digest = Some(candidate.digest());
+    let origin = trust.check_signature(&candidate, directory.signature(file))?;
+    let library = elf::inspect(candidate, glibc)?;
+    sighting.identity = Some(library.identity().clone());
+    sighting.signed = origin.signed;
+    sighting.warnings = library.warnings().iter().cloned().chain(origin.warning).collect();
+    trust.check_lock(&library)?;
+    Ok(library)
 }
 
 /// Passes a library whose name no file before it has.

@@ -21,12 +21,18 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, directory::is_library, reason_of};
+use super::{
+    Registry,
+    directory::{is_library, is_signature},
+    reason_of,
+};
 
 /// The driver that keeps a registry in step with its directory.
 #[derive(Debug)]
 pub struct Watch {
     dir: PathBuf,
+    /// The file that says which libraries there may be.
+    lock: Option<PathBuf>,
     /// What was there when the registry looked last.
     seen: Picture,
     /// Has the system ring when something happens; none where it does not.
@@ -42,7 +48,9 @@ enum Picture {
     None(io::ErrorKind),
     Some {
         directory: Mark,
-        libraries: BTreeMap<OsString, Mark>,
+        /// Libraries and their signatures.
+        files: BTreeMap<OsString, Mark>,
+        lock: Option<Mark>,
     },
 }
 
@@ -57,8 +65,8 @@ struct Mark {
 }
 
 impl Watch {
-    /// Begins to watch. Done before the registry looks for the first time, so that nothing is missed in between.
-    pub fn begin(dir: PathBuf) -> Self {
+    /// Begins to watch the directory, and the lock file where there is one. Done before the registry looks for the first time, so that nothing is missed in between.
+    pub fn begin(dir: PathBuf, lock: Option<PathBuf>) -> Self {
         let rung = Arc::new(Notify::new());
         let bell = bell(Arc::clone(&rung)).map_err(|error| {
             tracing::warn!(
@@ -67,8 +75,9 @@ impl Watch {
             );
         });
         let mut watch = Self {
-            seen: Picture::take(&dir),
+            seen: Picture::take(&dir, lock.as_deref()),
             dir,
+            lock,
             bell: bell.ok(),
             rung,
             settle: SETTLE,
@@ -117,8 +126,8 @@ impl Watch {
     }
 
     async fn picture(&self) -> Picture {
-        let dir = self.dir.clone();
-        let taken = tokio::task::spawn_blocking(move || Picture::take(&dir)).await;
+        let (dir, lock) = (self.dir.clone(), self.lock.clone());
+        let taken = tokio::task::spawn_blocking(move || Picture::take(&dir, lock.as_deref())).await;
         taken.expect("taking a picture does not panic")
     }
 
@@ -134,15 +143,17 @@ impl Watch {
 
     /// Asks for word of changes: of the directory that has this path now, which may be another than before.
     fn listen(&mut self) {
-        if let Some(bell) = &mut self.bell {
+        let Some(bell) = &mut self.bell else { return };
+        let around = self.lock.as_deref().and_then(Path::parent);
+        for directory in std::iter::once(self.dir.as_path()).chain(around) {
             // Where there is none, looking now and then finds it once there is.
-            let _ = bell.watch(&self.dir, RecursiveMode::NonRecursive);
+            let _ = bell.watch(directory, RecursiveMode::NonRecursive);
         }
     }
 }
 
 impl Picture {
-    fn take(dir: &Path) -> Self {
+    fn take(dir: &Path, lock: Option<&Path>) -> Self {
         let take = || {
             let directory = Mark {
                 // Of what others do there, only its libraries matter.
@@ -150,12 +161,13 @@ impl Picture {
                 changed: (0, 0),
                 ..Mark::of(&fs::metadata(dir)?)
             };
-            let mut libraries = BTreeMap::new();
+            let mut files = BTreeMap::new();
             for entry in fs::read_dir(dir)? {
                 let entry = entry?;
-                if is_library(&entry.file_name()) {
+                let name = entry.file_name();
+                if is_library(&name) || is_signature(&name) {
                     // One that is gone again by now is told by its absence, in this picture or the next.
-                    libraries.extend(
+                    files.extend(
                         entry
                             .metadata()
                             .ok()
@@ -163,7 +175,13 @@ impl Picture {
                     );
                 }
             }
-            Ok(Self::Some { directory, libraries })
+            let lock = lock.and_then(|lock| fs::metadata(lock).ok());
+            let lock = lock.as_ref().map(Mark::of);
+            Ok(Self::Some {
+                directory,
+                files,
+                lock,
+            })
         };
         take().unwrap_or_else(|error: io::Error| Self::None(error.kind()))
     }
@@ -215,11 +233,13 @@ mod tests {
     fn a_picture_changes_with_what_matters_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path().join("plugins");
-        assert_eq!(Picture::take(&dir), Picture::None(io::ErrorKind::NotFound));
+        let lock = directory.path().join("plugins.lock");
+        let picture = || Picture::take(&dir, Some(&lock));
+        assert_eq!(picture(), Picture::None(io::ErrorKind::NotFound));
         fs::create_dir(&dir).unwrap();
-        let mut last = Picture::take(&dir);
+        let mut last = picture();
         let mut check = |what: &str, changes: bool| {
-            let now = Picture::take(&dir);
+            let now = picture();
             assert_eq!(now != last, changes, "{what}");
             last = now;
         };
@@ -230,6 +250,10 @@ mod tests {
         fs::write(dir.join(".b.so.partial"), "").unwrap();
         fs::write(dir.join(".b.so"), "").unwrap();
         check("files that are no libraries", false);
+        fs::write(dir.join("a.so.minisig"), "").unwrap();
+        check("a signature", true);
+        fs::write(&lock, "").unwrap();
+        check("a lock file", true);
         fs::write(&path, "two!").unwrap();
         check("another length", true);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -247,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_rings() {
         let directory = tempfile::tempdir().unwrap();
-        let watch = Watch::begin(directory.path().to_owned());
+        let watch = Watch::begin(directory.path().to_owned(), None);
         assert!(watch.bell.is_some());
         fs::write(directory.path().join("a.so"), "one").unwrap();
         watch.rung.notified().await;

@@ -12,6 +12,8 @@ use jackfield::{
     delivery::Outcome,
     plugin::{
         Instance, InstanceOptions, Isolation, Options, PluginRecord, Registry, Report, StepCall, Watch,
+        digest::Digest,
+        trust::{Key, Lock},
     },
     reason::Reason,
 };
@@ -42,7 +44,8 @@ impl Site {
     }
 
     async fn with(bench: Bench, options: Options) -> Self {
-        let watch = Watch::begin(bench.plugins()).settling(Duration::from_millis(20));
+        let watch =
+            Watch::begin(bench.plugins(), options.trust.lock.clone()).settling(Duration::from_millis(20));
         let host = Arc::new(Recorder::new());
         let registry = Arc::new(Registry::load(options, host as _, Handle::current()).await);
         let stop = CancellationToken::new();
@@ -365,5 +368,53 @@ async fn all_instances_of_a_plugin_change_over_or_none() {
     assert_eq!(versions(&site.registry), both("1.0.0"));
     site.put(&["-DVERSION=\"3.0.0\""]);
     site.until(|registry| versions(registry) == both("3.0.0")).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_locked_is_refused_until_it_is() {
+    let bench = Bench::new();
+    let lock = bench.path("plugins.lock");
+    let write = |files: &[PathBuf]| {
+        let digests = files.iter().map(|file| Digest::of(&fs::read(file).unwrap()));
+        let lock_of = Lock::of(digests.map(|digest| ("trial".to_owned(), digest)));
+        fs::write(&lock, lock_of.to_string()).unwrap();
+    };
+    write(&[bench.drop_c("trial.so", &[])]);
+    let mut options = bench.options(vec![]);
+    options.trust.lock = Some(lock.clone());
+    let site = Site::with(bench, options).await;
+    assert_eq!(site.version(), "1.0.0");
+    site.put(&["-DVERSION=\"2.0.0\""]);
+    site.until_refused("if it is the one that you mean, `jackfield plugin lock` says so")
+        .await;
+    write(&[site.file()]);
+    site.until_version("2.0.0").await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_signed_is_refused_until_it_is() {
+    let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let sign = |file: PathBuf| {
+        let signed = minisign::sign(None, &pair.sk, &*fs::read(&file).unwrap(), Some("release"), None);
+        fs::write(file.with_extension("so.minisig"), signed.unwrap().into_string()).unwrap();
+    };
+    let bench = Bench::new();
+    sign(bench.drop_c("trial.so", &[]));
+    let mut options = bench.options(vec![]);
+    options.trust.keys = vec![Key::parse(&pair.pk.to_base64()).unwrap()];
+    options.trust.require_signed = true;
+    let site = Site::with(bench, options).await;
+    assert_eq!(site.version(), "1.0.0");
+    assert_eq!(site.registry.list()[0].signed.as_deref(), Some("release"));
+    site.put(&["-DVERSION=\"2.0.0\""]);
+    site.until_refused("it is of other bytes").await;
+    sign(site.file());
+    site.until_version("2.0.0").await;
+    fs::remove_file(site.file().with_extension("so.minisig")).unwrap();
+    site.until(|registry| refused(&registry.list()).is_some_and(|reason| reason.contains("is not signed")))
+        .await;
+    assert_eq!(site.version(), "2.0.0", "which was signed when it was taken up");
     site.end().await;
 }

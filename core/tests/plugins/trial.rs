@@ -83,6 +83,7 @@ impl Bench {
                 limit: Duration::from_secs(60),
             },
             instances,
+            trust: plugin::trust::Options::default(),
             drain: DEFAULT_DRAIN,
         }
     }

@@ -32,6 +32,9 @@ pub struct PluginRecord {
     /// What lies in the directory in place of what is in use, and why it is not used itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// What whoever signed it says of it, where a signature was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
     /// What is unusual about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

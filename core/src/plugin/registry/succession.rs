@@ -86,7 +86,12 @@ impl Generation {
 
     /// What is told of it.
     pub(super) fn record(&self, instances: &[InstanceRecord], refused: Option<Refused>) -> PluginRecord {
-        let Ready { staged, manifest } = &*self.ready;
+        let Ready {
+            manifest,
+            signed,
+            warnings,
+            ..
+        } = &*self.ready;
         let ours = |record: &&InstanceRecord| record.plugin == manifest.name;
         let instances: Vec<_> = instances.iter().filter(ours).cloned().collect();
         PluginRecord {
@@ -98,7 +103,8 @@ impl Generation {
             generation: Some(self.number),
             state: PluginState::of_all(&instances),
             refused,
-            warnings: staged.library().warnings().to_vec(),
+            signed: signed.clone(),
+            warnings: warnings.clone(),
             instances,
         }
     }

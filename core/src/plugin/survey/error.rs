@@ -9,6 +9,7 @@ use super::super::{
     elf::InspectError,
     reason_of,
     stage::StageError,
+    trust::TrustError,
 };
 use crate::schema::Violation;
 
@@ -21,6 +22,9 @@ pub enum LoadError {
     /// It was not read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is not one that may be run.
+    #[error(transparent)]
+    Untrusted(#[from] TrustError),
     /// It is not a plugin, or not one for this process.
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -71,6 +75,7 @@ impl LoadError {
             },
             Self::Directory(_)
             | Self::Read(_)
+            | Self::Untrusted(_)
             | Self::Inspect(_)
             | Self::NameTaken { .. }
             | Self::Stage(_)
