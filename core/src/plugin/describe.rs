@@ -1,7 +1,8 @@
 //! Asks a plugin for its manifest, in a child that may crash, hang or exit without harm.
 //!
 //! A staged library comes in, its [`Manifest`] goes out. The child is this binary (`jackfield plugin-describe`),
-//! or whatever else a [`Runner`] names; it gets no environment and [`Runner::limit`] to answer. The manifest is
+//! or whatever else a [`Runner`] names; it gets [`Runner::limit`] to answer, and no environment but what the system's loader
+//! must know of the library. The manifest is
 //! kept beside the staged file by content, so that a library is asked once and not at each start.
 
 use std::{
@@ -21,10 +22,11 @@ use tokio::{
 };
 
 use super::{
+    elf,
     ffi::Library,
     manifest::{Manifest, ManifestError},
     reason_of,
-    stage::{Stage, Staged},
+    stage::{Reopened, Stage, Staged},
 };
 
 /// How the child is started that asks a plugin for its manifest.
@@ -117,7 +119,7 @@ pub async fn describe(staged: &Staged, stage: &Stage, runner: &Runner) -> Result
         return Ok(manifest);
     }
     let path = staged.library().candidate().path();
-    let json = ask(staged.path(), path, runner).await?;
+    let json = ask(staged, runner).await?;
     let manifest = Manifest::read(&json, identity).map_err(|source| DescribeError::Manifest {
         path: path.to_owned(),
         source,
@@ -129,15 +131,17 @@ pub async fn describe(staged: &Staged, stage: &Stage, runner: &Runner) -> Result
     Ok(manifest)
 }
 
-async fn ask(staged: &Path, path: &Path, runner: &Runner) -> Result<Vec<u8>, DescribeError> {
+async fn ask(staged: &Staged, runner: &Runner) -> Result<Vec<u8>, DescribeError> {
+    let (library, path) = (staged.library(), staged.library().candidate().path());
     let failed = |source| DescribeError::Child {
         program: runner.program.clone(),
         source,
     };
     let mut child = Command::new(&runner.program)
         .args(&runner.args)
-        .arg(staged)
+        .arg(staged.path())
         .env_clear()
+        .envs(elf::environment(library.hazards()))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -154,7 +158,7 @@ async fn ask(staged: &Path, path: &Path, runner: &Runner) -> Result<Vec<u8>, Des
         });
     };
     let answer = answer.map_err(failed)?;
-    judge(answer, staged, path)
+    judge(answer, staged.path(), path)
 }
 
 /// How a child ended, and what it wrote.
@@ -243,7 +247,7 @@ fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error
     // Whatever the plugin prints must not get between us and the manifest.
     let output = File::from(rustix::io::dup(io::stdout())?);
     rustix::stdio::dup2_stdout(io::stderr())?;
-    let library = Library::open(&Staged::reopen(path)?)?;
+    let library = Library::open_apart(&Reopened::take(path)?)?;
     Ok((output, library.describe()))
 }
 

@@ -3,14 +3,17 @@
 //! `dlopen` runs constructors, so whatever can be known before it must be: that the file is a library for this
 //! machine, that it is a plugin of an ABI that we speak, and that nothing in it would harm the process by being
 //! loaded. A [`Candidate`] comes in and goes out as [`Inspected`], which only [`inspect`] can make and which
-//! every later step asks for: what did not pass never reaches `dlopen`.
+//! every later step asks for: what did not pass never reaches `dlopen`. What would harm the router but not a process of its
+//! own passes, with its [`Hazard`]s.
 
 mod content;
+mod hazard;
 mod header;
 
 use std::{fmt, path::PathBuf};
 
 use content::{Dynamic, File, damaged};
+pub use hazard::{Hazard, environment};
 
 use super::{
     digest::Digest,
@@ -22,19 +25,31 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Inspected {
     candidate: Candidate,
+    found: Findings,
+}
+
+/// What an inspection finds.
+#[derive(Clone, Debug)]
+struct Findings {
     identity: Identity,
+    hazards: Vec<Hazard>,
     warnings: Vec<String>,
 }
 
 impl Inspected {
     /// Who the library says it is.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        &self.found.identity
+    }
+
+    /// Why it must live in a process of its own, if it must.
+    pub fn hazards(&self) -> &[Hazard] {
+        &self.found.hazards
     }
 
     /// What is unusual about it, though no reason not to load it.
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.found.warnings
     }
 
     /// The digest of its bytes.
@@ -56,8 +71,11 @@ impl Inspected {
     pub(super) fn example(name: &str, bytes: &[u8]) -> Self {
         Self {
             candidate: Candidate::example(bytes),
-            identity: Identity::example(name),
-            warnings: Vec::new(),
+            found: Findings {
+                identity: Identity::example(name),
+                hazards: Vec::new(),
+                warnings: Vec::new(),
+            },
         }
     }
 }
@@ -65,14 +83,10 @@ impl Inspected {
 /// Checks a library without running it. `ours` is the C library that this process runs on.
 ///
 /// # Errors
-/// When it is not a plugin that this process can load and stay healthy.
+/// When it is not a plugin that a process on this system can load and stay healthy.
 pub fn inspect(candidate: Candidate, ours: Option<Glibc>) -> Result<Inspected, InspectError> {
     match examine(candidate.bytes(), ours) {
-        Ok((identity, warnings)) => Ok(Inspected {
-            candidate,
-            identity,
-            warnings,
-        }),
+        Ok(found) => Ok(Inspected { candidate, found }),
         Err(fault) => Err(InspectError {
             path: candidate.path().to_owned(),
             fault,
@@ -186,34 +200,12 @@ pub enum Fault {
         /// What there is.
         ours: Glibc,
     },
-    /// It can be run, but not inside the router.
-    #[error(
-        "{0}, so it can only run in a worker process of its own, into which this version of Jackfield does not let it yet: {1}"
-    )]
-    NeedsIsolation(&'static str, &'static str),
 }
-
-const PANIC_ABORT: Fault = Fault::NeedsIsolation(
-    "was built with panic=abort: a panic in it would end the router",
-    "build it with panic = \"unwind\"",
-);
-const STATIC_TLS: Fault = Fault::NeedsIsolation(
-    "uses static thread-local storage, of which the process has only a few bytes to spare",
-    "leave out the global allocator or library that brings it, or build that one for dynamic loading",
-);
-const OPENSSL: Fault = Fault::NeedsIsolation(
-    "is linked with OpenSSL, which breaks when a process has it twice",
-    "use rustls",
-);
-const GO: Fault = Fault::NeedsIsolation(
-    "contains the Go runtime, which takes over signals",
-    "write it in Rust or C",
-);
 
 /// The symbol that every plugin exports.
 const ENTRY: &str = jackfield_abi::ENTRY_SYMBOL;
 
-fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<(Identity, Vec<String>), Fault> {
+fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<Findings, Fault> {
     header::check(bytes)?;
     let file = File::parse(bytes).map_err(damaged)?;
     content::segments(&file)?;
@@ -229,11 +221,15 @@ fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<(Identity, Vec<String>),
     {
         return Err(Fault::Glibc { needed, ours });
     }
-    isolate(&identity, &symbols, &dynamic)?;
+    let hazards = hazards(&identity, &symbols, &dynamic, content::thread_local(&file));
     let warnings = dynamic.unexpected().map(|library| {
         format!("needs the library `{library}`, which is the system's to provide and may clash with the router's own")
     });
-    Ok((identity, warnings.collect()))
+    Ok(Findings {
+        identity,
+        hazards,
+        warnings: warnings.collect(),
+    })
 }
 
 /// What must not be in any process of ours.
@@ -250,20 +246,21 @@ fn refuse(symbols: &[&[u8]], dynamic: &Dynamic) -> Result<(), Fault> {
     }
 }
 
-/// What must not be in the router's own process.
-fn isolate(identity: &Identity, symbols: &[&[u8]], dynamic: &Dynamic) -> Result<(), Fault> {
-    let openssl = |library: &String| library.starts_with("libssl.") || library.starts_with("libcrypto.");
-    if identity.panic_abort {
-        Err(PANIC_ABORT)
-    } else if dynamic.static_tls {
-        Err(STATIC_TLS)
-    } else if dynamic.needed.iter().any(openssl) {
-        Err(OPENSSL)
-    } else if symbols.iter().any(|symbol| symbol.starts_with(b"_cgo_")) {
-        Err(GO)
-    } else {
-        Ok(())
-    }
+/// What must not be in the router's own process. `storage` is that of a thread for the library alone, in bytes.
+fn hazards(identity: &Identity, symbols: &[&[u8]], dynamic: &Dynamic, storage: u64) -> Vec<Hazard> {
+    let needs = |stems: &[&str]| {
+        let mut needed = dynamic.needed.iter();
+        needed.any(|library| stems.iter().any(|stem| library.starts_with(stem)))
+    };
+    let go = symbols.iter().any(|symbol| symbol.starts_with(b"_cgo_"));
+    let found = [
+        (identity.panic_abort, Hazard::PanicAbort),
+        (dynamic.static_tls, Hazard::StaticTls { size: storage }),
+        (needs(&["libssl.", "libcrypto."]), Hazard::OpenSsl),
+        (go || needs(&["libgo."]), Hazard::Go),
+    ];
+    let present = found.into_iter().filter(|(is_there, _)| *is_there);
+    present.map(|(_, hazard)| hazard).collect()
 }
 
 fn interposes(symbol: &[u8]) -> bool {
@@ -348,6 +345,32 @@ mod tests {
         // The test itself is such a file: position-independent programs have the type of libraries.
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(examine(&program, None).unwrap_err(), Fault::NoNote);
+    }
+
+    #[test]
+    fn what_the_router_must_not_load_is_told_from_what_a_library_needs() {
+        let needs = |library: &str| {
+            let dynamic = Dynamic {
+                needed: vec!["libc.so.6".to_owned(), library.to_owned()],
+                ..Dynamic::default()
+            };
+            hazards(&Identity::example("hello"), &[], &dynamic, 0)
+        };
+        assert_eq!(needs("libssl.so.3"), [Hazard::OpenSsl]);
+        assert_eq!(needs("libcrypto.so.1.1"), [Hazard::OpenSsl]);
+        assert_eq!(needs("libgo.so.21"), [Hazard::Go]);
+        assert_eq!(needs("libsslim.so"), []);
+        let (aborts, goes) = (
+            Identity {
+                panic_abort: true,
+                ..Identity::example("hello")
+            },
+            &b"_cgo_topofstack"[..],
+        );
+        assert_eq!(
+            hazards(&aborts, &[goes], &Dynamic::default(), 0),
+            [Hazard::PanicAbort, Hazard::Go]
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 use super::{
     digest::Digest,
     directory::{Directory, DirectoryError, ReadError},
-    elf::{self, InspectError, Inspected},
+    elf::{self, Hazard, InspectError, Inspected},
 };
 
 /// The private store.
@@ -31,6 +31,14 @@ pub struct Staged {
     library: Inspected,
     path: PathBuf,
 }
+
+/// A staged library that the router itself may load. Only [`Staged::harmless`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Harmless<'s>(&'s Staged);
+
+/// A staged library in a child of the router, which may load whatever was staged: only the child can be harmed.
+#[derive(Debug)]
+pub struct Reopened(Staged);
 
 impl Stage {
     /// Opens the store in `data_dir`, and makes it where it is missing.
@@ -121,21 +129,18 @@ impl Stage {
 }
 
 impl Staged {
-    /// Takes up a staged library again in another process: it is read and checked anew.
+    /// This library, where the router itself may load it.
     ///
     /// # Errors
-    /// When it cannot be read, or is not what its name says.
-    pub fn reopen(path: &Path) -> Result<Self, ReopenError> {
-        let nowhere = || ReopenError::Renamed(path.to_owned());
-        let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(nowhere)?;
-        let candidate = Directory::open(directory)?.read(name, u64::MAX - 1)?;
-        if path.file_stem().and_then(OsStr::to_str) != Some(&candidate.digest().to_string()) {
-            return Err(nowhere());
+    /// When it must live in a process of its own.
+    pub fn harmless(&self) -> Result<Harmless<'_>, NeedsIsolation> {
+        match self.library.hazards() {
+            [] => Ok(Harmless(self)),
+            [hazard, ..] => Err(NeedsIsolation {
+                path: self.library.candidate().path().to_owned(),
+                hazard: *hazard,
+            }),
         }
-        Ok(Self {
-            library: elf::inspect(candidate, None)?,
-            path: path.to_owned(),
-        })
     }
 
     /// Where it lies.
@@ -147,6 +152,46 @@ impl Staged {
     pub fn library(&self) -> &Inspected {
         &self.library
     }
+}
+
+impl Harmless<'_> {
+    pub(super) fn staged(&self) -> &Staged {
+        self.0
+    }
+}
+
+impl Reopened {
+    /// Takes up a staged library in a child of the router: it is read and checked anew.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what its name says.
+    pub fn take(path: &Path) -> Result<Self, ReopenError> {
+        let nowhere = || ReopenError::Renamed(path.to_owned());
+        let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(nowhere)?;
+        let candidate = Directory::open(directory)?.read(name, u64::MAX - 1)?;
+        if path.file_stem().and_then(OsStr::to_str) != Some(&candidate.digest().to_string()) {
+            return Err(nowhere());
+        }
+        Ok(Self(Staged {
+            library: elf::inspect(candidate, None)?,
+            path: path.to_owned(),
+        }))
+    }
+
+    pub(super) fn staged(&self) -> &Staged {
+        &self.0
+    }
+}
+
+/// Why the router itself does not load a library.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` {hazard}, so it needs a process of its own: give the instance `isolation = \"process\"`, or {}",
+    path.display(), hazard.remedy()
+)]
+pub struct NeedsIsolation {
+    path: PathBuf,
+    hazard: Hazard,
 }
 
 /// Why a library could not be copied to its private path.

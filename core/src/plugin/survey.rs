@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    InstanceOptions, InstanceRecord, Options, PluginRecord, PluginState,
+    InstanceOptions, InstanceRecord, Isolation, Options, PluginRecord, PluginState,
     describe::{self, Runner},
     digest::Digest,
     directory::Directory,
@@ -156,17 +156,26 @@ impl Survey {
     }
 
     fn configured(&self, options: InstanceOptions) -> Plan {
-        let plugin = match self.ready(&options.plugin) {
-            Some(ready) => match misfits(ready, &options) {
-                violations if violations.is_empty() => Ok(Arc::clone(ready)),
-                violations => Err(PlanError::Configuration {
-                    plugin: options.plugin.clone(),
-                    violations,
-                }),
-            },
-            None => Err(self.missing(&options.plugin)),
-        };
+        let plugin = self.fitting(&options);
         Plan { options, plugin }
+    }
+
+    /// The plugin of an instance, where that can be as it is configured.
+    fn fitting(&self, options: &InstanceOptions) -> Result<Arc<Ready>, PlanError> {
+        let ready = self
+            .ready(&options.plugin)
+            .ok_or_else(|| self.missing(&options.plugin))?;
+        match options.isolation {
+            Isolation::None => drop(ready.staged.harmless()?),
+            Isolation::Process => {}
+        }
+        match misfits(ready, options) {
+            violations if violations.is_empty() => Ok(Arc::clone(ready)),
+            violations => Err(PlanError::Configuration {
+                plugin: options.plugin.clone(),
+                violations,
+            }),
+        }
     }
 
     /// Why there is no plugin of that name to be used.

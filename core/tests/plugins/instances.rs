@@ -1,6 +1,6 @@
 //! Instances: how they start, end, and are listed.
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jackfield::{
     delivery::Outcome,
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     host::Recorder,
-    trial::{Bench, Language, Trial, configured, log, logged, reason},
+    trial::{Bench, Language, Trial, configured, log, logged},
 };
 
 /// The instances, each with why it is parked.
@@ -19,22 +19,6 @@ fn states(registry: &Registry) -> Vec<(String, Option<String>)> {
         (record.name.clone(), record.state.reason().map(str::to_owned))
     };
     registry.instances().iter().map(state).collect()
-}
-
-#[tokio::test]
-async fn a_plugin_with_an_allocator_that_cannot_live_here_is_parked_with_the_reason() {
-    let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
-    let path = bench.plugins().join("allocator.so");
-    std::fs::copy(crate::built::allocator(), &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let registry = bench.load(&host, Vec::new()).await;
-    let reason = reason(&registry.list(), "allocator.so", &bench.plugins()).unwrap();
-    for words in [
-        "uses static thread-local storage",
-        "leave out the global allocator",
-    ] {
-        assert!(reason.contains(words), "{reason}");
-    }
 }
 
 #[tokio::test]

@@ -418,6 +418,10 @@ static void on_signal(int signal) { (void)signal; }
 __attribute__((constructor)) static void take_over(void) { signal(SIGUSR2, on_signal); }
 #endif
 
+#ifdef GO
+JF_EXPORT void _cgo_panic(void) { abort(); }
+#endif
+
 #ifdef UNRESOLVED
 extern int nobody_has_this(void);
 __attribute__((visibility("default"))) int unresolved(void) { return nobody_has_this(); }
@@ -428,8 +432,8 @@ JF_EXPORT void *malloc(size_t size) { (void)size; return NULL; }
 #endif
 
 #ifdef STATIC_TLS
-static __thread int initial __attribute__((tls_model("initial-exec")));
-JF_EXPORT int *static_tls(void) { return &initial; }
+static __thread char initial[STATIC_TLS] __attribute__((tls_model("initial-exec")));
+JF_EXPORT char *static_tls(void) { return initial; }
 #endif
 
 #ifdef TEXT_RELOCATION

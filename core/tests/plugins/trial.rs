@@ -56,11 +56,16 @@ impl Bench {
 
     /// Drops a good plugin.
     pub(crate) fn drop_good(&self, language: Language) -> PathBuf {
-        let path = self.plugins().join("trial.so");
         match language {
-            Language::Rust => drop(fs::copy(built::rust(), &path).unwrap()),
-            Language::C => built::c(&path, &[]),
+            Language::Rust => self.drop_library(&built::rust(), "trial.so"),
+            Language::C => self.drop_c("trial.so", &[]),
         }
+    }
+
+    /// Drops a library that has been built.
+    pub(crate) fn drop_library(&self, library: &Path, file: &str) -> PathBuf {
+        let path = self.plugins().join(file);
+        fs::copy(library, &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
@@ -188,7 +193,7 @@ impl Trial {
             grace: Duration::ZERO,
             busy: false,
         };
-        InProcess::create(Library::open(&staged).unwrap(), setup).await
+        InProcess::create(Library::open(staged.harmless().unwrap()).unwrap(), setup).await
     }
 
     pub(crate) fn call(&self, act: &str) -> StepCall {

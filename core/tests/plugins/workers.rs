@@ -122,21 +122,18 @@ async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
 #[tokio::test]
 async fn a_worker_has_nothing_of_the_routers_but_its_socket() {
     let trial = Trial::in_a_worker(Language::C).await;
-    let worker = children()
-        .into_iter()
-        .find(|child| child.1.contains("plugin-worker"))
-        .unwrap();
-    let of = |file: &str| std::fs::read(format!("/proc/{}/{file}", worker.0)).unwrap();
+    let worker = worker();
+    let of = |file: &str| std::fs::read(format!("/proc/{worker}/{file}")).unwrap();
     assert!(of("environ").is_empty());
     assert!(String::from_utf8_lossy(&of("status")).contains("NoNewPrivs:\t1"));
-    let (ours, theirs) = (sockets("self"), sockets(&worker.0.to_string()));
+    let (ours, theirs) = (sockets("self"), sockets(&worker.to_string()));
     assert!(
         !theirs.is_empty() && theirs.is_disjoint(&ours),
         "{ours:?} {theirs:?}"
     );
     trial.registry.shutdown(Duration::from_secs(10)).await;
     assert!(
-        !std::path::Path::new(&format!("/proc/{}", worker.0)).exists(),
+        !std::path::Path::new(&format!("/proc/{worker}")).exists(),
         "it has ended, and was waited for"
     );
 }
@@ -149,6 +146,15 @@ fn sockets(process: &str) -> BTreeSet<String> {
     let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let names = open.map(|to| to.to_string_lossy().into_owned());
     names.filter(|name| name.starts_with("socket:")).collect()
+}
+
+/// The worker that this process has started.
+pub(crate) fn worker() -> u32 {
+    let mut children = children().into_iter();
+    children
+        .find(|child| child.1.contains("plugin-worker"))
+        .unwrap()
+        .0
 }
 
 /// The processes that this one has started, with their command lines.

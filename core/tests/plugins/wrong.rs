@@ -65,12 +65,10 @@ async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     no-entry.so: `no-entry.so` does not export `jf_plugin_entry`, which every plugin must: it was linked without it, or stripped of it
     no-note.so: `no-note.so` is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h
     note-other.so: `note-other.so` is not built to the ABI: its note says name `note-another`, its code `note-other`
-    panic-abort.so: `panic-abort.so` was built with panic=abort: a panic in it would end the router, so it can only run in a worker process of its own, into which this version of Jackfield does not let it yet: build it with panic = "unwind"
     rpath.so: `rpath.so` has a library search path of its own (`/opt/somewhere`): libraries must come from the system; link it without -rpath
     signals.so: loaded
     silent.so: the plugin gave no instance and no reason, which the ABI requires
     stack.so: `stack.so` asks for an executable stack: link it with -z noexecstack
-    static-tls.so: `static-tls.so` uses static thread-local storage, of which the process has only a few bytes to spare, so it can only run in a worker process of its own, into which this version of Jackfield does not let it yet: leave out the global allocator or library that brings it, or build that one for dynamic loading
     table-hole.so: `table-hole.so` is not built to the ABI: it has no function `call`
     table-other.so: `table-other.so` is not built to the ABI: its note says name `table-other`, its code `other`
     table-short.so: `table-short.so` is not built to the ABI: the table of its functions cannot be read: its struct_size is 16, not at least 112
@@ -99,12 +97,10 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("no-entry.so", &["-DNO_ENTRY"]),
     ("no-note.so", &["-DNO_NOTE"]),
     ("note-other.so", &["-DNOTE_NAME=\"note-another\""]),
-    ("panic-abort.so", &["-DPANIC_ABORT"]),
     ("rpath.so", &["-Wl,-rpath,/opt/somewhere"]),
     ("signals.so", &["-DSIGNALS"]),
     ("silent.so", &["-DCREATE_SILENT"]),
     ("stack.so", &["-Wl,-z,execstack"]),
-    ("static-tls.so", &["-DSTATIC_TLS"]),
     ("table-hole.so", &["-DTABLE_HOLE"]),
     ("table-other.so", &["-DTABLE_OTHER"]),
     ("table-short.so", &["-DTABLE_SHORT"]),

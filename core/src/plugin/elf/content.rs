@@ -37,6 +37,17 @@ pub(super) fn segments(file: &File<'_>) -> Result<(), Fault> {
     }
 }
 
+/// How many bytes of its own the library has in each thread, with what alignment may cost.
+pub(super) fn thread_local(file: &File<'_>) -> u64 {
+    let endian = file.endian();
+    let segments = file.elf_program_headers().iter();
+    let storage = segments.filter(|segment| segment.p_type(endian) == elf::PT_TLS);
+    storage.fold(0, |sum, segment| {
+        let size = segment.p_memsz(endian).saturating_add(segment.p_align(endian));
+        size.saturating_add(sum)
+    })
+}
+
 /// The description in our note, where there is one.
 pub(super) fn note<'data>(file: &File<'data>) -> Result<Option<&'data [u8]>, Fault> {
     let endian = file.endian();

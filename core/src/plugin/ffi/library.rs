@@ -13,8 +13,10 @@ use super::{
 };
 use crate::plugin::{
     digest::Digest,
+    elf::Hazard,
     note::{Abi, Identity},
-    stage::Staged,
+    reason_of,
+    stage::{Harmless, NeedsIsolation, Reopened, Staged},
 };
 
 /// A plugin's code. It stays until the process ends.
@@ -32,11 +34,23 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads a staged library. Blocks, and runs code of the library: its constructors and its entry function.
+    /// Loads a library into the router. Blocks, and runs code of the library: its constructors and its entry function.
     ///
     /// # Errors
     /// When the system cannot load it, or it is not the plugin that its note says.
-    pub fn open(staged: &Staged) -> Result<Self, OpenError> {
+    pub fn open(library: Harmless<'_>) -> Result<Self, OpenError> {
+        Self::open_any(library.staged())
+    }
+
+    /// The same in a child of the router, for any library.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_apart(library: &Reopened) -> Result<Self, OpenError> {
+        Self::open_any(library.staged())
+    }
+
+    fn open_any(staged: &Staged) -> Result<Self, OpenError> {
         // Held over the constructors, so that a change of the signals is known to be theirs. Nothing else is locked
         // under it.
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +63,14 @@ impl Library {
         }
         let before = Snapshot::take();
         let loaded = load(staged);
-        for signal in before.restore() {
+        // The Go runtime does not live without its handlers, and the process is there for it alone.
+        let takes_signals = staged.library().hazards().contains(&Hazard::Go);
+        let changed = if takes_signals {
+            Vec::new()
+        } else {
+            before.restore()
+        };
+        for signal in changed {
             let plugin = &staged.library().identity().name;
             tracing::warn!(
                 plugin,
@@ -135,6 +156,9 @@ impl Library {
 /// Why a library that passed every check before it could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The router must not.
+    #[error(transparent)]
+    NeedsIsolation(#[from] NeedsIsolation),
     /// The system's loader says no: a symbol or a library is missing, for example.
     #[error("`{}` cannot be loaded{}", path.display(), hint(source))]
     System {
@@ -179,8 +203,13 @@ pub enum OpenError {
 
 /// What helps, where the loader's own words mislead.
 fn hint(error: &libloading::Error) -> &'static str {
-    if error.to_string().contains("failed to map segment") {
+    // The loader's words are those of the cause.
+    let words = reason_of(error);
+    if words.contains("failed to map segment") {
         " (it is copied to the data directory first; is that on a file system that is mounted noexec?)"
+    } else if words.contains("static TLS block") {
+        " (it needs more static thread-local storage than a process can be given: leave out the global allocator or \
+         library that brings it, or build that one for dynamic loading)"
     } else {
         ""
     }

@@ -105,7 +105,7 @@ impl Starter {
 
 async fn open(ready: &Ready) -> Result<Library, OpenError> {
     let staged = ready.staged.clone();
-    let opened = tokio::task::spawn_blocking(move || Library::open(&staged)).await;
+    let opened = tokio::task::spawn_blocking(move || Library::open(staged.harmless()?)).await;
     opened.expect("opening a library does not panic: foreign code that does ends the process")
 }
 

@@ -8,7 +8,7 @@ use super::super::{
     directory::{DirectoryError, ReadError},
     elf::InspectError,
     reason_of,
-    stage::StageError,
+    stage::{NeedsIsolation, StageError},
     trust::TrustError,
 };
 use crate::schema::Violation;
@@ -98,6 +98,9 @@ pub enum PlanError {
     /// There is, but it is not used.
     #[error("its plugin is parked: {0}")]
     PluginParked(String),
+    /// It is to live in the router, and must not.
+    #[error(transparent)]
+    NeedsIsolation(#[from] NeedsIsolation),
     /// What is configured is not what the plugin wants.
     #[error("its configuration does not fit plugin `{plugin}`: {}", listed(violations))]
     Configuration {

@@ -34,7 +34,7 @@ use super::{
 use crate::plugin::{
     HostError, Report, Setup, StepCall,
     describe::signal_name,
-    limits, log,
+    elf, limits, log,
     report::{self, Stopped, stuck},
     stage::Staged,
 };
@@ -108,7 +108,7 @@ impl Life {
         setup: &Setup,
         program: &Path,
     ) -> Result<(Arc<Self>, Watch), WorkerError> {
-        let mut watch = spawn(setup, program).await?;
+        let mut watch = spawn(staged, setup, program).await?;
         let limit = setup.limit + LATE;
         match timeout(limit, watch.introduce(staged, setup)).await {
             Ok(Ok(())) => Ok((Arc::clone(&watch.life), watch)),
@@ -432,7 +432,7 @@ async fn answer(host: &dyn crate::plugin::Host, instance: &str, question: Questi
 }
 
 /// Starts a process with a socket for its standard input, and listens to its standard error.
-async fn spawn(setup: &Setup, program: &Path) -> io::Result<Watch> {
+async fn spawn(staged: &Staged, setup: &Setup, program: &Path) -> io::Result<Watch> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let mut command = Command::new(program);
@@ -440,6 +440,7 @@ async fn spawn(setup: &Setup, program: &Path) -> io::Result<Watch> {
     command
         .arg(COMMAND)
         .env_clear()
+        .envs(elf::environment(staged.library().hazards()))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -37,7 +37,7 @@ use tracing_subscriber::{
 use super::wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start};
 use crate::{
     plugin::{
-        Caller, Host, HostError, InProcess, Library, Receipt, Setup, log, reason_of, report, stage::Staged,
+        Caller, Host, HostError, InProcess, Library, Receipt, Setup, log, reason_of, report, stage::Reopened,
     },
     secret::Secret,
 };
@@ -149,8 +149,8 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
     let path = PathBuf::from(OsString::from_vec(start.library));
     let config: Value = serde_json::from_str(&start.config).map_err(|error| error.to_string())?;
     let opening = tokio::task::spawn_blocking(move || {
-        let staged = Staged::reopen(&path).map_err(|error| reason_of(&error))?;
-        Library::open(&staged).map_err(|error| reason_of(&error))
+        let library = Reopened::take(&path).map_err(|error| reason_of(&error))?;
+        Library::open_apart(&library).map_err(|error| reason_of(&error))
     });
     let library = opening.await.map_err(|error| error.to_string())??;
     let secrets = start.secrets.into_iter();
