@@ -49,7 +49,7 @@ struct Home {
     /// Turns true when the instance ends.
     closing: watch::Sender<bool>,
     /// Each open call holds a receiver.
-    open_calls: watch::Sender<()>,
+    open_calls: Arc<watch::Sender<()>>,
     threads: Arc<AtomicUsize>,
 }
 
@@ -258,7 +258,7 @@ impl Home {
             runtime: Mutex::new(Some(runtime)),
             host,
             closing,
-            open_calls: watch::channel(()).0,
+            open_calls: Arc::new(watch::channel(()).0),
             threads,
         })
     }

@@ -204,7 +204,7 @@ impl Running {
 
     /// Whether it has ended already.
     pub fn has_ended(&self) -> bool {
-        !self.ended.is_empty()
+        self.op.has_ended()
     }
 }
 

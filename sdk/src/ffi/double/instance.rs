@@ -256,6 +256,10 @@ impl Op {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.ended.load(Ordering::Acquire) > 0
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.state.parts.deadline
     }
