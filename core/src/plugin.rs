@@ -47,7 +47,7 @@ pub use instance::{
 pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
 pub use survey::Survey;
 pub use watch::Watch;
-pub use worker::{Worker, worker_main};
+pub use worker::{Housing, Limits, Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason};
 

@@ -92,6 +92,11 @@ fn instance() -> Value {
             "enum": ["process", "none"], "default": "process",
             "description": "Where it lives: in a process of its own, which is started again when it crashes, or in the router, whose crash that is then.",
         },
+        "limits": section(json!({
+            "memory": size("1GiB", "What it may take beyond what its process begins with; the same for each program that it starts."),
+            "open_files": { "type": "integer", "minimum": 32, "default": 1024, "description": "Files and sockets open at a time." },
+            "silence": time("10s", "How long its process may leave the router without an answer before it is ended."),
+        })),
         "config": { "type": "object", "description": "The plugin's own; { env = … } and { file = … } are secrets at any depth." },
         "secrets": { "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } },
     }));

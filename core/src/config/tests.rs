@@ -153,6 +153,9 @@ body_size = "2KiB"
 name = "fetch"
 plugin = "artifact-fetch"
 timeout = "10m"
+[instance.limits]
+memory = "2GiB"
+silence = "1m"
 [instance.config]
 limit = 5
 credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECRET" } }]
@@ -185,8 +188,54 @@ credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECR
         "credentials": { "a/b": [{ "origins": ["https://example.com"], "bearer": "hunter2" }] },
     });
     assert_eq!(instance.config, expected);
+    let limits = crate::plugin::Limits {
+        memory: 2 << 30,
+        silence: Duration::from_secs(60),
+        ..crate::plugin::Limits::default()
+    };
+    assert_eq!(instance.limits, limits);
     let pointers: Vec<_> = instance.secrets.keys().collect();
     assert_eq!(pointers, ["/credentials/a~1b/0/bearer"]);
+}
+
+#[test]
+fn limits_are_those_of_a_process_and_leave_it_room() {
+    let faults = read(
+        r#"
+routes = "r"
+[[source]]
+name = "a"
+provider = "zeplin"
+secrets = { env = "SECRET" }
+[[instance]]
+name = "b"
+limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
+[[instance]]
+name = "c"
+isolation = "none"
+limits.memory = "1GiB"
+"#,
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(faults, @r#"
+    jackfield.toml:9:21: `instance.limits.memory`: found 1048576 bytes, expected at least 33554432 bytes
+      9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
+        |                     ^^^^^^
+    jackfield.toml:9:42: `instance.limits.open_files`: found 3, expected a whole number from 32 to 1048576
+      9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
+        |                                          ^
+    jackfield.toml:9:55: `instance.limits.silence`: found 200ms, expected at least 1s
+      9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
+        |                                                       ^^^^^^^
+    jackfield.toml:9:64: `instance.limits` has no key `cores`
+      9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
+        |                                                                ^^^^^
+        = there is: `memory`, `open_files`, `silence`
+    jackfield.toml:13:1: `instance.limits`: these are limits of a process, and with `isolation = "none"` it is the router's
+     13 | limits.memory = "1GiB"
+        | ^^^^^^
+        = leave out one of the two
+    "#);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::Caller;
+use super::{Caller, Limits};
 use crate::{schema::Schema, secret::Secret};
 
 /// What the configuration says of an instance.
@@ -28,6 +28,8 @@ pub struct InstanceOptions {
     pub timeout: Duration,
     /// Where it lives.
     pub isolation: Isolation,
+    /// What its process may take, where it has one of its own.
+    pub limits: Limits,
     /// The plugin's own configuration, secrets resolved in it.
     pub config: Value,
     /// The secrets: by the JSON Pointer of their place in `config`, whose values are never shown, or by whatever
@@ -44,6 +46,7 @@ impl InstanceOptions {
             concurrency: DEFAULT_CONCURRENCY,
             timeout: DEFAULT_TIMEOUT,
             isolation: Isolation::default(),
+            limits: Limits::default(),
             config: Value::Object(serde_json::Map::new()),
             secrets: BTreeMap::new(),
         }
@@ -59,6 +62,7 @@ impl fmt::Debug for InstanceOptions {
             .field("concurrency", &self.concurrency)
             .field("timeout", &self.timeout)
             .field("isolation", &self.isolation)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

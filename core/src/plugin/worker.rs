@@ -6,13 +6,14 @@
 //!
 //! - [`wire`] has the frames, and what writes and reads them.
 //! - [`life`] is one process, from its start to its end.
-//! - [`process`] is what that process does.
+//! - [`process`] is what that process does, within its [`limits`].
 //!
 //! What always holds: every call ends in one [`Report`](super::Report). When the process dies, the calls that were in it
 //! are retried, with the signal and the last words on its standard error; a step whose call was there at two deaths is
 //! not tried a third time. A process never asks in the name of another instance than its own.
 
 mod life;
+mod limits;
 mod process;
 mod wire;
 
@@ -41,6 +42,7 @@ use super::{
 };
 pub use life::WorkerError;
 use life::{Death, Life, Watch};
+pub use limits::Limits;
 pub use process::worker_main;
 
 /// An instance in a process of its own.
@@ -49,11 +51,19 @@ pub struct Worker {
     tasks: TaskTracker,
 }
 
+/// Of what the processes of an instance are, and what bounds them.
+#[derive(Clone, Debug)]
+pub struct Housing {
+    /// This program, with the hidden command that ends in [`worker_main`].
+    pub program: PathBuf,
+    /// What they may take.
+    pub limits: Limits,
+}
+
 struct Shared {
     setup: Setup,
     staged: Staged,
-    /// This program, with the hidden command that ends in [`worker_main`].
-    program: PathBuf,
+    housing: Housing,
     state: watch::Sender<State>,
     /// Ends the supervision, and with it the process.
     ending: CancellationToken,
@@ -75,18 +85,17 @@ enum State {
 }
 
 impl Worker {
-    /// Starts a process of `program`, this one, for an instance of the staged library, and returns when the instance is
-    /// there.
+    /// Starts a process for an instance of the staged library, and returns when the instance is there.
     ///
     /// # Errors
     /// When the process cannot be started, or the plugin refuses or does not answer in time.
-    pub async fn start(staged: Staged, setup: Setup, program: PathBuf) -> Result<Self, WorkerError> {
-        let (life, watch) = Life::start(&staged, &setup, &program).await?;
+    pub async fn start(staged: Staged, setup: Setup, housing: Housing) -> Result<Self, WorkerError> {
+        let (life, watch) = Life::start(&staged, &setup, &housing).await?;
         let runtime = setup.runtime.clone();
         let shared = Arc::new(Shared {
             setup,
             staged,
-            program,
+            housing,
             state: watch::Sender::new(State::Up(life)),
             ending: CancellationToken::new(),
             grace: Mutex::new(Duration::ZERO),
@@ -172,7 +181,7 @@ impl Shared {
         loop {
             sleep(*rest).await;
             *rest = (*rest * 2).min(LONGEST_REST);
-            match Life::start(&self.staged, &self.setup, &self.program).await {
+            match Life::start(&self.staged, &self.setup, &self.housing).await {
                 Ok((life, watch)) => {
                     tracing::info!(plugin, instance, "worker started again");
                     self.state.send_replace(State::Up(life));
@@ -208,7 +217,7 @@ async fn supervise(shared: Arc<Shared>, mut watch: Watch) {
     loop {
         let since = Instant::now();
         let death = tokio::select! {
-            death = watch.follow(&shared.setup, &shared.stuck) => death,
+            death = watch.follow(&shared.setup, shared.housing.limits.silence, &shared.stuck) => death,
             () = shared.ending.cancelled() => {
                 shared.state.send_replace(State::Over);
                 watch.end(&shared.setup, shared.grace()).await;

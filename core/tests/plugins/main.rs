@@ -8,6 +8,7 @@
 )]
 
 mod apart;
+mod bounds;
 mod built;
 mod calls;
 mod host;

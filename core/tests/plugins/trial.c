@@ -241,6 +241,23 @@ static void misbehave(const jf_host *host, const jf_call *call) {
 
 /* What nobody survives. */
 static void die(const jf_call *call) {
+  if (asks(call, "leak")) { /* and no more than a machine can bear, where nothing sets a limit */
+    for (int taken = 0; taken < 64; taken++) {
+      void *block = malloc(16 << 20);
+      if (!block) {
+        fprintf(stderr, "no memory after %d MiB\n", 16 * taken);
+        abort();
+      }
+      memset(block, 1, 16 << 20);
+    }
+  }
+  if (asks(call, "open")) {
+    int count = 0;
+    while (count < 4096 && dup(2) >= 0) count++;
+    fprintf(stderr, "no file after %d: %s\n", count, strerror(errno));
+    abort();
+  }
+  if (asks(call, "freeze")) kill(getpid(), SIGSTOP);
   if (asks(call, "segfault")) *(volatile int *)1 = 0;
   if (asks(call, "abort")) {
     fprintf(stderr, "first line\nassertion failed: I exist\n");
@@ -452,7 +469,13 @@ static const jf_plugin table = {
 #else
   sizeof(jf_plugin),
 #endif
-  JF_ABI_MAJOR, JF_ABI_MINOR, 0, JF_LITERAL(TABLE_NAME), JF_LITERAL(VERSION),
+  JF_ABI_MAJOR, JF_ABI_MINOR,
+#ifdef PROMPT
+  JF_PLUGIN_PROMPT,
+#else
+  0,
+#endif
+  JF_LITERAL(TABLE_NAME), JF_LITERAL(VERSION),
   describe, create,
 #ifdef TABLE_HOLE
   NULL,

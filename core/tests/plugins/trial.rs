@@ -11,9 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, CreateError, DEFAULT_DRAIN, InProcess, Instance, InstanceOptions, Isolation, Library, Options,
-    PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey, directory::Directory, elf,
-    stage::Stage,
+    self, CreateError, DEFAULT_DRAIN, InProcess, Instance, InstanceOptions, Isolation, Library, Limits,
+    Options, PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey,
+    directory::Directory, elf, stage::Stage,
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -145,8 +145,14 @@ impl Trial {
     async fn set(language: Language, isolation: Isolation, runtime: Handle) -> Self {
         let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
         bench.drop_good(language);
+        // Three hundred calls of the plugin in C have a thread each, and each thread 8 MiB for its stack.
+        let limits = Limits {
+            memory: 4 << 30,
+            ..Limits::default()
+        };
         let options = bench.options(vec![InstanceOptions {
             isolation,
+            limits,
             ..configured("trial", json!({ "token": "hunter2" }))
         }]);
         let registry = Registry::load(options, Arc::clone(&host) as _, runtime).await;

@@ -11,8 +11,8 @@ use std::{
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 
 use crate::plugin::{
-    Caller, Host, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError, Setup, Worker,
-    instance::Visits, reason_of, survey::Ready,
+    Caller, Host, Housing, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError, Setup,
+    Worker, instance::Visits, reason_of, survey::Ready,
 };
 
 /// Starts instances.
@@ -36,7 +36,7 @@ enum Place {
     /// In this process, where its library is loaded.
     Here(Library),
     /// In a process of its own.
-    Process,
+    Process(Housing),
 }
 
 impl Starter {
@@ -58,7 +58,7 @@ impl Starter {
         for (options, ready) in orders {
             let place = match options.isolation {
                 Isolation::None => open(&ready).await.map(Place::Here),
-                Isolation::Process => Ok(Place::Process),
+                Isolation::Process => Ok(Place::Process(self.housing(&options))),
             };
             match place {
                 Ok(place) => placed.push((options, ready, place)),
@@ -68,9 +68,9 @@ impl Starter {
         let mut starting = JoinSet::new();
         for (options, ready, place) in placed {
             let (name, permits) = (options.name.clone(), self.permits(&options));
-            let (setup, program) = (self.setup(&options), self.program.clone());
+            let setup = self.setup(&options);
             starting.spawn(async move {
-                let caller = make(place, setup, &ready, program).await;
+                let caller = make(place, setup, &ready).await;
                 let instance = caller.map(|caller| Arc::new(instance(options, &ready, permits, caller)));
                 (name, instance)
             });
@@ -93,6 +93,13 @@ impl Starter {
         }
     }
 
+    fn housing(&self, options: &InstanceOptions) -> Housing {
+        Housing {
+            program: self.program.clone(),
+            limits: options.limits,
+        }
+    }
+
     fn permits(&self, options: &InstanceOptions) -> Arc<Semaphore> {
         let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
         let own = permits.entry(options.name.clone()).or_insert_with(|| {
@@ -109,18 +116,13 @@ async fn open(ready: &Ready) -> Result<Library, OpenError> {
     opened.expect("opening a library does not panic: foreign code that does ends the process")
 }
 
-async fn make(
-    place: Place,
-    setup: Setup,
-    ready: &Ready,
-    program: PathBuf,
-) -> Result<Arc<dyn Caller>, String> {
+async fn make(place: Place, setup: Setup, ready: &Ready) -> Result<Arc<dyn Caller>, String> {
     match place {
         Place::Here(library) => match InProcess::create(library, setup).await {
             Ok(caller) => Ok(Arc::new(caller)),
             Err(error) => Err(reason_of(&error)),
         },
-        Place::Process => match Worker::start(ready.staged.clone(), setup, program).await {
+        Place::Process(housing) => match Worker::start(ready.staged.clone(), setup, housing).await {
             Ok(caller) => Ok(Arc::new(caller)),
             Err(error) => Err(reason_of(&error)),
         },

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
-    path::Path,
     process::{ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -28,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::level_filters::LevelFilter;
 
 use super::{
+    Housing,
     process::COMMAND,
     wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start},
 };
@@ -106,11 +106,11 @@ impl Life {
     pub(super) async fn start(
         staged: &Staged,
         setup: &Setup,
-        program: &Path,
+        housing: &Housing,
     ) -> Result<(Arc<Self>, Watch), WorkerError> {
-        let mut watch = spawn(staged, setup, program).await?;
+        let mut watch = spawn(staged, setup, housing).await?;
         let limit = setup.limit + LATE;
-        match timeout(limit, watch.introduce(staged, setup)).await {
+        match timeout(limit, watch.introduce(staged, setup, housing)).await {
             Ok(Ok(())) => Ok((Arc::clone(&watch.life), watch)),
             Ok(Err(Some(error))) => {
                 watch.bury(setup, Some("did not start".to_owned())).await;
@@ -206,9 +206,9 @@ impl Drop for InFlight<'_> {
 }
 
 impl Watch {
-    /// Follows the process until it dies, or has to.
-    pub(super) async fn follow(&mut self, setup: &Setup, stuck: &AtomicUsize) -> Death {
-        let mut beat = interval(BEAT);
+    /// Follows the process until it dies, or has to: when it has not answered for `silence`, for one.
+    pub(super) async fn follow(&mut self, setup: &Setup, silence: Duration, stuck: &AtomicUsize) -> Death {
+        let mut beat = interval(silence / BEATS);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = 0;
         let why = loop {
@@ -223,8 +223,8 @@ impl Watch {
                     Err(error) => break Some(format!("sent what makes no sense ({error})")),
                 },
                 _ = beat.tick() => {
-                    if silent >= SILENCE {
-                        break Some(format!("did not answer for {:?}", BEAT * SILENCE));
+                    if silent >= BEATS {
+                        break Some(format!("did not answer for {silence:?}"));
                     }
                     silent += 1;
                     self.life.orders.offer(&Order::Ping(0));
@@ -258,13 +258,18 @@ impl Watch {
     }
 
     /// The first words between the two; `None` for an error says that the process is gone.
-    async fn introduce(&mut self, staged: &Staged, setup: &Setup) -> Result<(), Option<WorkerError>> {
+    async fn introduce(
+        &mut self,
+        staged: &Staged,
+        setup: &Setup,
+        housing: &Housing,
+    ) -> Result<(), Option<WorkerError>> {
         match self.notice().await? {
             Notice::Hello { protocol: PROTOCOL } => {}
             Notice::Hello { protocol } => return Err(Some(WorkerError::Protocol(protocol))),
             _ => return Err(Some(WorkerError::Protocol(0))),
         }
-        let start = Order::Start(start_of(staged, setup));
+        let start = Order::Start(start_of(staged, setup, housing));
         self.life.orders.send(&start).await.map_err(|_| None)?;
         loop {
             match self.notice().await? {
@@ -351,8 +356,7 @@ impl Watch {
 
     /// Makes sure that the process is dead, and tells everybody who waits for it how that came.
     async fn bury(&mut self, setup: &Setup, why: Option<String>) -> Death {
-        let asked = why.is_some();
-        if !asked {
+        if why.is_none() {
             // It closed its socket: it is dying by itself, unless it closed nothing but that.
             let _ = timeout(DYING, self.child.wait()).await;
         }
@@ -361,6 +365,9 @@ impl Watch {
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
         {
+            // It may have a handler, and what it has started something to tidy up.
+            let _ = kill_process_group(group, Signal::TERM);
+            let _ = timeout(TIDYING, self.child.wait()).await;
             let _ = kill_process_group(group, Signal::KILL);
         }
         let status = self.child.wait().await.ok();
@@ -373,9 +380,11 @@ impl Watch {
             .unwrap_or_else(PoisonError::into_inner)
             .drain(..)
             .collect();
-        let how = why
-            .or_else(|| status.map(told))
-            .unwrap_or_else(|| "is gone".to_owned());
+        let how = match (why, status.map(told)) {
+            (Some(why), Some(end)) => format!("{why}, and {end}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "is gone".to_owned(),
+        };
         let said = if words.is_empty() {
             String::new()
         } else {
@@ -389,7 +398,7 @@ impl Watch {
     }
 }
 
-fn start_of(staged: &Staged, setup: &Setup) -> Start {
+fn start_of(staged: &Staged, setup: &Setup, housing: &Housing) -> Start {
     use std::os::unix::ffi::OsStrExt as _;
     let secrets = setup.secrets.iter();
     Start {
@@ -402,6 +411,7 @@ fn start_of(staged: &Staged, setup: &Setup) -> Start {
             .collect(),
         limit: setup.limit,
         grace: setup.grace,
+        limits: housing.limits,
         level: log::number(LevelFilter::current()),
     }
 }
@@ -432,10 +442,10 @@ async fn answer(host: &dyn crate::plugin::Host, instance: &str, question: Questi
 }
 
 /// Starts a process with a socket for its standard input, and listens to its standard error.
-async fn spawn(staged: &Staged, setup: &Setup, program: &Path) -> io::Result<Watch> {
+async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<Watch> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&housing.program);
     // It stays in the router's directory, where relative paths of a configuration lie.
     command
         .arg(COMMAND)
@@ -540,11 +550,12 @@ fn told(status: ExitStatus) -> String {
 
 /// How much later than it was told a worker may still answer.
 const LATE: Duration = Duration::from_secs(2);
-/// How often it is asked whether it is there, and how often in turn it may not answer.
-const BEAT: Duration = Duration::from_secs(5);
-const SILENCE: u32 = 2;
+/// How often it is asked whether it is there before its silence has lasted too long.
+const BEATS: u32 = 2;
 /// How long a process may take to die that has closed its socket, and its standard error to follow it.
 const DYING: Duration = Duration::from_millis(500);
+/// How long a process that was asked to end may take before it is killed.
+const TIDYING: Duration = Duration::from_secs(2);
 /// Questions of one plugin that are answered at a time.
 const QUESTIONS: usize = 256;
 /// How long a line of its standard error may be, in bytes; and how many of the last ones are told with its death.

@@ -146,6 +146,10 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
 
 /// Loads the library and makes the instance; or says why not.
 async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
+    start
+        .limits
+        .apply()
+        .map_err(|error| format!("the limits of its process cannot be set: {error}"))?;
     let path = PathBuf::from(OsString::from_vec(start.library));
     let config: Value = serde_json::from_str(&start.config).map_err(|error| error.to_string())?;
     let opening = tokio::task::spawn_blocking(move || {

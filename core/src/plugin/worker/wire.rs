@@ -25,10 +25,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
 use crate::plugin::{HostError, Receipt, Report, StepCall};
 
 /// What both ends must agree on.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// From the router to the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ pub(super) struct Start {
     pub(super) secrets: Vec<(String, String)>,
     pub(super) limit: Duration,
     pub(super) grace: Duration,
+    pub(super) limits: Limits,
     /// What is logged: 0 nothing, 1 error … 5 trace.
     pub(super) level: u32,
 }

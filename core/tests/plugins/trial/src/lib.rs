@@ -46,6 +46,8 @@ enum Act {
     Secret,
     Emit,
     Log,
+    /// Take memory until there is none, or more than a machine can bear.
+    Leak,
 }
 
 struct Trial {
@@ -112,6 +114,10 @@ impl Plugin for Trial {
                 tracing::trace!("a line that nobody wants");
                 cx.metric("trials_total", &[("kind", "log")], 2.0);
                 Value::Null
+            }
+            Act::Leak => {
+                let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 16 << 20]).collect();
+                json!(blocks.len())
             }
         };
         Ok(Outcome::Done(output))
