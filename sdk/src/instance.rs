@@ -211,19 +211,24 @@ async fn stopped(cx: &Cx, mut closing: watch::Receiver<bool>, grace: Duration) -
 fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
     // A step without `with` gives nothing; that is the empty object.
     let json = if json.is_empty() { b"{}" } else { json };
+    // The host wrote the JSON, in one line: columns in it mean nothing to anybody.
+    let without_place = |error: &serde_json::Error| {
+        let error = error.to_string();
+        let what = error.rsplit_once(" at line ").map(|(what, _)| what.to_owned());
+        what.unwrap_or(error)
+    };
     let mut reader = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let place = error.path().to_string();
-        // The host wrote the JSON, in one line: columns in it mean nothing to anybody.
-        let error = error.inner().to_string();
-        let error = error
-            .rsplit_once(" at line ")
-            .map_or(error.as_str(), |(what, _)| what);
+        let error = without_place(error.inner());
         match place.as_str() {
             "." => Error::invalid(format_args!("{what} does not fit: {error}")),
             place => Error::invalid(format_args!("{what} does not fit at `{place}`: {error}")),
         }
-    })
+    })?;
+    let ended = reader.end();
+    ended.map_err(|error| Error::invalid(format_args!("{what} does not fit: {}", without_place(&error))))?;
+    Ok(value)
 }
 
 impl Home {
@@ -322,4 +327,26 @@ impl CancelHandle {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Empty;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_one_value_and_nothing_after_it() {
+        let read = |json: &[u8]| parse::<Empty>("the input", json).map_err(|error| error.to_string());
+        assert_eq!(read(b"{}").unwrap(), Empty {});
+        assert_eq!(read(b"").unwrap(), Empty {});
+        assert_eq!(
+            read(b"{} {}").unwrap_err(),
+            "the input does not fit: trailing characters"
+        );
+        assert_eq!(
+            read(b"{\"a\": 1}").unwrap_err(),
+            "the input does not fit at `a`: unknown field `a`, there are no fields"
+        );
+    }
 }
