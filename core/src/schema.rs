@@ -4,6 +4,7 @@
 //! [`Schema::check`] reports every misfit with the place in the value, in words for the person who wrote it. A
 //! schema is untrusted: a reference that leads out of it is an error and is never fetched.
 
+mod fields;
 mod marks;
 mod violation;
 
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use boon::{Compiler, SchemaIndex, Schemas, UrlLoader};
 use serde_json::{Value, json};
 
+pub use fields::Field;
 pub use violation::Violation;
 
 /// A schema, ready to check values.
@@ -72,6 +74,16 @@ impl Schema {
     /// Whether an empty table fits, so that nothing need be configured.
     pub fn accepts_empty(&self) -> bool {
         self.check(&json!({})).is_empty()
+    }
+
+    /// The fields that it speaks of.
+    pub fn fields(&self) -> Vec<Field> {
+        fields::list(&self.json)
+    }
+
+    /// Whether what fits can only be an object.
+    pub fn describes_object(&self) -> bool {
+        fields::describes_object(&self.json)
     }
 
     /// The `x-escape` of the string at the JSON Pointer `pointer`: its own, or that of the list or object around it.

@@ -43,7 +43,7 @@ fn children<'s>(node: &'s Value, token: &str) -> Vec<&'s Value> {
 }
 
 /// `nodes` and all schemas that apply to the same value by reference or as alternatives, each once.
-fn expand<'s>(root: &'s Value, mut nodes: Vec<&'s Value>) -> Vec<&'s Value> {
+pub(super) fn expand<'s>(root: &'s Value, mut nodes: Vec<&'s Value>) -> Vec<&'s Value> {
     let mut at = 0;
     while at < nodes.len() {
         let node = nodes[at];
