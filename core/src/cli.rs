@@ -8,10 +8,13 @@
 mod check;
 mod control;
 mod explain;
+mod given;
 mod http;
 mod lists;
+mod plugin;
 mod samples;
 mod schema;
+mod scratch;
 mod send;
 mod show;
 mod table;
@@ -72,7 +75,7 @@ enum Command {
     Replay(control::Replay),
     /// Plugins and their instances.
     #[command(subcommand)]
-    Plugin(control::Plugin),
+    Plugin(plugin::Plugin),
     /// Rules.
     #[command(subcommand)]
     Routes(explain::Routes),
@@ -90,6 +93,9 @@ enum Command {
     /// Run one plugin instance for a router, which starts this and says by standard input what to do.
     #[command(hide = true)]
     PluginWorker,
+    /// Try one thing with a plugin for `plugin check`, which starts this and says by standard input what.
+    #[command(hide = true)]
+    PluginTrial,
 }
 
 /// How the router runs.
@@ -143,12 +149,13 @@ impl Command {
             Self::Dead(command) => command.run(&*history(config)?)?,
             Self::Refused(command) => command.run(&*history(config)?)?,
             Self::Replay(command) => command.run(&config::data_dir(config)?)?,
-            Self::Plugin(command) => command.run(&config::data_dir(config)?)?,
+            Self::Plugin(command) => return command.run(config),
             Self::Routes(command) => command.run(config)?,
             Self::Schema(command) => command.run()?,
             Self::Version => say(format!("jackfield {}", env!("CARGO_PKG_VERSION")))?,
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
             Self::PluginWorker => return Ok(crate::plugin::worker_main()),
+            Self::PluginTrial => return Ok(crate::plugin::check::trial_main()),
         }
         Ok(ExitCode::SUCCESS)
     }

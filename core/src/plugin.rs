@@ -12,6 +12,7 @@
 //! the registry look again when the directory has changed. A panic in
 //! a plugin, a time-out, a broken answer are [`Report`]s like others.
 
+pub mod check;
 pub mod describe;
 pub mod digest;
 pub mod directory;
@@ -23,6 +24,7 @@ mod log;
 pub mod manifest;
 pub mod note;
 mod registry;
+mod rehearsal;
 mod report;
 pub mod stage;
 pub mod survey;
@@ -45,6 +47,7 @@ pub use instance::{
     DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation, Visit, Visits,
 };
 pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
+pub use rehearsal::Rehearsal;
 pub use survey::Survey;
 pub use watch::Watch;
 pub use worker::{Housing, Limits, Worker, worker_main};

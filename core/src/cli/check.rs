@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{load, load_without_secrets, say, table::Table, wait};
+use super::{load, load_without_secrets, say, scratch::Scratch, table::Table, wait};
 use crate::{
     app,
     config::Config,
@@ -117,26 +117,4 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
     ];
     let paragraphs: Vec<_> = paragraphs.into_iter().filter(|text| !text.is_empty()).collect();
     paragraphs.join("\n\n")
-}
-
-/// A directory that is gone when this is.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("jackfield-check-{:016x}", fastrand::u64(..)));
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in the system's own directory for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -4,16 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::Args;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 
 use super::{
     Output, Shape,
     http::{Answer, exchange},
-    say, say_json,
-    table::{Table, short},
-    wait,
+    say, say_json, wait,
 };
 use crate::{
     admin::{self, Problem, Replayed},
@@ -35,16 +33,6 @@ pub(super) struct Replay {
     new_keys: bool,
     #[command(flatten)]
     output: Output,
-}
-
-/// Plugins and their instances.
-#[derive(Debug, Subcommand)]
-pub(super) enum Plugin {
-    /// List the instances of the running router, and the plugins that it could not use.
-    List {
-        #[command(flatten)]
-        output: Output,
-    },
 }
 
 impl Replay {
@@ -72,54 +60,8 @@ impl Replay {
     }
 }
 
-impl Plugin {
-    pub(super) fn run(self, data_dir: &Path) -> anyhow::Result<()> {
-        let Self::List { output } = self;
-        let answer = ask(data_dir, Method::GET, "/v1/plugins", Vec::new())?;
-        let plugins: serde_json::Value = serde_json::from_slice(&answer)?;
-        match output.output {
-            Shape::Json => say_json(&plugins),
-            Shape::Table => Ok(say(plugins_table(&plugins))?),
-        }
-    }
-}
-
-/// The instances, and the files that none of them is of.
-fn plugins_table(answer: &serde_json::Value) -> String {
-    let list = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
-    let word = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-    let mut table = Table::new(["INSTANCE", "PLUGIN", "VERSION", "STATE", "WHY"]);
-    let plugins = list("plugins");
-    for instance in list("instances") {
-        let version = plugins.iter().find(|plugin| plugin["name"] == instance["plugin"]);
-        table.row([
-            word(&instance["name"]),
-            word(&instance["plugin"]),
-            version.map_or_else(|| "-".to_owned(), |plugin| word(&plugin["version"])),
-            word(&instance["state"]),
-            short(&word(&instance["reason"]), 100),
-        ]);
-    }
-    for plugin in plugins {
-        if plugin["instances"].as_array().is_none_or(Vec::is_empty) {
-            table.row([
-                "-".to_owned(),
-                word(if plugin["name"].is_null() {
-                    &plugin["file"]
-                } else {
-                    &plugin["name"]
-                }),
-                word(&plugin["version"]),
-                word(&plugin["state"]),
-                short(&word(&plugin["reason"]), 100),
-            ]);
-        }
-    }
-    table.show("no plugins; drop a library into the plugins directory")
-}
-
 /// Asks the running router whose data lies in `data_dir`.
-fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+pub(super) fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
     let socket = app::socket(data_dir);
     let Answer { status, body: answer } = wait(connect_and_ask(&socket, method, path, body))??;
     if status == StatusCode::OK {

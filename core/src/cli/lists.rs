@@ -243,7 +243,7 @@ impl From<StateWord> for State {
     }
 }
 
-fn time(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
     crate::document::duration(text).ok_or("expected a time such as 30m, 24h or 7d")
 }
 

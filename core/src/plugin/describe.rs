@@ -151,7 +151,7 @@ async fn ask(staged: &Staged, runner: &Runner) -> Result<Vec<u8>, DescribeError>
         .spawn()
         .map_err(failed)?;
     let Ok(answer) = tokio::time::timeout(runner.limit, answer(&mut child)).await else {
-        end_group(&child);
+        child.id().into_iter().for_each(end_group);
         return Err(DescribeError::TimedOut {
             path: path.to_owned(),
             limit: runner.limit,
@@ -179,7 +179,7 @@ async fn answer(child: &mut Child) -> io::Result<Answer> {
 }
 
 /// Reads to the end and keeps the first `limit` bytes: a child must not block because nobody listens.
-async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     if let Some(mut from) = from {
         (&mut from).take(limit).read_to_end(&mut kept).await?;
@@ -211,12 +211,9 @@ fn judge(answer: Answer, staged: &Path, path: &Path) -> Result<Vec<u8>, Describe
     }
 }
 
-/// Kills a child that has not been waited for, and whatever it started.
-fn end_group(child: &Child) {
-    let pid = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+/// Kills the child of that id, which leads a group of its own, and whatever it started.
+pub(super) fn end_group(id: u32) {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // An error says that they have all ended, which is what is wanted.
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
@@ -253,20 +250,27 @@ fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error
 
 pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
         4 => "SIGILL",
         6 => "SIGABRT",
         7 => "SIGBUS",
         8 => "SIGFPE",
         9 => "SIGKILL",
+        10 => "SIGUSR1",
         11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
         15 => "SIGTERM",
+        17 => "SIGCHLD",
         31 => "SIGSYS",
         number => return format!("signal {number}"),
     };
     name.to_owned()
 }
 
-fn said(stderr: &str) -> String {
+pub(super) fn said(stderr: &str) -> String {
     let mut last: Vec<_> = stderr.lines().rev().take(3).collect();
     last.reverse();
     if last.is_empty() {

@@ -78,25 +78,10 @@ impl Directory {
     /// When it is not a regular file of at most `limit` bytes, or may be changed by others.
     pub fn read(&self, name: &OsStr, limit: u64) -> Result<Candidate, ReadError> {
         let path = self.path.join(name);
-        let mut file = self.open_file(name, &path)?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| ReadError::unreadable(&path, error.into()))?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::RegularFile {
-            return Err(ReadError::NotAFile {
-                path,
-                found: kind_name(kind),
-            });
-        }
+        let file = self.open_file(name, &path)?;
+        let stat = regular(&file, &path)?;
         trusted(&path, &stat)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 24));
-        file.by_ref()
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| ReadError::unreadable(&path, error))?;
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
-            return Err(ReadError::TooLarge { path, limit });
-        }
-        Ok(Candidate::new(path, bytes))
+        whole(file, path, &stat, limit)
     }
 
     /// Reads the signature of the file `name`, if there is one.
@@ -159,6 +144,21 @@ impl Candidate {
     fn new(path: PathBuf, bytes: Vec<u8>) -> Self {
         let digest = Digest::of(&bytes);
         Self { path, bytes, digest }
+    }
+
+    /// Reads a file that somebody names by hand, which may lie anywhere and be a link; and says why it would not be trusted
+    /// in a plugins directory, if it would not be.
+    ///
+    /// # Errors
+    /// When it is not a regular file of at most `limit` bytes.
+    pub fn named(path: &Path, limit: u64) -> Result<(Self, Option<UntrustedError>), ReadError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| ReadError::unreadable(path, error.into()))?;
+        let file = File::from(file);
+        let stat = regular(&file, path)?;
+        let untrusted = trusted(path, &stat).err();
+        Ok((whole(file, path.to_owned(), &stat, limit)?, untrusted))
     }
 
     /// A file of which nothing but its bytes matters.
@@ -283,6 +283,29 @@ pub enum UntrustedError {
         /// Its permission bits.
         mode: u32,
     },
+}
+
+fn regular(file: &File, path: &Path) -> Result<Stat, ReadError> {
+    let stat = rustix::fs::fstat(file).map_err(|error| ReadError::unreadable(path, error.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(stat),
+        kind => Err(ReadError::NotAFile {
+            path: path.to_owned(),
+            found: kind_name(kind),
+        }),
+    }
+}
+
+fn whole(mut file: File, path: PathBuf, stat: &Stat, limit: u64) -> Result<Candidate, ReadError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 24));
+    file.by_ref()
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ReadError::unreadable(&path, error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+        return Err(ReadError::TooLarge { path, limit });
+    }
+    Ok(Candidate::new(path, bytes))
 }
 
 fn trusted(path: &Path, stat: &Stat) -> Result<(), UntrustedError> {

@@ -6,14 +6,17 @@
 //! every later step asks for: what did not pass never reaches `dlopen`. What would harm the router but not a process of its
 //! own passes, with its [`Hazard`]s.
 
+mod anatomy;
 mod content;
 mod hazard;
 mod header;
 
 use std::{fmt, path::PathBuf};
 
+pub use anatomy::Anatomy;
 use content::{Dynamic, File, damaged};
 pub use hazard::{Hazard, environment};
+use serde::{Serialize, Serializer};
 
 use super::{
     digest::Digest,
@@ -118,6 +121,12 @@ impl fmt::Display for Glibc {
     }
 }
 
+impl Serialize for Glibc {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Why a file was not accepted as a plugin.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}` {fault}", path.display())]
@@ -203,7 +212,7 @@ pub enum Fault {
 }
 
 /// The symbol that every plugin exports.
-const ENTRY: &str = jackfield_abi::ENTRY_SYMBOL;
+pub(super) const ENTRY: &str = jackfield_abi::ENTRY_SYMBOL;
 
 fn examine(bytes: &[u8], ours: Option<Glibc>) -> Result<Findings, Fault> {
     header::check(bytes)?;

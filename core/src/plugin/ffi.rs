@@ -26,9 +26,11 @@ mod memory;
 mod reply;
 mod signals;
 
+pub(super) use call::stray_ends;
 pub use instance::{InProcess, Setup};
 pub use library::{Library, OpenError, TableFault};
 pub use making::CreateError;
+pub(super) use signals::Snapshot;
 
 use super::elf::Glibc;
 

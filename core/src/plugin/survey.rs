@@ -413,4 +413,4 @@ fn misfits(ready: &Ready, options: &InstanceOptions) -> Vec<Violation> {
 }
 
 /// The largest library that is read: several times what a plugin with everything in it has, unoptimized.
-const SIZE_LIMIT: u64 = 512 << 20;
+pub(super) const SIZE_LIMIT: u64 = 512 << 20;

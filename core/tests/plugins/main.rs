@@ -11,6 +11,7 @@ mod apart;
 mod bounds;
 mod built;
 mod calls;
+mod check;
 mod host;
 mod instances;
 mod replacement;

@@ -2,6 +2,7 @@
  * What is wrong with it as a whole is chosen when it is compiled: -DNAME="..." and -D<FAULT>. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -68,7 +69,12 @@ static bool asks(const jf_call *call, const char *act) {
 
 static void end(const jf_call *call, uint32_t outcome, uint32_t code, const char *output, const char *message) {
   jf_result result = { sizeof result, outcome, code, 0, outcome == JF_RETRY ? 1500 : 0, text(output), text(message) };
-  call->done(call->done_ctx, &result);
+  void (*done)(void *, const jf_result *) = call->done;
+  void *context = call->done_ctx;
+  done(context, &result);
+#ifdef ENDS_TWICE
+  done(context, &result);
+#endif
 }
 
 /* ---- Requests of the host, waited for ---- */
@@ -342,11 +348,65 @@ static void op_cancel(jf_op *op) {
   pthread_mutex_unlock(&op->instance->lock);
 }
 
+/* What belongs to the process, or is left behind in it. */
+static void *linger(void *argument) {
+  for (;;) pause();
+  return argument;
+}
+static void spoil(void) {
+#ifdef SETS_UMASK
+  umask(0);
+#endif
+#ifdef SETS_DIRECTORY
+  if (chdir("/tmp")) abort();
+#endif
+#ifdef SETS_ENVIRONMENT
+  setenv("TRIAL", "was here", 1);
+#endif
+#ifdef SETS_SIGNAL
+  signal(SIGUSR1, SIG_IGN);
+#endif
+#ifdef LEAVES_DESCRIPTOR
+  if (open("/dev/zero", O_RDONLY) < 0) abort();
+#endif
+#ifdef LEAVES_THREAD
+  pthread_t thread;
+  pthread_create(&thread, NULL, linger, NULL);
+  pthread_setname_np(thread, "lingers");
+  pthread_detach(thread);
+#endif
+}
+
+/* Whether it is an object, as far as a glance tells. */
+static bool is_object(jf_slice json) {
+  return json.len >= 2 && json.ptr[0] == '{' && memchr(json.ptr, '}', json.len) == json.ptr + json.len - 1;
+}
+
 static jf_instance *create(const jf_host *host, const jf_start *start) {
 #ifdef CREATE_REFUSE
   start->fail(start->fail_ctx, JF_CODE_NONE, text("not in this version"));
   return NULL;
 #endif
+  spoil();
+  if (!is_object(start->config)) {
+#ifdef GARBAGE_CRASH
+    *(volatile int *)0 = 1;
+#endif
+#ifdef GARBAGE_HANG
+    for (;;) pause();
+#endif
+#ifdef GARBAGE_SILENT
+    return NULL;
+#endif
+#ifdef GARBAGE_PANIC
+    start->fail(start->fail_ctx, JF_CODE_PANIC, text("index out of bounds"));
+    return NULL;
+#endif
+#ifndef TAKES_ANYTHING
+    start->fail(start->fail_ctx, JF_CODE_INVALID, text("it is not an object"));
+    return NULL;
+#endif
+  }
 #ifdef CREATE_SILENT
   return NULL;
 #endif
@@ -381,6 +441,9 @@ static uint32_t shut_down(jf_instance *instance, uint32_t grace_ms) {
   while (instance->running && status != ETIMEDOUT)
     status = pthread_cond_timedwait(&instance->changed, &instance->lock, &limit);
   uint32_t stuck = instance->running;
+#ifdef NEVER_ENDS
+  stuck = 1;
+#endif
   pthread_mutex_unlock(&instance->lock);
   return stuck;
 }
@@ -422,11 +485,17 @@ static jf_slice describe(void) {
   return text(
     "{\"name\":\"" DESCRIBED "\",\"version\":\"" VERSION "\",\"description\":\"Does whatever its input asks for\","
     "\"capabilities\":[\"action\"],"
+#ifdef SCHEMA_WRONG
+    "\"config_schema\":{\"type\":\"text\"},"
+#elif defined(SCHEMA_OF_TEXT)
+    "\"config_schema\":{\"type\":\"string\"},"
+#else
     "\"config_schema\":{\"type\":\"object\",\"additionalProperties\":false,"
 #ifdef NEEDS_CONFIG
     "\"required\":[\"token\"],"
 #endif
     "\"properties\":{\"refuse\":{\"type\":\"string\"},\"token\":{\"type\":\"string\",\"maxLength\":32}}},"
+#endif
     "\"input_schema\":{\"type\":\"object\",\"required\":[\"act\"]}}");
 }
 
@@ -442,6 +511,10 @@ JF_EXPORT void _cgo_panic(void) { abort(); }
 #ifdef UNRESOLVED
 extern int nobody_has_this(void);
 __attribute__((visibility("default"))) int unresolved(void) { return nobody_has_this(); }
+#endif
+
+#ifdef EXPORTS
+JF_EXPORT void helper(void) {}
 #endif
 
 #ifdef MALLOC

@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -25,6 +25,14 @@ use crate::plugin::{StepCall, report::Ended};
 
 /// The calls that plugins are at work on. One that never ends stays for ever, since its plugin may still read it.
 pub(super) static CALLS: Handles<Call> = Handles::new();
+
+/// How often a plugin ended a call that was not running.
+static STRAY: AtomicUsize = AtomicUsize::new(0);
+
+/// How often plugins in this process ended calls that were not, or no longer, running.
+pub(in crate::plugin) fn stray_ends() -> usize {
+    STRAY.load(Ordering::Relaxed)
+}
 
 /// One call. It is kept in [`CALLS`] until `done`.
 pub(super) struct Call {
@@ -227,10 +235,13 @@ unsafe extern "C" fn done(context: *mut c_void, result: *const abi::CallResult) 
     let ended = unsafe { read(result) };
     contain(|| match CALLS.take(from_context(context)) {
         Some(call) => call.end(ended),
-        None => tracing::error!(
-            call = from_context(context),
-            "plugin ended a call that is not, or no longer, running"
-        ),
+        None => {
+            STRAY.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                call = from_context(context),
+                "plugin ended a call that is not, or no longer, running"
+            );
+        }
     });
 }
 

@@ -93,6 +93,16 @@ impl InProcess {
     /// # Errors
     /// When the plugin refuses or does not answer in time.
     pub async fn create(library: Library, setup: Setup) -> Result<Self, CreateError> {
+        let config = setup.config.to_string().into_bytes();
+        Self::create_from(library, setup, config).await
+    }
+
+    /// Like [`InProcess::create`], with these bytes in the place of the configuration, whatever they are.
+    pub(in crate::plugin) async fn create_from(
+        library: Library,
+        setup: Setup,
+        config: Vec<u8>,
+    ) -> Result<Self, CreateError> {
         let (plugin, instance) = (setup.plugin.clone(), setup.instance.clone());
         let bridge = Bridge::new((plugin, instance), setup.host, setup.secrets, setup.runtime);
         let (sender, receiver) = oneshot::channel();
@@ -100,7 +110,7 @@ impl InProcess {
             library,
             bridge: Arc::clone(&bridge),
             name: setup.instance,
-            config: setup.config.to_string(),
+            config,
             deadline: monotonic(setup.limit),
         };
         if let Err(error) = on_thread(move || making.run(sender)) {
@@ -124,6 +134,24 @@ impl InProcess {
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => Err(CreateError::TimedOut(setup.limit)),
         }
+    }
+
+    /// Ends the instance, once; `false` where it cannot be ended, and stays.
+    pub(in crate::plugin) async fn end(&self, grace: Duration) -> Option<bool> {
+        let shared = &self.shared;
+        if shared.ending.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        for call in CALLS.all() {
+            if Arc::ptr_eq(&call.bridge, &shared.bridge) {
+                call.cancel(&shared.library);
+            }
+        }
+        let ended = shared.end(grace).await;
+        if ended {
+            shared.bridge.forget();
+        }
+        Some(ended)
     }
 
     /// Waits for the end of a call; past its deadline, or when it is not wanted any more, asks for it and waits a
@@ -246,18 +274,8 @@ impl Caller for InProcess {
     }
 
     async fn shutdown(&self, grace: Duration) {
-        let shared = &self.shared;
-        if shared.ending.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        for call in CALLS.all() {
-            if Arc::ptr_eq(&call.bridge, &shared.bridge) {
-                call.cancel(&shared.library);
-            }
-        }
-        if shared.end(grace).await {
-            shared.bridge.forget();
-        } else {
+        if self.end(grace).await == Some(false) {
+            let shared = &self.shared;
             tracing::error!(
                 plugin = shared.bridge.plugin,
                 instance = shared.bridge.instance,

@@ -50,27 +50,15 @@ impl Library {
         Self::open_any(library.staged())
     }
 
+    /// Like [`open_apart`](Self::open_apart), and says whose handlers were put back: of which signals the library had
+    /// replaced them.
+    pub(in crate::plugin) fn open_and_restore(library: &Reopened) -> (Result<Self, OpenError>, Vec<i32>) {
+        Self::load_and_enter(library.staged())
+    }
+
     fn open_any(staged: &Staged) -> Result<Self, OpenError> {
-        // Held over the constructors, so that a change of the signals is known to be theirs. Nothing else is locked
-        // under it.
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = staged.library().digest();
-        if let Some(known) = opened.iter().find(|known| known.digest == digest) {
-            return Ok(known.library);
-        }
-        if opened.len() >= MOST {
-            return Err(OpenError::TooMany { path: origin(staged) });
-        }
-        let before = Snapshot::take();
-        let loaded = load(staged);
-        // The Go runtime does not live without its handlers, and the process is there for it alone.
-        let takes_signals = staged.library().hazards().contains(&Hazard::Go);
-        let changed = if takes_signals {
-            Vec::new()
-        } else {
-            before.restore()
-        };
-        for signal in changed {
+        let (library, replaced) = Self::load_and_enter(staged);
+        for signal in replaced {
             let plugin = &staged.library().identity().name;
             tracing::warn!(
                 plugin,
@@ -78,7 +66,40 @@ impl Library {
                 "plugin replaced a signal handler while it was loaded; put back"
             );
         }
-        let (handle, entry) = loaded?;
+        library
+    }
+
+    fn load_and_enter(staged: &Staged) -> (Result<Self, OpenError>, Vec<i32>) {
+        // Held over the constructors, so that a change of the signals is known to be theirs. Nothing else is locked
+        // under it.
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = staged.library().digest();
+        if let Some(known) = opened.iter().find(|known| known.digest == digest) {
+            return (Ok(known.library), Vec::new());
+        }
+        if opened.len() >= MOST {
+            return (Err(OpenError::TooMany { path: origin(staged) }), Vec::new());
+        }
+        let before = Snapshot::take();
+        let loaded = load(staged);
+        // The Go runtime does not live without its handlers, and the process is there for it alone.
+        let replaced = match staged.library().hazards().contains(&Hazard::Go) {
+            true => Vec::new(),
+            false => before.restore(),
+        };
+        (
+            loaded.and_then(|loaded| Self::enter(staged, loaded, &mut opened)),
+            replaced,
+        )
+    }
+
+    /// Calls the entry function of a library that has been loaded, and keeps what it gives.
+    fn enter(
+        staged: &Staged,
+        (handle, entry): (usize, abi::Entry),
+        opened: &mut Vec<Opened>,
+    ) -> Result<Self, OpenError> {
+        let digest = staged.library().digest();
         if let Some(known) = opened.iter().find(|known| known.handle == handle) {
             return Err(OpenError::Deduplicated {
                 path: origin(staged),

@@ -55,7 +55,8 @@ pub(super) struct Making {
     pub(super) library: Library,
     pub(super) bridge: Arc<Bridge>,
     pub(super) name: String,
-    pub(super) config: String,
+    /// JSON, unless it is to be seen what the plugin does with something else.
+    pub(super) config: Vec<u8>,
     /// On the monotonic clock, in nanoseconds.
     pub(super) deadline: u64,
 }
@@ -92,7 +93,7 @@ impl Making {
             struct_size: abi_size::<abi::Start>(),
             flags: 0,
             name: memory::lend(self.name.as_bytes()),
-            config: memory::lend(self.config.as_bytes()),
+            config: memory::lend(&self.config),
             deadline_mono_ns: self.deadline,
             fail: Some(fail),
             fail_ctx: to_context(handle),

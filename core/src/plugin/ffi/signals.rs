@@ -3,11 +3,11 @@
 use std::{mem::MaybeUninit, ptr};
 
 /// What was set for every signal.
-pub(super) struct Snapshot(Vec<(i32, libc::sigaction)>);
+pub(in crate::plugin) struct Snapshot(Vec<(i32, libc::sigaction)>);
 
 impl Snapshot {
     /// Notes what is set now.
-    pub(super) fn take() -> Self {
+    pub(in crate::plugin) fn take() -> Self {
         Self(
             (1..=LAST)
                 .filter_map(|signal| Some((signal, current(signal)?)))
@@ -15,17 +15,22 @@ impl Snapshot {
         )
     }
 
+    /// For which signals something else is set by now.
+    pub(in crate::plugin) fn changed(&self) -> Vec<i32> {
+        let changed = self.0.iter().filter(|(signal, before)| differs(*signal, before));
+        changed.map(|(signal, _)| *signal).collect()
+    }
+
     /// Puts back whatever was changed since, and says which signals that were.
     pub(super) fn restore(&self) -> Vec<i32> {
-        let mut restored = Vec::new();
-        for (signal, before) in &self.0 {
-            let changed = current(*signal).is_some_and(|now| !same(before, &now));
-            if changed && set(*signal, before) {
-                restored.push(*signal);
-            }
-        }
-        restored
+        let changed = self.0.iter().filter(|(signal, before)| differs(*signal, before));
+        let restored = changed.filter(|(signal, before)| set(*signal, before));
+        restored.map(|(signal, _)| *signal).collect()
     }
+}
+
+fn differs(signal: i32, before: &libc::sigaction) -> bool {
+    current(signal).is_some_and(|now| !same(before, &now))
 }
 
 fn current(signal: i32) -> Option<libc::sigaction> {

@@ -1,0 +1,350 @@
+//! What the child does that runs a plugin: one task, told step by step, so that a crash names what it came of.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jackfield_event::DeliveryId;
+use rustix::process::{Resource, Rlimit, Signal};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    evidence::{Answer, Assignment, BadCalls, Called, Line, Loading, Starts, Storm, Task},
+    footprint::{Changes, Footprint, signal_words},
+    misfits::Misfit,
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    plugin::{
+        Caller as _, CreateError, InProcess, Library, Rehearsal, Report, Setup, StepCall, ffi::stray_ends,
+        reason_of, stage::Reopened,
+    },
+    reason::Reason,
+};
+
+/// The hidden command of the CLI.
+pub(super) const COMMAND: &str = "plugin-trial";
+
+/// What a child does that tries a plugin out: reads a task from standard input, and tells on standard output what it sees.
+pub fn trial_main() -> ExitCode {
+    match take_over().and_then(|(assignment, told)| Trial::new(assignment, told).run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the trial cannot go on: {error}");
+            ExitCode::from(UNABLE)
+        }
+    }
+}
+
+/// Makes the process one that a plugin may be tried in; what that prints goes to standard error.
+fn take_over() -> io::Result<(Assignment, File)> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    let told = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok((serde_json::from_slice(&text)?, told))
+}
+
+struct Trial {
+    assignment: Assignment,
+    told: File,
+}
+
+/// A library that has been loaded, and what that did.
+struct Loaded {
+    library: Library,
+    changes: Changes,
+}
+
+impl Trial {
+    fn new(assignment: Assignment, told: File) -> Self {
+        Self { assignment, told }
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let done = runtime.block_on(self.carry_out());
+        // What the plugin still holds ends with the process.
+        runtime.shutdown_background();
+        done
+    }
+
+    async fn carry_out(&mut self) -> io::Result<()> {
+        self.during("while it was loaded")?;
+        let loaded = match self.load() {
+            Ok(loaded) => loaded,
+            Err(words) => return self.tell(&Line::<()>::Unable(words)),
+        };
+        let library = loaded.library;
+        match std::mem::replace(&mut self.assignment.task, Task::Load) {
+            Task::Load => {
+                let changes = loaded.changes;
+                self.saw(Loading { changes })
+            }
+            Task::Start { config } => {
+                let starts = self.starts(library, config.as_bytes()).await?;
+                self.saw(starts)
+            }
+            Task::BadConfigs(misfits) => {
+                let answers = self.bad_configs(library, misfits).await?;
+                self.saw(answers)
+            }
+            Task::BadInputs {
+                config,
+                event,
+                inputs,
+            } => match self.instance(library, &config).await? {
+                Some(instance) => {
+                    let calls = self.bad_inputs(instance, event, inputs).await?;
+                    self.saw(calls)
+                }
+                None => Ok(()),
+            },
+            Task::Storm { config, event, input } => match self.instance(library, &config).await? {
+                Some(instance) => {
+                    let storm = self.storm(instance, event, input).await?;
+                    self.saw(storm)
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, String> {
+        let staged = Reopened::take(&self.assignment.library).map_err(|error| reason_of(&error))?;
+        let before = Footprint::take();
+        let (library, replaced) = Library::open_and_restore(&staged);
+        let mut changes = before.changes();
+        changes.shared.extend(replaced.into_iter().map(signal_words));
+        let library = library.map_err(|error| reason_of(&error))?;
+        Ok(Loaded { library, changes })
+    }
+
+    async fn starts(&mut self, library: Library, config: &[u8]) -> io::Result<Starts> {
+        let mut starts = Starts {
+            answers: Vec::new(),
+            ended: Vec::new(),
+            alive: Changes::default(),
+            left: Vec::new(),
+        };
+        for ordinal in ["first", "second"] {
+            let before = Footprint::take();
+            self.during(format!("when its {ordinal} instance was created"))?;
+            let made = self.create(library, config).await;
+            if starts.answers.is_empty() {
+                starts.alive = before.changes();
+            }
+            starts.answers.push(answer(&made));
+            let Ok(instance) = made else { break };
+            self.during(format!("when its {ordinal} instance was shut down and destroyed"))?;
+            let ended = instance.end(self.grace()).await;
+            starts.ended.push(ended == Some(true));
+            starts.left.push(settle(&before).await);
+        }
+        Ok(starts)
+    }
+
+    async fn bad_configs(
+        &mut self,
+        library: Library,
+        misfits: Vec<Misfit>,
+    ) -> io::Result<Vec<(String, Answer)>> {
+        let mut answers = Vec::new();
+        for Misfit { what, bytes } in misfits {
+            self.during(format!("when it was created with {what} for a configuration"))?;
+            let made = self.create(library, &bytes).await;
+            let answer = answer(&made);
+            if let Ok(instance) = made {
+                instance.end(self.grace()).await;
+            }
+            answers.push((what, answer));
+        }
+        Ok(answers)
+    }
+
+    async fn bad_inputs(
+        &mut self,
+        instance: InProcess,
+        event: String,
+        inputs: Vec<Misfit>,
+    ) -> io::Result<BadCalls> {
+        let event = Bytes::from(event);
+        let mut calls = Vec::new();
+        for (number, Misfit { what, bytes }) in inputs.into_iter().enumerate() {
+            self.during(format!("when it was called with {what} for an input"))?;
+            let call = self.call(number, event.clone(), bytes.into());
+            let report = instance.call(call).await;
+            calls.push((
+                what,
+                Called {
+                    outcome: report.outcome.word().to_owned(),
+                    panicked: report.reason == Some(Reason::PluginPanicked),
+                    message: report.message.unwrap_or_default(),
+                },
+            ));
+        }
+        self.during("when it was shut down after calls that did not fit")?;
+        instance.end(self.grace()).await;
+        Ok(BadCalls {
+            calls,
+            strays: stray_ends(),
+        })
+    }
+
+    async fn storm(&mut self, instance: InProcess, event: String, input: String) -> io::Result<Storm> {
+        self.during(format!("while {CALLS} calls were begun and cancelled at once"))?;
+        let (instance, event, input) = (Arc::new(instance), Bytes::from(event), Bytes::from(input));
+        let mut calls = JoinSet::new();
+        let mut cancels = Vec::new();
+        for number in 0..CALLS {
+            let call = self.call(number, event.clone(), input.clone());
+            // Every other one does not even begin in peace.
+            if number % 2 == 0 {
+                call.cancelled.cancel();
+            }
+            cancels.push(call.cancelled.clone());
+            let instance = Arc::clone(&instance);
+            calls.spawn(async move { instance.call(call).await });
+        }
+        // Each call runs up to where it first has to wait, before this goes on.
+        tokio::task::yield_now().await;
+        cancels.iter().for_each(CancellationToken::cancel);
+        let reports = calls.join_all().await;
+        let late = instance.stuck();
+        self.during("when it was shut down after its calls were cancelled")?;
+        let ended = instance.end(self.grace()).await == Some(true);
+        let mut outcomes = BTreeMap::new();
+        for report in &reports {
+            *outcomes.entry(report.outcome.word().to_owned()).or_default() += 1;
+        }
+        let panicked = |report: &&Report| report.reason == Some(Reason::PluginPanicked);
+        Ok(Storm {
+            begun: CALLS,
+            late,
+            strays: stray_ends(),
+            ended,
+            panics: reports
+                .iter()
+                .filter(panicked)
+                .filter_map(|report| report.message.clone())
+                .collect(),
+            outcomes,
+        })
+    }
+
+    /// An instance to call; where there is none, that is told.
+    async fn instance(&mut self, library: Library, config: &str) -> io::Result<Option<InProcess>> {
+        self.during("when an instance was created to be called")?;
+        match self.create(library, config.as_bytes()).await {
+            Ok(instance) => Ok(Some(instance)),
+            Err(error) => {
+                self.tell(&Line::<()>::Unable(reason_of(&error)))?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn create(&self, library: Library, config: &[u8]) -> Result<InProcess, CreateError> {
+        let setup = Setup {
+            plugin: self.assignment.plugin.clone(),
+            instance: self.assignment.plugin.clone(),
+            config: Value::Null,
+            secrets: BTreeMap::new(),
+            host: Arc::new(Rehearsal::default()),
+            runtime: Handle::current(),
+            limit: self.assignment.limit,
+            grace: self.grace(),
+            busy: true,
+        };
+        InProcess::create_from(library, setup, config.to_vec()).await
+    }
+
+    fn call(&self, number: usize, event: Bytes, input: Bytes) -> StepCall {
+        StepCall {
+            event,
+            input,
+            delivery: DeliveryId::new(SystemClock.now(), number as u128),
+            route: "plugin-check".to_owned(),
+            step: "check".to_owned(),
+            attempt: 1,
+            idempotency_key: format!("plugin-check/{number}"),
+            deadline: Instant::now() + self.assignment.limit,
+            workdir: PathBuf::from(&self.assignment.workdir),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// How long what was asked to end has for it: so that all of it is over before the parent loses patience.
+    fn grace(&self) -> Duration {
+        (self.assignment.limit / 4).min(Duration::from_secs(5))
+    }
+
+    fn during(&mut self, what: impl Into<String>) -> io::Result<()> {
+        self.tell(&Line::<()>::During(what.into()))
+    }
+
+    fn saw<T: Serialize>(&mut self, evidence: T) -> io::Result<()> {
+        self.tell(&Line::Saw(evidence))
+    }
+
+    fn tell<T: Serialize>(&mut self, line: &Line<T>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.told.write_all(&text)
+    }
+}
+
+fn answer(made: &Result<InProcess, CreateError>) -> Answer {
+    match made {
+        Ok(_) => Answer::Made,
+        Err(CreateError::Refused { code, message }) => Answer::Refused {
+            message: message.clone(),
+            panicked: *code == jackfield_abi::CODE_PANIC,
+        },
+        Err(CreateError::Silent) => Answer::Silent,
+        Err(CreateError::TimedOut(_) | CreateError::Thread(_)) => Answer::Late,
+    }
+}
+
+/// What is left of an instance that has ended. The threads of the host's that it was ended on need a moment to be gone.
+async fn settle(before: &Footprint) -> Changes {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let changes = before.changes();
+        if changes.left_nothing() || Instant::now() > deadline {
+            return changes;
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Calls of a storm: more than an instance may ever get at once by default, and few enough to be over at once.
+const CALLS: usize = 64;
+/// How long threads and descriptors may take to be gone.
+const SETTLING: Duration = Duration::from_secs(1);
+/// The status of a child that could not go on.
+const UNABLE: u8 = 70;

@@ -1,0 +1,273 @@
+//! `plugin check`: good plugins pass, and each fault is found by the check that asks for it.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::{
+    built,
+    trial::{Bench, Language},
+};
+
+/// What `plugin check` says of that library.
+fn check(library: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_jackfield"))
+        .args(["plugin", "check"])
+        .arg(library)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The same as JSON, and the exit code.
+fn checked(library: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = check(library, &[arguments, &["-o", "json"]].concat());
+    let json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (json, output.status.code())
+}
+
+/// The checks with that verdict, by their names.
+fn with(report: &Value, verdict: &str) -> Vec<String> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    let those = checks.filter(|check| check["verdict"] == verdict);
+    those
+        .map(|check| check["check"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The library in C with that fault has that verdict, by that check and no other, with these words.
+#[track_caller]
+fn faulty(compile: &[&str], arguments: &[&str], verdict: &str, name: &str, words: &str) -> Value {
+    let bench = Bench::new();
+    let library = bench.drop_c("faulty.so", compile);
+    let (report, code) = checked(&library, arguments);
+    let shown = serde_json::to_string_pretty(&report).unwrap();
+    assert_eq!(code, Some(i32::from(verdict == "failed")), "{shown}");
+    if verdict == "failed" {
+        assert_eq!(with(&report, "failed"), [name], "{shown}");
+    }
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    let found = checks.find(|check| check["check"] == name).unwrap();
+    assert_eq!(found["verdict"], verdict, "{shown}");
+    assert!(found["found"].as_str().unwrap().contains(words), "{shown}");
+    report
+}
+
+#[test]
+fn a_good_plugin_passes_in_rust() {
+    let (report, code) = checked(&built::rust(), &["--input", r#"{"act":"wait"}"#]);
+    assert_eq!(code, Some(0));
+    assert_eq!(report["passed"], true);
+    assert_eq!(with(&report, "passed").len(), 16, "{report:#}");
+}
+
+#[test]
+fn a_good_plugin_passes_in_c() {
+    let bench = Bench::new();
+    let library = bench.drop_good(Language::C);
+    let (report, code) = checked(&library, &["--input", r#"{"act":"wait"}"#]);
+    assert_eq!(code, Some(0));
+    // Its fields are not explained, and of an object it looks at two fields only.
+    assert_eq!(with(&report, "warning"), ["schemas", "bad-config"], "{report:#}");
+    assert_eq!(with(&report, "passed").len(), 14);
+}
+
+#[test]
+fn what_cannot_be_tried_is_skipped_with_what_it_takes() {
+    let (bench, verdict) = (Bench::new(), "skipped");
+    let library = bench.drop_c("needy.so", &["-DNEEDS_CONFIG"]);
+    let (report, code) = checked(&library, &[]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        with(&report, verdict),
+        ["start", "bad-input", "cancel", "threads", "descriptors"]
+    );
+    let (report, _) = checked(&library, &["--instance-config", r#"{"token":"x"}"#]);
+    assert_eq!(with(&report, verdict), ["cancel"], "it needs an input");
+    let misfit = check(&library, &["--instance-config", r#"{"tokn":"x"}"#]);
+    assert_eq!(misfit.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&misfit.stderr).into_owned();
+    insta::assert_snapshot!(said.trim(), @"error: the configuration that was given does not fit the plugin: `token`: missing; `tokn`: unknown; did you mean `token`?");
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_found_before_it_is_loaded() {
+    for (compile, name, words) in [
+        (&["-DNO_NOTE"][..], "note", "it has no Jackfield note"),
+        (&["-DOTHER_MAJOR"], "note", "speaks ABI 7."),
+        (&["-DNO_ENTRY"], "exports", "does not export `jf_plugin_entry`"),
+        (&["-DMALLOC", "-fno-builtin"], "exports", "exports `malloc`"),
+        (&["-Wl,-rpath,/opt/somewhere"], "elf", "search path"),
+        (&["-Wl,-z,execstack"], "elf", "executable stack"),
+    ] {
+        let report = faulty(compile, &[], "failed", name, words);
+        assert!(with(&report, "skipped").contains(&"load".to_owned()));
+    }
+    faulty(&["-DEXPORTS"], &[], "warning", "exports", "`helper`");
+    let other = ["-Wl,--no-as-needed", "-lresolv"];
+    faulty(&other, &[], "warning", "needs", "libresolv.so.2");
+}
+
+#[test]
+fn what_is_wrong_with_its_table_and_manifest_is_found() {
+    for (compile, name, words) in [
+        (&["-DUNRESOLVED"][..], "load", "undefined symbol: nobody_has_this"),
+        (&["-DTABLE_HOLE"], "load", "it has no function `call`"),
+        (&["-DENTRY_REFUSES"], "load", "refuses this Jackfield"),
+        (
+            &["-DDESCRIBE_CRASH"],
+            "manifest",
+            "crashed when it was asked for its manifest (SIGSEGV)",
+        ),
+        (
+            &["-DDESCRIBE_TEXT"],
+            "manifest",
+            "it is not what the ABI asks for",
+        ),
+        (&["-DSCHEMA_WRONG"], "schemas", "`config_schema` is unusable"),
+        (&["-DSCHEMA_OF_TEXT"], "schemas", "nothing fits `config_schema`"),
+    ] {
+        faulty(compile, &[], "failed", name, words);
+    }
+}
+
+#[test]
+fn what_it_does_with_configurations_is_found() {
+    for (compile, verdict, name, words) in [
+        (
+            &["-DTAKES_ANYTHING"][..],
+            "failed",
+            "bad-config",
+            "never refuses any",
+        ),
+        (
+            &["-DGARBAGE_SILENT"],
+            "failed",
+            "bad-config",
+            "no reason why it refuses text that is not JSON",
+        ),
+        (
+            &["-DGARBAGE_CRASH"],
+            "failed",
+            "bad-config",
+            "crashed (SIGSEGV), when it was created with text that is not JSON",
+        ),
+        (
+            &["-DGARBAGE_PANIC"],
+            "warning",
+            "panics",
+            "text that is not JSON: index out of bounds",
+        ),
+        (
+            &["-DNEVER_ENDS"],
+            "failed",
+            "start",
+            "did not end when it was shut down",
+        ),
+    ] {
+        faulty(compile, &[], verdict, name, words);
+    }
+    let bench = Bench::new();
+    let silent = bench.drop_c("silent.so", &["-DCREATE_SILENT"]);
+    assert_eq!(with(&checked(&silent, &[]).0, "failed"), ["start", "bad-config"]);
+    let library = bench.drop_good(Language::C);
+    let (report, code) = checked(&library, &["--instance-config", r#"{"refuse":"not today"}"#]);
+    assert_eq!(
+        (code, with(&report, "failed")),
+        (Some(1), vec!["start".to_owned()])
+    );
+}
+
+#[test]
+fn a_plugin_that_hangs_is_ended_and_the_rest_is_tried_all_the_same() {
+    let report = faulty(
+        &["-DGARBAGE_HANG"],
+        &["--limit", "1s"],
+        "failed",
+        "bad-config",
+        "did not end within 1s: when it was created with text that is not JSON",
+    );
+    assert!(with(&report, "passed").contains(&"start".to_owned()));
+}
+
+#[test]
+fn what_it_does_to_the_process_is_found() {
+    for (fault, words) in [
+        ("-DSIGNALS", "the handler of SIGUSR2, when it was loaded"),
+        ("-DSETS_SIGNAL", "the handler of SIGUSR1, when it was created"),
+        ("-DSETS_UMASK", "the umask, from"),
+        (
+            "-DSETS_DIRECTORY",
+            "the working directory, from / to /tmp, when it was created",
+        ),
+        ("-DSETS_ENVIRONMENT", "the variable TRIAL of the environment"),
+    ] {
+        faulty(&[fault], &[], "failed", "process", words);
+    }
+    faulty(&["-DLEAVES_THREAD"], &[], "failed", "threads", "`lingers`");
+    faulty(
+        &["-DLEAVES_DESCRIPTOR"],
+        &[],
+        "failed",
+        "descriptors",
+        "`/dev/zero`",
+    );
+}
+
+#[test]
+fn what_it_does_with_calls_is_found() {
+    let wait = ["--input", r#"{"act":"wait"}"#];
+    let once = "a call that had ended already";
+    let bench = Bench::new();
+    let library = bench.drop_c("twice.so", &["-DENDS_TWICE"]);
+    let (report, _) = checked(&library, &wait);
+    assert_eq!(with(&report, "failed"), ["bad-input", "cancel"]);
+    assert!(report.to_string().contains(once));
+    faulty(&[], &["--input", r#"{"act":"twice"}"#], "failed", "cancel", once);
+    let deaf = ["--limit", "4s", "--input", r#"{"act":"deaf"}"#];
+    faulty(
+        &[],
+        &deaf,
+        "failed",
+        "cancel",
+        "64 of 64 calls did not end although they were cancelled",
+    );
+    let fatal = ["--input", r#"{"act":"segfault"}"#];
+    faulty(
+        &[],
+        &fatal,
+        "failed",
+        "cancel",
+        "crashed (SIGSEGV), while 64 calls were begun and cancelled",
+    );
+}
+
+#[test]
+fn the_report_is_for_people_unless_it_is_asked_for_as_json() {
+    let bench = Bench::new();
+    let library = bench.drop_c("faulty.so", &["-DLEAVES_DESCRIPTOR"]);
+    let output = check(&library, &[]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = said.lines().next().unwrap();
+    assert_eq!(first, format!("trial 1.0.0  {}", library.display()));
+    for line in [
+        "  passed   exports      `jf_plugin_entry`, and nothing else",
+        "  failed   descriptors  each instance leaves descriptors open: `/dev/zero`",
+        "                        next: close them in `shutdown` or `destroy`",
+        "1 failed, 2 warnings, 1 skipped, 12 passed",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line:?} in\n{said}");
+    }
+    let missing = check(Path::new("/no/such.so"), &[]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stdout).contains("`/no/such.so` cannot be read"));
+    let usage = Command::new(env!("CARGO_BIN_EXE_jackfield"))
+        .args(["plugin", "check"])
+        .output()
+        .unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
