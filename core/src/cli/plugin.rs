@@ -2,6 +2,7 @@
 
 mod check;
 mod list;
+mod new;
 
 use std::{path::Path, process::ExitCode};
 
@@ -12,15 +13,17 @@ use crate::config;
 /// Plugins and their instances.
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
-    List(list::List),
+    New(new::New),
     Check(check::Check),
+    List(list::List),
 }
 
 impl Plugin {
     pub(super) fn run(self, config: &Path) -> anyhow::Result<ExitCode> {
         match self {
-            Self::List(command) => command.run(&config::data_dir(config)?)?,
+            Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
+            Self::List(command) => command.run(&config::data_dir(config)?)?,
         }
         Ok(ExitCode::SUCCESS)
     }

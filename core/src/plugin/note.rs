@@ -154,8 +154,10 @@ fn text(rest: &mut &[u8], length: usize) -> Result<String, NoteError> {
     Ok(text.to_owned())
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a plugin can be called so.
+pub fn is_name(name: &str) -> bool {
     !name.is_empty()
+        && name.len() < NAME
         && name
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
