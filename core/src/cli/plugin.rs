@@ -2,6 +2,7 @@
 
 mod check;
 mod list;
+mod lock;
 mod new;
 
 use std::{path::Path, process::ExitCode};
@@ -16,6 +17,7 @@ pub(super) enum Plugin {
     New(new::New),
     Check(check::Check),
     List(list::List),
+    Lock(lock::Lock),
 }
 
 impl Plugin {
@@ -24,6 +26,7 @@ impl Plugin {
             Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
             Self::List(command) => command.run(&config::data_dir(config)?)?,
+            Self::Lock(command) => return command.run(config),
         }
         Ok(ExitCode::SUCCESS)
     }

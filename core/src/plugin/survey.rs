@@ -345,6 +345,33 @@ fn scan(dir: &Path, data_dir: &Path, trust: &trust::Options) -> Result<(Stage, V
     Ok((stage, seen))
 }
 
+/// What the libraries in `dir` call themselves and which they are, each as far as it would be trusted. Runs nothing of
+/// them. Blocks.
+///
+/// # Errors
+///
+/// When the directory cannot be read or trusted.
+pub fn identities(dir: &Path, trust: &trust::Options) -> Result<Vec<(PathBuf, Identified)>, LoadError> {
+    let directory = Directory::open(dir)?;
+    let (trust, mut names) = (Trust::read(trust), BTreeMap::new());
+    let mut identified = Vec::new();
+    for file in directory.libraries()? {
+        let looked = look(
+            &directory,
+            &file,
+            (&trust, ffi::glibc()),
+            &mut Sighting::default(),
+        );
+        let found = looked.and_then(|library| free(library, &mut names));
+        let found = found.map(|library| (library.identity().name.clone(), library.digest()));
+        identified.push((directory.path().join(&file), found));
+    }
+    Ok(identified)
+}
+
+/// The name and the digest of a library, or why it would not be loaded.
+pub type Identified = Result<(String, Digest), LoadError>;
+
 /// Reads a file and looks into it, and notes what is seen.
 fn look(
     directory: &Directory,

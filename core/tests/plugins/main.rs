@@ -14,6 +14,7 @@ mod calls;
 mod check;
 mod host;
 mod instances;
+mod lock;
 mod replacement;
 mod trial;
 mod workers;
