@@ -23,6 +23,7 @@ mod limits;
 mod log;
 pub mod manifest;
 pub mod note;
+mod portrait;
 mod registry;
 mod rehearsal;
 mod report;
@@ -46,6 +47,7 @@ pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, gli
 pub use instance::{
     DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation, Visit, Visits,
 };
+pub use portrait::{Portrait, PortraitError};
 pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
 pub use rehearsal::Rehearsal;
 pub use survey::Survey;

@@ -1,6 +1,7 @@
 //! `plugin`: what a plugin's author and a router's operator ask of plugins.
 
 mod check;
+mod inspect;
 mod list;
 mod lock;
 mod new;
@@ -9,13 +10,12 @@ use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
 
-use crate::config;
-
 /// Plugins and their instances.
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
     New(new::New),
     Check(check::Check),
+    Inspect(inspect::Inspect),
     List(list::List),
     Lock(lock::Lock),
 }
@@ -25,7 +25,8 @@ impl Plugin {
         match self {
             Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
-            Self::List(command) => command.run(&config::data_dir(config)?)?,
+            Self::Inspect(command) => return command.run(config),
+            Self::List(command) => command.run(&crate::config::data_dir(config)?)?,
             Self::Lock(command) => return command.run(config),
         }
         Ok(ExitCode::SUCCESS)

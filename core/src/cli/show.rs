@@ -141,7 +141,7 @@ pub(super) fn marks(deliveries: &[DeliveryMark]) -> String {
 }
 
 /// `name  value` lines, without those that have no value. Much of it others wrote: nothing steers the terminal.
-fn fields(fields: &[(&str, String)]) -> String {
+pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(text, "{name:<11} {}", value.replace(char::is_control, " "));

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::note::Identity;
 use crate::schema::{Schema, SchemaError};
 
 /// A manifest that was read, agrees with the library's note, and has schemas that can be used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Manifest {
     /// The plugin's name.
     pub name: String,
@@ -22,11 +22,23 @@ pub struct Manifest {
     /// What it can be used for.
     pub capabilities: Vec<String>,
     /// What the configuration of an instance must fit.
+    #[serde(serialize_with = "given")]
     pub config_schema: Arc<Schema>,
     /// What the input of a step must fit.
+    #[serde(serialize_with = "given")]
     pub input_schema: Arc<Schema>,
     /// What its output fits.
+    #[serde(serialize_with = "perhaps_given")]
     pub output_schema: Option<Arc<Schema>>,
+}
+
+/// The schema as the plugin gave it.
+fn given<S: Serializer>(schema: &Schema, serializer: S) -> Result<S::Ok, S::Error> {
+    schema.json().serialize(serializer)
+}
+
+fn perhaps_given<S: Serializer>(schema: &Option<Arc<Schema>>, serializer: S) -> Result<S::Ok, S::Error> {
+    schema.as_deref().map(Schema::json).serialize(serializer)
 }
 
 impl Manifest {

@@ -92,7 +92,12 @@ impl<'s> Reader<'s> {
             kind: self.kind(schema, depth),
             required,
             default: found("default").filter(|value| !value.is_null()).cloned(),
-            description: found("description").and_then(Value::as_str).map(str::to_owned),
+            // Of the values of an enumeration, each has its own.
+            description: nodes
+                .iter()
+                .filter(|node| node.get("const").is_none())
+                .find_map(|node| node.get("description")?.as_str())
+                .map(str::to_owned),
             path: path.clone(),
         });
         self.inside(schema, &path, depth + 1);

@@ -23,6 +23,7 @@ struct Config {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
+    /// Which of all that it can do.
     act: Act,
 }
 
