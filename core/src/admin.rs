@@ -9,6 +9,7 @@
 mod answer;
 mod health;
 mod metrics;
+mod plugins;
 mod replay;
 mod socket;
 
@@ -25,6 +26,7 @@ use crate::{clock::Clock, journal::Journal, plugin, router::Generation};
 
 pub use answer::Problem;
 pub use health::Handle;
+pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
 pub use socket::connect;
 
@@ -207,10 +209,7 @@ impl Shared {
                 Err(why) => answer::text(503, format!("not ready: {why}\n")),
             },
             "/metrics" => answer::open_metrics(self.metrics.encode(&*self.journal).await),
-            "/v1/plugins" => answer::json(&serde_json::json!({
-                "plugins": *self.plugins.list(),
-                "instances": *self.plugins.instances(),
-            })),
+            "/v1/plugins" => answer::json(&plugins::listed(&self.plugins)),
             "/v1/replay" if door == Door::Tcp => answer::text(403, "writes go through the control socket\n"),
             "/v1/replay" if method != Method::POST => answer::not_allowed("POST"),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),

@@ -30,6 +30,7 @@ mod report;
 pub mod stage;
 pub mod survey;
 pub mod trust;
+mod vitals;
 mod watch;
 pub mod worker;
 
@@ -51,6 +52,7 @@ pub use portrait::{Portrait, PortraitError};
 pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
 pub use rehearsal::Rehearsal;
 pub use survey::Survey;
+pub use vitals::Vitals;
 pub use watch::Watch;
 pub use worker::{Housing, Limits, Worker, worker_main};
 
@@ -108,6 +110,11 @@ pub trait Caller: Send + Sync + fmt::Debug {
     /// How many calls go on although nobody waits for them any more.
     fn stuck(&self) -> usize {
         0
+    }
+
+    /// How the instance is.
+    fn vitals(&self) -> Vitals {
+        Vitals::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes to the running router through its control socket.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -57,6 +57,17 @@ impl Replay {
             ))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a router runs whose data lies in `data_dir`.
+pub(super) fn is_running(data_dir: &Path) -> anyhow::Result<bool> {
+    let socket = app::socket(data_dir);
+    match wait(admin::connect(&socket))? {
+        Ok(_) => Ok(true),
+        // What a router that was killed leaves behind refuses.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be reached", socket.display())),
     }
 }
 

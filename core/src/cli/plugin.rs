@@ -26,7 +26,7 @@ impl Plugin {
             Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
             Self::Inspect(command) => return command.run(config),
-            Self::List(command) => command.run(&crate::config::data_dir(config)?)?,
+            Self::List(command) => command.run(config)?,
             Self::Lock(command) => return command.run(config),
         }
         Ok(ExitCode::SUCCESS)

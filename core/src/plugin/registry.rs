@@ -33,7 +33,7 @@ use super::{
     Host,
     describe::Runner,
     digest::Digest,
-    instance::{Instance, InstanceOptions},
+    instance::{Instance, InstanceOptions, Isolation},
     reason_of,
     stage::{Stage, StageError},
     survey::{Plan, Survey},
@@ -115,6 +115,7 @@ impl Registry {
             records.push(InstanceRecord {
                 name: name.clone(),
                 plugin: instance.plugin.clone(),
+                isolation: Isolation::default(),
                 state: PluginState::Loaded,
             });
             roster.running.insert(name, Arc::new(instance));
@@ -407,23 +408,21 @@ impl Renewal {
             }
         }
         let known: BTreeSet<_> = records.iter().map(|record| record.name.clone()).collect();
-        let unplanned = running.values().map(|instance| InstanceRecord {
-            name: instance.name.clone(),
-            plugin: instance.plugin.clone(),
-            state: PluginState::Loaded,
+        // Nobody has configured these, or they would be planned.
+        let unplanned = |name: &str, plugin: &str, state| InstanceRecord {
+            name: name.to_owned(),
+            plugin: plugin.to_owned(),
+            isolation: Isolation::default(),
+            state,
+        };
+        let held = running
+            .values()
+            .map(|instance| unplanned(&instance.name, &instance.plugin, PluginState::Loaded));
+        let gone = self.gone.iter().map(|(name, (plugin, reason))| {
+            let reason = reason.clone();
+            unplanned(name, plugin, PluginState::Parked { reason })
         });
-        let gone = self.gone.iter().map(|(name, (plugin, reason))| InstanceRecord {
-            name: name.clone(),
-            plugin: plugin.clone(),
-            state: PluginState::Parked {
-                reason: reason.clone(),
-            },
-        });
-        records.extend(
-            unplanned
-                .chain(gone)
-                .filter(|record| !known.contains(&record.name)),
-        );
+        records.extend(held.chain(gone).filter(|record| !known.contains(&record.name)));
         records
     }
 
@@ -513,7 +512,9 @@ fn announce(before: &Roster, now: &Roster) {
         .iter()
         .filter(|record| !before.instances.contains(record))
     {
-        let InstanceRecord { name, plugin, state } = record;
+        let InstanceRecord {
+            name, plugin, state, ..
+        } = record;
         match state {
             PluginState::Loaded => tracing::info!(instance = name, plugin, "instance started"),
             PluginState::Idle { reason } | PluginState::Parked { reason } => {

@@ -273,6 +273,7 @@ impl Plan {
         InstanceRecord {
             name: self.options.name.clone(),
             plugin: self.options.plugin.clone(),
+            isolation: self.options.isolation,
             state: self
                 .plugin
                 .as_ref()

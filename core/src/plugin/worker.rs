@@ -23,7 +23,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -36,9 +36,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Caller, Report, Setup, StepCall,
+    Caller, Report, Setup, StepCall, Vitals,
     report::{Stopped, crashed, cut_short, not_begun, quarantined},
     stage::Staged,
+    vitals::Tally,
 };
 pub use life::WorkerError;
 use life::{Death, Life, Watch};
@@ -71,6 +72,8 @@ struct Shared {
     /// How often the process died with a call of this step in it, by idempotency key. A leaf lock.
     deaths: Mutex<HashMap<String, u32>>,
     stuck: AtomicUsize,
+    tally: Tally,
+    restarts: AtomicU64,
 }
 
 /// Whether calls can be made.
@@ -101,11 +104,29 @@ impl Worker {
             grace: Mutex::new(Duration::ZERO),
             deaths: Mutex::default(),
             stuck: AtomicUsize::new(0),
+            tally: Tally::default(),
+            restarts: AtomicU64::new(0),
         });
         let tasks = TaskTracker::new();
         tasks.spawn_on(supervise(Arc::clone(&shared), watch), &runtime);
         tasks.close();
         Ok(Self { shared, tasks })
+    }
+
+    async fn carry_out(&self, call: StepCall) -> Report {
+        let key = call.idempotency_key.clone();
+        let life = match self.life(&call).await {
+            Ok(life) => life,
+            Err(report) => return report,
+        };
+        match life.call(call, &self.shared.setup).await {
+            Ok(report) => {
+                self.shared.deaths().remove(&key);
+                report
+            }
+            Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
+            Err(death) => self.shared.bury(key, &death),
+        }
     }
 
     /// The process, as soon as there is one; or why the call is not made.
@@ -130,19 +151,7 @@ impl Worker {
 #[async_trait]
 impl Caller for Worker {
     async fn call(&self, call: StepCall) -> Report {
-        let key = call.idempotency_key.clone();
-        let life = match self.life(&call).await {
-            Ok(life) => life,
-            Err(report) => return report,
-        };
-        match life.call(call, &self.shared.setup).await {
-            Ok(report) => {
-                self.shared.deaths().remove(&key);
-                report
-            }
-            Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
-            Err(death) => self.shared.bury(key, &death),
-        }
+        self.shared.tally.count(self.carry_out(call)).await
     }
 
     async fn shutdown(&self, grace: Duration) {
@@ -153,6 +162,18 @@ impl Caller for Worker {
 
     fn stuck(&self) -> usize {
         self.shared.stuck.load(Relaxed)
+    }
+
+    fn vitals(&self) -> Vitals {
+        let process = match &*self.shared.state.borrow() {
+            State::Up(life) => life.process(),
+            State::Down(_) | State::Over => None,
+        };
+        Vitals {
+            restarts: Some(self.shared.restarts.load(Relaxed)),
+            process,
+            ..self.shared.tally.vitals()
+        }
     }
 }
 
@@ -184,6 +205,7 @@ impl Shared {
             match Life::start(&self.staged, &self.setup, &self.housing).await {
                 Ok((life, watch)) => {
                     tracing::info!(plugin, instance, "worker started again");
+                    self.restarts.fetch_add(1, Relaxed);
                     self.state.send_replace(State::Up(life));
                     return watch;
                 }

@@ -51,7 +51,7 @@ async fn a_library_that_nobody_configures_gets_an_instance_of_its_name() {
         );
         assert_eq!(
             listed["instances"],
-            json!([{ "name": "trial", "plugin": "trial", "state": "loaded" }])
+            json!([{ "name": "trial", "plugin": "trial", "isolation": "process", "state": "loaded" }])
         );
         assert_eq!(listed["digest"].as_str().unwrap().len(), 64);
         registry.shutdown(Duration::from_secs(60)).await;

@@ -30,8 +30,9 @@ use super::{
 };
 use crate::{
     plugin::{
-        Caller, Host, Report, StepCall,
+        Caller, Host, Report, StepCall, Vitals,
         report::{self, Ended, Stopped},
+        vitals::Tally,
     },
     secret::Secret,
 };
@@ -73,6 +74,7 @@ impl fmt::Debug for Setup {
 pub struct InProcess {
     shared: Arc<Shared>,
     grace: Duration,
+    tally: Tally,
 }
 
 struct Shared {
@@ -130,6 +132,7 @@ impl InProcess {
                     slow: AtomicU32::new(strikes),
                 }),
                 grace: setup.grace,
+                tally: Tally::default(),
             }),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => Err(CreateError::TimedOut(setup.limit)),
@@ -269,8 +272,11 @@ impl Caller for InProcess {
             library: &self.shared.library,
             _pending: bridge.pending.token(),
         };
-        self.shared.begin(&held.call);
-        self.end_of(&held, ended).await
+        let carried_out = async {
+            self.shared.begin(&held.call);
+            self.end_of(&held, ended).await
+        };
+        self.tally.count(carried_out).await
     }
 
     async fn shutdown(&self, grace: Duration) {
@@ -287,6 +293,10 @@ impl Caller for InProcess {
 
     fn stuck(&self) -> usize {
         self.shared.bridge.stuck.load(Ordering::Relaxed)
+    }
+
+    fn vitals(&self) -> Vitals {
+        self.tally.vitals()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{digest::Digest, reason_of};
+use crate::plugin::{Isolation, digest::Digest, reason_of};
 
 /// What is known of a file in the plugins directory: what `plugin list` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct InstanceRecord {
     pub name: String,
     /// The plugin that it is to be one of.
     pub plugin: String,
+    /// Where it lives, or would.
+    pub isolation: Isolation,
     /// Whether it runs.
     #[serde(flatten)]
     pub state: PluginState,

@@ -78,6 +78,7 @@ pub(super) struct Life {
     /// Who waits for the end of which call; `None` once the process is dead. A leaf lock.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
     death: OnceLock<Death>,
+    process: Option<u32>,
 }
 
 struct Pending {
@@ -147,6 +148,11 @@ impl Life {
         };
         drop(in_flight);
         report
+    }
+
+    /// Its number.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.process
     }
 
     fn expect(&self, call: &StepCall) -> Result<(u64, oneshot::Receiver<Report>), Death> {
@@ -462,7 +468,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     let answering = TaskTracker::new();
     answering.spawn(writing);
     let words = Arc::default();
-    let stderr = child.stderr.take();
+    let (process, stderr) = (child.id(), child.stderr.take());
     let listening = listen(
         stderr,
         (setup.plugin.clone(), setup.instance.clone()),
@@ -476,6 +482,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
             next: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
+            process,
         }),
         words,
         listening: answering.spawn(listening),
@@ -594,6 +601,7 @@ mod tests {
             next: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
+            process: None,
         };
         let _call = life.expect(&call("dlv_1/post")).unwrap();
         let receipt = |key: &str| Question::Receipt { key: key.to_owned() };
