@@ -3,10 +3,11 @@
 //! Two doors lead to one small HTTP server. A loopback address answers `GET /healthz`, `/readyz`, `/metrics` and
 //! `/v1/plugins` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
 //! name that it made point here. A Unix socket in the data directory, open to the router's own user alone, takes
-//! `POST /v1/replay` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
+//! `POST /v1/replay` and `/v1/call` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
 //! lock is the only router here, so a file that lies there is left over from one that was killed.
 
 mod answer;
+mod call;
 mod health;
 mod metrics;
 mod plugins;
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{clock::Clock, journal::Journal, plugin, router::Generation};
 
 pub use answer::Problem;
+pub use call::Call;
 pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
@@ -53,6 +55,8 @@ pub struct Parts {
     pub metrics: Registry,
     /// The time, for ages.
     pub clock: Arc<dyn Clock>,
+    /// Where calls by hand have their work directories.
+    pub work_root: PathBuf,
 }
 
 /// The driver that answers at both doors. Bound, but answering nothing until it runs.
@@ -70,6 +74,8 @@ struct Shared {
     plugins: Arc<plugin::Registry>,
     metrics: metrics::Metrics,
     health: health::Health,
+    clock: Arc<dyn Clock>,
+    work_root: PathBuf,
 }
 
 /// The way by which a request came in.
@@ -104,7 +110,9 @@ impl Admin {
         let address = tcp.local_addr().unwrap_or(options.address);
         let shared = Arc::new(Shared {
             health: health::Health::new(Arc::clone(&parts.journal)),
-            metrics: metrics::Metrics::new(parts.metrics, parts.clock),
+            metrics: metrics::Metrics::new(parts.metrics, Arc::clone(&parts.clock)),
+            clock: parts.clock,
+            work_root: parts.work_root,
             journal: parts.journal,
             routes: parts.routes,
             plugins: parts.plugins,
@@ -210,8 +218,11 @@ impl Shared {
             },
             "/metrics" => answer::open_metrics(self.metrics.encode(&*self.journal).await),
             "/v1/plugins" => answer::json(&plugins::listed(&self.plugins)),
-            "/v1/replay" if door == Door::Tcp => answer::text(403, "writes go through the control socket\n"),
-            "/v1/replay" if method != Method::POST => answer::not_allowed("POST"),
+            "/v1/call" | "/v1/replay" if door == Door::Tcp => {
+                answer::text(403, "writes go through the control socket\n")
+            }
+            "/v1/call" | "/v1/replay" if method != Method::POST => answer::not_allowed("POST"),
+            "/v1/call" => answer::result(call::call(self, request.into_body()).await),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),
             _ => answer::text(404, "there is nothing here\n"),
         }

@@ -133,7 +133,8 @@ impl App {
         let generations = Arc::new(load::generations(&*journal, &generation).await?);
         let routes = Arc::new(ArcSwap::new(generation));
 
-        let mut options = dispatcher::Options::new(config.data_dir.join("work"));
+        let work_root = config.data_dir.join("work");
+        let mut options = dispatcher::Options::new(work_root.clone());
         // What the ingress leaves, but for a little that plugins get to end.
         options.grace = config.grace / 2;
         options.patience = config.plugins.patience;
@@ -171,6 +172,7 @@ impl App {
                 plugins: Arc::clone(&plugins),
                 metrics,
                 clock,
+                work_root,
             },
         )?;
         Ok(Self {

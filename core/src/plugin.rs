@@ -12,6 +12,7 @@
 //! the registry look again when the directory has changed. A panic in
 //! a plugin, a time-out, a broken answer are [`Report`]s like others.
 
+mod by_hand;
 pub mod check;
 pub mod describe;
 pub mod digest;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use by_hand::{ByHand, ByHandError, Called, Logged};
 pub use describe::{Runner, describe_main};
 pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
 pub use instance::{

@@ -63,6 +63,18 @@ pub fn init(options: &Options) {
     }
 }
 
+/// Writes nothing, but has plugins log what `info` lets pass, for whoever listens to their calls. Called once, by the program.
+///
+/// # Panics
+///
+/// Where logs are being written already.
+pub fn init_silent() {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(std::io::sink)
+        .init();
+}
+
 /// Without what could show a header: HTTP/2's own log holds paths and signatures, at whatever level it is asked for.
 fn quiet(filter: EnvFilter) -> EnvFilter {
     filter.add_directive("h2=warn".parse().expect("the directive is well formed"))

@@ -1,12 +1,13 @@
 //! The answers of the admin side.
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     StatusCode,
+    body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::journal::JournalError;
 
@@ -42,6 +43,17 @@ impl From<JournalError> for Problem {
         };
         Self::new(status, error.to_string())
     }
+}
+
+/// Reads the JSON of a request, of at most `longest` bytes.
+pub(super) async fn read<T: DeserializeOwned>(body: Incoming, longest: usize) -> Result<T, Problem> {
+    let body = Limited::new(body, longest)
+        .collect()
+        .await
+        .map_err(|error| Problem::new(400, format!("the request could not be read: {error}")))?
+        .to_bytes();
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(400, format!("the request is not understood: {error}")))
 }
 
 pub(super) fn text(status: u16, text: impl Into<Bytes>) -> Response {

@@ -1,11 +1,10 @@
 //! `POST /v1/replay`: a person asks for something again.
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jackfield_event::{DeliveryId, Event, EventId};
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Shared};
+use super::{Problem, Shared, answer};
 use crate::journal::ReplayKeys;
 
 /// What to do again.
@@ -27,13 +26,7 @@ pub struct Replayed {
 }
 
 pub(super) async fn replay(shared: &Shared, body: Incoming) -> Result<Replayed, Problem> {
-    let body = Limited::new(body, LONGEST)
-        .collect()
-        .await
-        .map_err(|error| Problem::new(400, format!("the request could not be read: {error}")))?
-        .to_bytes();
-    let replay: Replay = serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(400, format!("the request is not understood: {error}")))?;
+    let replay: Replay = answer::read(body, LONGEST).await?;
     let deliveries = if let Ok(id) = replay.id.parse::<DeliveryId>() {
         vec![shared.journal.replay_delivery(id, replay.keys).await?]
     } else if let Ok(id) = replay.id.parse::<EventId>() {

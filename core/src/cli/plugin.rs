@@ -1,5 +1,6 @@
 //! `plugin`: what a plugin's author and a router's operator ask of plugins.
 
+mod call;
 mod check;
 mod inspect;
 mod list;
@@ -18,6 +19,7 @@ pub(super) enum Plugin {
     Inspect(inspect::Inspect),
     List(list::List),
     Lock(lock::Lock),
+    Call(call::Call),
 }
 
 impl Plugin {
@@ -26,6 +28,7 @@ impl Plugin {
             Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
             Self::Inspect(command) => return command.run(config),
+            Self::Call(command) => return command.run(config),
             Self::List(command) => command.run(config)?,
             Self::Lock(command) => return command.run(config),
         }

@@ -21,6 +21,11 @@ impl Scratch {
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Leaves it there.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Scratch {

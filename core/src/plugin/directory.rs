@@ -89,9 +89,7 @@ impl Directory {
     /// # Errors
     /// As for [`Directory::read`].
     pub fn signature(&self, name: &OsStr) -> Result<Option<Vec<u8>>, ReadError> {
-        let mut name = name.to_owned();
-        name.push(SIGNATURE);
-        match self.read(&name, LONGEST_SIGNATURE) {
+        match self.read(&signature_of(name), LONGEST_SIGNATURE) {
             Ok(signature) => Ok(Some(signature.bytes)),
             Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -120,6 +118,13 @@ impl Directory {
 /// Whether a file of that name is taken for a plugin: it ends in `.so` and is not hidden.
 pub(super) fn is_library(name: &OsStr) -> bool {
     !name.as_bytes().starts_with(b".") && Path::new(name).extension() == Some(OsStr::new("so"))
+}
+
+/// The name of the signature of a file of that name.
+pub fn signature_of(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
+    name.push(SIGNATURE);
+    name
 }
 
 /// Whether a file of that name is taken for a signature of a plugin.

@@ -1,7 +1,15 @@
 //! What plugins log and count, made fit for the router's own log and metrics.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
 /// One line that a plugin logs.
@@ -43,6 +51,75 @@ impl Line<'_> {
         }
     }
 }
+
+/// A line that a plugin logged for a call, as whoever made the call by hand is told it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// `error` … `trace`.
+    pub level: String,
+    /// The module or component of the plugin.
+    pub module: String,
+    /// What it says.
+    pub message: String,
+    /// Facts, by their names.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub fields: Value,
+}
+
+/// Who listens to which calls, by their idempotency keys, and what they have heard. A leaf lock.
+static LISTENERS: Mutex<BTreeMap<String, Vec<Logged>>> = Mutex::new(BTreeMap::new());
+/// How many they are: nobody, nearly always, which is all that a line has to find out.
+static LISTENING: AtomicUsize = AtomicUsize::new(0);
+
+/// Listens to what is logged for one call, until it is dropped.
+pub(super) struct Listening(String);
+
+impl Listening {
+    pub(super) fn to(key: &str) -> Self {
+        listeners().insert(key.to_owned(), Vec::new());
+        LISTENING.fetch_add(1, Relaxed);
+        Self(key.to_owned())
+    }
+
+    /// What was heard.
+    pub(super) fn end(self) -> Vec<Logged> {
+        listeners()
+            .get_mut(&self.0)
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        listeners().remove(&self.0);
+        LISTENING.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Line<'_> {
+    /// Tells it to whoever listens to the call of that idempotency key.
+    pub(super) fn tell(&self, key: &str) {
+        if LISTENING.load(Relaxed) == 0 {
+            return;
+        }
+        if let Some(heard) = listeners().get_mut(key).filter(|heard| heard.len() < MOST_LINES) {
+            heard.push(Logged {
+                level: filter(self.level).to_string(),
+                module: self.target.clone(),
+                message: self.message.clone(),
+                fields: serde_json::from_str(&self.fields).unwrap_or_default(),
+            });
+        }
+    }
+}
+
+fn listeners() -> MutexGuard<'static, BTreeMap<String, Vec<Logged>>> {
+    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As many as a person reads.
+const MOST_LINES: usize = 1000;
 
 /// A level as a number, as the ABI has it: 0 nothing, 1 error … 5 trace.
 pub(super) fn number(level: LevelFilter) -> u32 {
@@ -117,6 +194,28 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(read, [pair("kind", "b"), pair("team", "a")]);
         assert_eq!(labels("posts_total", "", 0.5), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn whoever_listens_to_a_call_hears_its_lines_and_no_others() {
+        let line = |message: &str| Line {
+            plugin: "trial",
+            instance: "trial",
+            level: 3,
+            target: "posts".to_owned(),
+            message: message.to_owned(),
+            fields: r#"{"to":"a"}"#.to_owned(),
+        };
+        let listening = Listening::to("dlv_1/call");
+        line("posted").tell("dlv_1/call");
+        line("of another").tell("dlv_2/call");
+        let heard = serde_json::to_value(listening.end()).unwrap();
+        assert_eq!(
+            heard,
+            serde_json::json!([{ "level": "info", "module": "posts", "message": "posted", "fields": { "to": "a" } }])
+        );
+        line("too late").tell("dlv_1/call");
+        assert_eq!(Listening::to("dlv_1/call").end(), []);
     }
 
     #[test]

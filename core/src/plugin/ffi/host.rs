@@ -219,7 +219,10 @@ unsafe extern "C" fn log(
             fields,
         };
         match call::find(call, &bridge) {
-            Some(call) => call.span.in_scope(|| line.write()),
+            Some(call) => {
+                line.tell(&call.step.idempotency_key);
+                call.span.in_scope(|| line.write());
+            }
             None => line.write(),
         }
     });

@@ -349,11 +349,18 @@ impl Watch {
                     message,
                     fields,
                 };
-                let span = call.and_then(|id| {
+                let of_call = call.and_then(|id| {
                     let pending = self.life.pending();
-                    pending.as_ref()?.get(&id).map(|waiting| waiting.span.clone())
+                    let waiting = pending.as_ref()?.get(&id)?;
+                    Some((waiting.span.clone(), waiting.key.clone()))
                 });
-                span.unwrap_or_else(tracing::Span::none).in_scope(|| line.write());
+                match of_call {
+                    Some((span, key)) => {
+                        line.tell(&key);
+                        span.in_scope(|| line.write());
+                    }
+                    None => tracing::Span::none().in_scope(|| line.write()),
+                }
             }
             // Said once, at the start or the end, and heard there.
             Notice::Hello { .. } | Notice::Started(_) | Notice::Pong(..) | Notice::Over { .. } => {}
