@@ -271,7 +271,8 @@ Examples:
   jackfield events list                     what came in
   jackfield deliveries show dlv_…           every attempt, and what it said
   jackfield routes explain evt_…            why each route matched or did not
-  jackfield dead list                       what waits for you";
+  jackfield dead list                       what waits for you
+  jackfield plugin new hello                a plugin to begin from";
 
 #[cfg(test)]
 mod tests {
