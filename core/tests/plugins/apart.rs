@@ -9,7 +9,7 @@ use jackfield::{
 use serde_json::json;
 
 use crate::{
-    built,
+    built::Build,
     host::Recorder,
     trial::{Bench, configured, log, logged},
     workers::worker,
@@ -47,7 +47,7 @@ async fn parked_inside(bench: &Bench, plugin: &str) -> String {
 #[tokio::test]
 async fn a_plugin_that_aborts_when_it_panics_lives_in_a_worker() {
     let bench = Bench::new();
-    bench.drop_c("trial.so", &["-DPANIC_ABORT"]);
+    bench.drop_good(Build::ABORTS);
     insta::assert_snapshot!(parked_inside(&bench, "trial").await, @r#"`trial.so` was built with panic=abort: a panic in it would end the router, so it needs a process of its own: give the instance `isolation = "process"`, or build it with panic = "unwind""#);
 }
 
@@ -61,7 +61,7 @@ async fn a_plugin_with_static_thread_local_storage_lives_in_a_worker_that_has_ro
 #[tokio::test]
 async fn a_plugin_with_an_allocator_of_its_own_lives_in_a_worker() {
     let bench = Bench::new();
-    bench.drop_library(&built::allocator(), "trial.so");
+    bench.drop_good(Build::ALLOCATOR);
     insta::assert_snapshot!(parked_inside(&bench, "trial").await, @r#"`trial.so` uses static thread-local storage, of which the router has only a few bytes to spare, so it needs a process of its own: give the instance `isolation = "process"`, or leave out the global allocator or library that brings it, or build that one for dynamic loading"#);
 }
 

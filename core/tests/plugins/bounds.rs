@@ -1,42 +1,19 @@
 //! What bounds a worker process, and what becomes of a plugin that comes up against it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use jackfield::{
-    delivery::Outcome,
-    plugin::{InstanceOptions, Limits},
-    reason::Reason,
-};
-use serde_json::json;
+use jackfield::{delivery::Outcome, plugin::Limits, reason::Reason};
 
 use crate::{
-    calls::check,
-    host::Recorder,
-    trial::{Bench, Language, Trial, configured, log},
+    battery::check,
+    built::Build,
+    trial::{Bench, Trial},
 };
 
-/// A plugin in a worker of these limits.
-async fn bounded(bench: Bench, limits: Limits) -> Trial {
-    log();
-    let host = Arc::new(Recorder::new());
-    let options = InstanceOptions {
-        limits,
-        ..configured("trial", json!({ "token": "hunter2" }))
-    };
-    let registry = bench.load(&host, vec![options]).await;
-    let instance = registry.instance("trial").unwrap();
-    Trial {
-        bench,
-        host,
-        registry,
-        instance,
-    }
-}
-
-async fn good(language: Language, limits: Limits) -> Trial {
+async fn good(build: Build, limits: Limits) -> Trial {
     let bench = Bench::new();
-    bench.drop_good(language);
-    bounded(bench, limits).await
+    bench.drop_good(build);
+    Trial::bounded(bench, limits).await
 }
 
 /// Makes the call, and expects that it takes the worker with it and nothing else.
@@ -54,9 +31,9 @@ async fn a_plugin_that_leaks_dies_at_its_limit_and_says_so() {
         memory: 64 << 20,
         ..Limits::default()
     };
-    let trial = good(Language::C, limits).await;
+    let trial = good(Build::C, limits).await;
     dies(&trial, "leak", &["died of SIGABRT, saying: no memory after "]).await;
-    let trial = good(Language::Rust, limits).await;
+    let trial = good(Build::RUST, limits).await;
     dies(
         &trial,
         "leak",
@@ -74,7 +51,7 @@ async fn a_plugin_cannot_open_more_than_its_limit() {
         open_files: 100,
         ..Limits::default()
     };
-    let trial = good(Language::C, limits).await;
+    let trial = good(Build::C, limits).await;
     dies(
         &trial,
         "open",
@@ -88,13 +65,13 @@ async fn a_worker_that_does_not_answer_is_asked_to_end() {
     let bench = Bench::new();
     // It says that its calls are handed over at once, and so is called by the thread that answers.
     bench.drop_c("trial.so", &["-DPROMPT"]);
-    let trial = bounded(bench, impatient()).await;
+    let trial = Trial::bounded(bench, impatient()).await;
     dies(&trial, "block", &["did not answer for 1s, and died of SIGTERM"]).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_does_not_end_when_asked_is_killed() {
-    let trial = good(Language::C, impatient()).await;
+    let trial = good(Build::C, impatient()).await;
     dies(&trial, "freeze", &["did not answer for 1s, and died of SIGKILL"]).await;
 }
 

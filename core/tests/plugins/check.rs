@@ -7,10 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    built,
-    trial::{Bench, Language},
-};
+use crate::{built::Build, trial::Bench};
 
 /// What `plugin check` says of that library.
 fn check(library: &Path, arguments: &[&str]) -> Output {
@@ -59,7 +56,7 @@ fn faulty(compile: &[&str], arguments: &[&str], verdict: &str, name: &str, words
 
 #[test]
 fn a_good_plugin_passes_in_rust() {
-    let (report, code) = checked(&built::rust(), &["--input", r#"{"act":"wait"}"#]);
+    let (report, code) = checked(&Build::RUST.library(), &["--input", r#"{"act":"wait"}"#]);
     assert_eq!(code, Some(0));
     assert_eq!(report["passed"], true);
     assert_eq!(with(&report, "passed").len(), 16, "{report:#}");
@@ -68,7 +65,7 @@ fn a_good_plugin_passes_in_rust() {
 #[test]
 fn a_good_plugin_passes_in_c() {
     let bench = Bench::new();
-    let library = bench.drop_good(Language::C);
+    let library = bench.drop_good(Build::C);
     let (report, code) = checked(&library, &["--input", r#"{"act":"wait"}"#]);
     assert_eq!(code, Some(0));
     // Its fields are not explained, and of an object it looks at two fields only.
@@ -174,7 +171,7 @@ fn what_it_does_with_configurations_is_found() {
     let bench = Bench::new();
     let silent = bench.drop_c("silent.so", &["-DCREATE_SILENT"]);
     assert_eq!(with(&checked(&silent, &[]).0, "failed"), ["start", "bad-config"]);
-    let library = bench.drop_good(Language::C);
+    let library = bench.drop_good(Build::C);
     let (report, code) = checked(&library, &["--instance-config", r#"{"refuse":"not today"}"#]);
     assert_eq!(
         (code, with(&report, "failed")),

@@ -17,8 +17,8 @@ pub(crate) struct Recorder {
     kept: Mutex<Kept>,
     /// One permit for each request that may be answered; without a limit until `hold`.
     answers: Semaphore,
-    /// Told of each metric.
-    pub(crate) counted: Notify,
+    /// Told of each metric, and of each value that is kept.
+    told: Notify,
 }
 
 /// Instance, name, labels, value.
@@ -28,6 +28,10 @@ pub(crate) type Metric = (String, String, Vec<(String, String)>, f64);
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) values: BTreeMap<String, Bytes>,
+    /// For how long the values are kept that end.
+    pub(crate) lives: BTreeMap<String, Duration>,
+    /// Why nothing is kept or told, if nothing is.
+    pub(crate) unavailable: Option<&'static str>,
     pub(crate) receipts: BTreeMap<String, Receipt>,
     pub(crate) emitted: BTreeMap<String, Bytes>,
     pub(crate) metrics: Vec<Metric>,
@@ -38,7 +42,7 @@ impl Recorder {
         Self {
             kept: Mutex::default(),
             answers: Semaphore::new(Semaphore::MAX_PERMITS),
-            counted: Notify::new(),
+            told: Notify::new(),
         }
     }
 
@@ -51,16 +55,34 @@ impl Recorder {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answering(&self) {
+    /// Waits until so many calls have told that they wait.
+    pub(crate) async fn waits(&self, count: usize) {
+        let is_wait = |metric: &&Metric| metric.1 == "waits_total";
+        self.until(|kept| kept.metrics.iter().filter(is_wait).count() >= count)
+            .await;
+    }
+
+    /// Waits until what is kept is like that.
+    pub(crate) async fn until(&self, like_that: impl Fn(&Kept) -> bool) {
+        while !like_that(&self.kept()) {
+            self.told.notified().await;
+        }
+    }
+
+    async fn answering(&self) -> Result<(), HostError> {
         self.answers.acquire().await.expect("it is never closed").forget();
         self.answers.add_permits(1);
+        match self.kept().unavailable {
+            Some(why) => Err(HostError::Unavailable(why.to_owned())),
+            None => Ok(()),
+        }
     }
 }
 
 #[async_trait]
 impl Host for Recorder {
     async fn kv_get(&self, instance: &str, key: &str) -> Result<Option<Bytes>, HostError> {
-        self.answering().await;
+        self.answering().await?;
         Ok(self.kept().values.get(&format!("{instance}/{key}")).cloned())
     }
 
@@ -69,30 +91,34 @@ impl Host for Recorder {
         instance: &str,
         key: &str,
         value: Option<Bytes>,
-        _ttl: Option<Duration>,
+        ttl: Option<Duration>,
     ) -> Result<(), HostError> {
-        self.answering().await;
-        let key = format!("{instance}/{key}");
+        self.answering().await?;
+        let (key, mut kept) = (format!("{instance}/{key}"), self.kept());
+        if let Some(ttl) = ttl {
+            kept.lives.insert(key.clone(), ttl);
+        }
         match value {
-            Some(value) => self.kept().values.insert(key, value),
-            None => self.kept().values.remove(&key),
+            Some(value) => kept.values.insert(key, value),
+            None => kept.values.remove(&key),
         };
+        self.told.notify_one();
         Ok(())
     }
 
     async fn receipt(&self, instance: &str, key: &str) -> Result<Option<Receipt>, HostError> {
-        self.answering().await;
+        self.answering().await?;
         Ok(self.kept().receipts.get(&format!("{instance}/{key}")).cloned())
     }
 
     async fn keep_receipt(&self, instance: &str, key: &str, receipt: Receipt) -> Result<(), HostError> {
-        self.answering().await;
+        self.answering().await?;
         self.kept().receipts.insert(format!("{instance}/{key}"), receipt);
         Ok(())
     }
 
     async fn emit(&self, instance: &str, key: &str, event: Bytes) -> Result<String, HostError> {
-        self.answering().await;
+        self.answering().await?;
         self.kept().emitted.insert(format!("{instance}/{key}"), event);
         Ok("evt_emitted".to_owned())
     }
@@ -101,6 +127,6 @@ impl Host for Recorder {
         self.kept()
             .metrics
             .push((instance.to_owned(), name.to_owned(), labels.to_vec(), value));
-        self.counted.notify_one();
+        self.told.notify_one();
     }
 }

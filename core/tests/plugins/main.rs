@@ -8,6 +8,7 @@
 )]
 
 mod apart;
+mod battery;
 mod bounds;
 mod built;
 mod calls;

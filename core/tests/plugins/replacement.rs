@@ -22,8 +22,8 @@ use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    battery::check,
     built,
-    calls::check,
     host::Recorder,
     trial::{Bench, configured, log, logged},
 };

@@ -1,15 +1,18 @@
 /* A plugin that does whatever its input asks for: the same in C as `trial` in Rust, and besides, what no plugin should do.
  * What is wrong with it as a whole is chosen when it is compiled: -DNAME="..." and -D<FAULT>. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,25 +59,59 @@ struct jf_op {
   unsigned holders;
 };
 
+#define SLICE(slice) (int)(slice).len, (const char *)(slice).ptr
+
 static jf_slice text(const char *text) {
   jf_slice slice = { (const uint8_t *)text, strlen(text) };
   return slice;
 }
 
-static bool asks(const jf_call *call, const char *act) {
+/* What comes after `"name":` in the input, up to its end; NULL where it is not there. */
+static const char *given(const jf_call *call, const char *name) {
   char quoted[32];
-  snprintf(quoted, sizeof quoted, "\"%s\"", act);
-  return memmem(call->input.ptr, call->input.len, quoted, strlen(quoted)) != NULL;
+  int length = snprintf(quoted, sizeof quoted, "\"%s\":", name);
+  const char *at = memmem(call->input.ptr, call->input.len, quoted, (size_t)length);
+  return at ? at + length : NULL;
 }
 
-static void end(const jf_call *call, uint32_t outcome, uint32_t code, const char *output, const char *message) {
-  jf_result result = { sizeof result, outcome, code, 0, outcome == JF_RETRY ? 1500 : 0, text(output), text(message) };
+static const char *end_of(const jf_call *call) { return (const char *)call->input.ptr + call->input.len; }
+
+static bool asks(const jf_call *call, const char *act) {
+  const char *value = given(call, "act");
+  size_t length = strlen(act);
+  return value && value + length + 2 <= end_of(call) && value[0] == '"' && !memcmp(value + 1, act, length) &&
+         value[length + 1] == '"';
+}
+
+/* A number, or a text without escapes, of the input. */
+static size_t number(const jf_call *call, const char *name) {
+  size_t number = 0;
+  const char *digit = given(call, name);
+  for (; digit && digit < end_of(call) && *digit >= '0' && *digit <= '9'; digit++)
+    number = number * 10 + (size_t)(*digit - '0');
+  return number;
+}
+
+static jf_slice words(const jf_call *call, const char *name) {
+  const char *value = given(call, name);
+  if (!value || *value != '"') return text("");
+  const char *quote = memchr(value + 1, '"', (size_t)(end_of(call) - value - 1));
+  jf_slice slice = { (const uint8_t *)value + 1, (size_t)(quote - value - 1) };
+  return slice;
+}
+
+static void end_with(const jf_call *call, uint32_t outcome, uint32_t code, jf_slice output, jf_slice message) {
+  jf_result result = { sizeof result, outcome, code, 0, outcome == JF_RETRY ? 1500 : 0, output, message };
   void (*done)(void *, const jf_result *) = call->done;
   void *context = call->done_ctx;
   done(context, &result);
 #ifdef ENDS_TWICE
   done(context, &result);
 #endif
+}
+
+static void end(const jf_call *call, uint32_t outcome, uint32_t code, const char *output, const char *message) {
+  end_with(call, outcome, code, text(output), text(message));
 }
 
 /* ---- Requests of the host, waited for ---- */
@@ -84,15 +121,22 @@ typedef struct answer {
   pthread_cond_t arrived;
   bool there;
   uint32_t status, stage;
-  char value[128];
+  size_t length; /* of the whole value */
+  char value[128], message[128];
 } answer;
+
+static void copy(char *to, size_t room, jf_slice from) {
+  size_t length = from.len < room - 1 ? from.len : room - 1;
+  if (length) memcpy(to, from.ptr, length);
+  to[length] = 0;
+}
 
 static void on_reply(void *context, const jf_reply *reply) {
   answer *answer = context;
   pthread_mutex_lock(&answer->lock);
-  size_t length = reply->value.len < sizeof answer->value - 1 ? reply->value.len : sizeof answer->value - 1;
-  if (length) memcpy(answer->value, reply->value.ptr, length);
-  answer->value[length] = 0;
+  copy(answer->value, sizeof answer->value, reply->value);
+  copy(answer->message, sizeof answer->message, reply->message);
+  answer->length = reply->value.len;
   answer->status = reply->status;
   answer->stage = reply->stage;
   answer->there = true;
@@ -115,10 +159,17 @@ static const answer *wait_for(answer *answer) {
   return answer;
 }
 
+/* Ends a call whose request was not granted; whether it was. */
+static bool granted(const jf_call *call, const answer *answer) {
+  if (answer->status == JF_OK) return true;
+  end(call, answer->status == JF_REFUSED ? JF_FATAL : JF_RETRY, JF_CODE_NONE, "", answer->message);
+  return false;
+}
+
 static void keep(const jf_host *host, const jf_call *call) {
   answer *one = asked();
   host->kv_put(host->ctx, text("cursor"), text("17"), 0, on_reply, one);
-  if (wait_for(one)->status != JF_OK) return end(call, JF_RETRY, JF_CODE_NONE, "", "the host does not keep");
+  if (!granted(call, wait_for(one))) return;
   one = asked();
   host->kv_get(host->ctx, text("cursor"), on_reply, one);
   char output[160];
@@ -133,6 +184,58 @@ static void keep(const jf_host *host, const jf_call *call) {
   end(call, JF_DONE, JF_CODE_NONE, output, "");
 }
 
+static void keep_briefly(const jf_host *host, const jf_call *call) {
+  answer *one = asked();
+  host->kv_put(host->ctx, text("brief"), text("x"), 1500, on_reply, one);
+  if (granted(call, wait_for(one))) end(call, JF_DONE, JF_CODE_NONE, "null", "");
+}
+
+static void keep_large(const jf_host *host, const jf_call *call) {
+  size_t size = number(call, "size");
+  uint8_t *bytes = malloc(size);
+  memset(bytes, 'a', size);
+  jf_slice value = { bytes, size };
+  answer *one = asked();
+  host->kv_put(host->ctx, text("large"), value, 0, on_reply, one);
+  free(bytes); /* It was lent until the function returned. */
+  if (!granted(call, wait_for(one))) return;
+  one = asked();
+  host->kv_get(host->ctx, text("large"), on_reply, one);
+  char output[32];
+  snprintf(output, sizeof output, "%zu", wait_for(one)->length);
+  end(call, JF_DONE, JF_CODE_NONE, output, "");
+}
+
+static void keep_at(const jf_host *host, const jf_call *call) {
+  answer *one = asked();
+  host->kv_put(host->ctx, words(call, "text"), text("x"), 0, on_reply, one);
+  if (granted(call, wait_for(one))) end(call, JF_DONE, JF_CODE_NONE, "null", "");
+}
+
+static void forget(const jf_host *host, const jf_call *call) {
+  answer *one = asked();
+  host->kv_delete(host->ctx, text("never there"), on_reply, one);
+  if (wait_for(one)->status == JF_NOT_FOUND || granted(call, one)) end(call, JF_DONE, JF_CODE_NONE, "null", "");
+}
+
+/* Asks for many things at once. */
+static void burst(const jf_host *host, const jf_call *call) {
+  size_t size = number(call, "size");
+  answer **all = calloc(size, sizeof *all);
+  for (size_t i = 0; i < size; i++) {
+    char key[32], value[32];
+    snprintf(key, sizeof key, "burst/%zu", i);
+    snprintf(value, sizeof value, "%zu", i);
+    host->kv_put(host->ctx, text(key), text(value), 0, on_reply, all[i] = asked());
+  }
+  bool all_granted = true;
+  for (size_t i = 0; i < size && all_granted; i++) all_granted = granted(call, wait_for(all[i]));
+  free(all);
+  char output[32];
+  snprintf(output, sizeof output, "%zu", size);
+  if (all_granted) end(call, JF_DONE, JF_CODE_NONE, output, "");
+}
+
 static void receipt(const jf_host *host, const jf_call *call) {
   answer *one = asked();
   host->receipt_get(host->ctx, call->id, on_reply, one);
@@ -141,8 +244,14 @@ static void receipt(const jf_host *host, const jf_call *call) {
   bool intended = one->status == JF_OK;
   one = asked();
   host->receipt_put(host->ctx, call->id, intended ? JF_STAGE_DONE : JF_STAGE_INTENT, text("{\"a\":1}"), on_reply, one);
-  if (wait_for(one)->status != JF_OK) return end(call, JF_RETRY, JF_CODE_NONE, "", "the host does not keep");
+  if (!granted(call, wait_for(one))) return;
   end(call, JF_DONE, JF_CODE_NONE, intended ? "\"intended\"" : "\"absent\"", "");
+}
+
+static void intend_and_panic(const jf_host *host, const jf_call *call) {
+  answer *one = asked();
+  host->receipt_put(host->ctx, call->id, JF_STAGE_INTENT, text("{\"a\":1}"), on_reply, one);
+  if (granted(call, wait_for(one))) end(call, JF_RETRY, JF_CODE_PANIC, "", "on purpose");
 }
 
 static void secret(const jf_instance *instance, const jf_call *call) {
@@ -162,7 +271,7 @@ static void emit(const jf_host *host, const jf_call *call) {
   host->emit(host->ctx, call->id, text("first"), text("{\"type\":\"com.example.trial\"}"), on_reply, one);
   char output[160];
   snprintf(output, sizeof output, "\"%s\"", wait_for(one)->value);
-  end(call, one->status == JF_OK ? JF_DONE : JF_RETRY, JF_CODE_NONE, one->status == JF_OK ? output : "", "");
+  if (granted(call, one)) end(call, JF_DONE, JF_CODE_NONE, output, "");
 }
 
 static void log_lines(const jf_host *host, const jf_call *call) {
@@ -175,9 +284,21 @@ static void log_lines(const jf_host *host, const jf_call *call) {
   end(call, JF_DONE, JF_CODE_NONE, "null", "");
 }
 
+static void shout(const jf_host *host, const jf_call *call) {
+  size_t size = number(call, "size");
+  uint8_t *bytes = malloc(size);
+  memset(bytes, 'a', size);
+  jf_slice line = { bytes, size };
+  host->log(host->ctx, call->id, 2, text("trial"), line, text(""));
+  free(bytes);
+  end(call, JF_DONE, JF_CODE_NONE, "null", "");
+}
+
 /* Says what it was given, and leaves a file with the event's type. */
 static void tell(const jf_call *call) {
   char path[512], output[512];
+  const char *type = memmem(call->event.ptr, call->event.len, "\"type\":\"", 8);
+  if (!type) return end(call, JF_FATAL, JF_CODE_INVALID, "", "the event cannot be read");
   snprintf(path, sizeof path, "%.*s/trace", (int)call->workdir.len, (const char *)call->workdir.ptr);
   char *slash = strrchr(path, '/');
   *slash = '\0';
@@ -185,31 +306,127 @@ static void tell(const jf_call *call) {
   *slash = '/';
   FILE *file = fopen(path, "w");
   if (!file) return end(call, JF_RETRY, JF_CODE_NONE, "", strerror(errno));
-  const char *type = memmem(call->event.ptr, call->event.len, "\"type\":\"", 8);
-  if (type) fwrite(type + 8, 1, strcspn(type + 8, "\""), file);
+  fwrite(type + 8, 1, strcspn(type + 8, "\""), file);
   fclose(file);
-#define SLICE(slice) (int)(slice).len, (const char *)(slice).ptr
   snprintf(output, sizeof output,
            "{\"delivery\":\"%.*s\",\"route\":\"%.*s\",\"step\":\"%.*s\",\"attempt\":%u,\"key\":\"%.*s\"}",
            SLICE(call->delivery), SLICE(call->route), SLICE(call->step), call->attempt, SLICE(call->idempotency_key));
   end(call, JF_DONE, JF_CODE_NONE, output, "");
 }
 
-static void wait_until_cancelled(jf_instance *instance, const jf_call *call) {
+static jf_slice measured(char *to, size_t room, jf_slice bytes) {
+  unsigned long long sum = 0;
+  for (size_t i = 0; i < bytes.len; i++) sum += bytes.ptr[i];
+  snprintf(to, room, "[%zu,%llu]", bytes.len, sum);
+  return text(to);
+}
+
+static void measure(const jf_call *call) {
+  char event[64], given[64], output[192];
+  measured(event, sizeof event, call->event);
+  measured(given, sizeof given, words(call, "text"));
+  snprintf(output, sizeof output, "{\"event\":%s,\"text\":%s}", event, given);
+  end(call, JF_DONE, JF_CODE_NONE, output, "");
+}
+
+static void echo(const jf_call *call) {
+  const char *value = given(call, "value"); /* the last key, and the object ends behind it */
+  jf_slice output = { (const uint8_t *)value, (size_t)(end_of(call) - 1 - value) };
+  end_with(call, JF_DONE, JF_CODE_NONE, output, text(""));
+}
+
+static void put_out_large(const jf_call *call) {
+  size_t size = number(call, "size");
+  uint8_t *bytes = malloc(size + 2);
+  memset(bytes, 'a', size + 2);
+  bytes[0] = bytes[size + 1] = '"';
+  jf_slice output = { bytes, size + 2 };
+  end_with(call, JF_DONE, JF_CODE_NONE, output, text(""));
+  free(bytes);
+}
+
+static void tell_what_is_left(const jf_call *call) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  uint64_t nanos = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+  char output[32];
+  snprintf(output, sizeof output, "%llu", (unsigned long long)((call->deadline_mono_ns - nanos) / 1000000));
+  end(call, JF_DONE, JF_CODE_NONE, output, "");
+}
+
+static void talk(const jf_call *call) {
+  char line[512] = "", output[520];
+  struct sockaddr_in there = { .sin_family = AF_INET, .sin_port = htons((uint16_t)number(call, "port")) };
+  there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool open = !connect(fd, (struct sockaddr *)&there, sizeof there);
+  int length = snprintf(line, sizeof line, "%.*s\n", SLICE(call->idempotency_key));
+  open = open && write(fd, line, (size_t)length) == length;
+  size_t heard = 0;
+  for (ssize_t more = 1; open && more > 0 && !memchr(line, '\n', heard); heard += (size_t)(more > 0 ? more : 0))
+    more = read(fd, line + heard, sizeof line - heard);
+  close(fd);
+  char *line_end = memchr(line, '\n', heard);
+  if (!line_end) return end(call, JF_RETRY, JF_CODE_NONE, "", "nobody answers");
+  snprintf(output, sizeof output, "\"%.*s\"", (int)(line_end - line), line);
+  end(call, JF_DONE, JF_CODE_NONE, output, "");
+}
+
+/* Tells the host that a call waits. */
+static void tell_of_wait(const jf_host *host) { host->metric(host->ctx, text("waits_total"), text(""), 1.0); }
+
+/* Waits until the call is canceled, or the instance ends. */
+static void wait_for_the_end(jf_instance *instance, const jf_call *call) {
+  tell_of_wait(instance->host);
   pthread_mutex_lock(&instance->lock);
   while (!__atomic_load_n(call->cancelled, __ATOMIC_RELAXED) && !instance->closing)
     pthread_cond_wait(&instance->changed, &instance->lock);
   pthread_mutex_unlock(&instance->lock);
+}
+
+static void wait_until_cancelled(jf_instance *instance, const jf_call *call) {
+  wait_for_the_end(instance, call);
   end(call, JF_RETRY, JF_CODE_CANCELLED, "", "stopped");
 }
 
-static void be_deaf(jf_instance *instance, const jf_call *call) {
-  instance->host->metric(instance->host->ctx, text("deaf_total"), text(""), 1.0);
+static void tidy(jf_instance *instance, const jf_call *call) {
+  const jf_host *host = instance->host;
+  answer *one = asked();
+  host->kv_put(host->ctx, text("begun"), text("yes"), 0, on_reply, one);
+  if (!granted(call, wait_for(one))) return;
+  wait_for_the_end(instance, call);
+  one = asked();
+  host->kv_delete(host->ctx, text("begun"), on_reply, one);
+  if (granted(call, wait_for(one))) end(call, JF_DONE, JF_CODE_NONE, "\"tidied\"", "");
+}
+
+/* Keeps the processor, and looks at nothing but the flag. */
+static void hog(const jf_host *host, const jf_call *call) {
+  tell_of_wait(host);
+  while (!__atomic_load_n(call->cancelled, __ATOMIC_RELAXED)) sched_yield();
+  end(call, JF_RETRY, JF_CODE_CANCELLED, "", "stopped");
+}
+
+static void wait_for_wake(jf_instance *instance) {
   pthread_mutex_lock(&instance->lock);
   while (!instance->woken) pthread_cond_wait(&instance->changed, &instance->lock);
   instance->woken--;
   pthread_mutex_unlock(&instance->lock);
+}
+
+static void be_deaf(jf_instance *instance, const jf_call *call) {
+  tell_of_wait(instance->host);
+  wait_for_wake(instance);
   end(call, JF_DONE, JF_CODE_NONE, "null", "");
+}
+
+/* Goes on to ask when the call has ended. */
+static void ask_late(jf_instance *instance, const jf_call *call) {
+  end(call, JF_DONE, JF_CODE_NONE, "null", "");
+  wait_for_wake(instance);
+  answer *one = asked();
+  instance->host->kv_put(instance->host->ctx, text("late"), text("yes"), 0, on_reply, one);
+  wait_for(one);
 }
 
 static void wake(jf_instance *instance, const jf_call *call) {
@@ -242,7 +459,9 @@ static void misbehave(const jf_host *host, const jf_call *call) {
     return end(call, JF_DONE, 0, wait_for(one)->status == JF_REFUSED ? "\"refused\"" : "\"allowed\"", "");
   }
   if (asks(call, "garbled")) return end(call, JF_DONE, JF_CODE_NONE, "{\"a\":", "");
-  end(call, 99, JF_CODE_NONE, "", "an outcome of my own");
+  if (asks(call, "unknown")) return end(call, 99, JF_CODE_NONE, "", "an outcome of my own");
+  if (asks(call, "mangled")) return end(call, JF_FATAL, JF_CODE_NONE, "", "a\xff" "b");
+  end(call, JF_FATAL, JF_CODE_INVALID, "", "there is no such act");
 }
 
 /* What nobody survives. */
@@ -286,15 +505,34 @@ static void act(jf_instance *instance, const jf_call *call) {
   if (asks(call, "fatal")) return end(call, JF_FATAL, JF_CODE_NONE, "", "never");
   if (asks(call, "invalid")) return end(call, JF_FATAL, JF_CODE_INVALID, "", "not like this");
   if (asks(call, "ambiguous")) return end(call, JF_AMBIGUOUS, JF_CODE_NONE, "", "who knows");
-  if (asks(call, "panic")) return end(call, JF_RETRY, JF_CODE_PANIC, "", "on purpose");
-  if (asks(call, "wait")) return wait_until_cancelled(instance, call);
-  if (asks(call, "deaf") || asks(call, "block")) return be_deaf(instance, call);
+  if (asks(call, "say")) return end_with(call, JF_FATAL, JF_CODE_NONE, text(""), words(call, "text"));
+  if (asks(call, "echo")) return echo(call);
+  if (asks(call, "measure")) return measure(call);
+  if (asks(call, "large")) return put_out_large(call);
+  if (asks(call, "left")) return tell_what_is_left(call);
+  if (asks(call, "connect")) return talk(call);
+  /* C has no panics: whatever is one in Rust, is a fault that the plugin has found by itself. */
+  if (asks(call, "panic") || asks(call, "panic-late") || asks(call, "panic-with-bomb"))
+    return end(call, JF_RETRY, JF_CODE_PANIC, "", "on purpose");
+  if (asks(call, "panic-in-task")) return end(call, JF_DONE, JF_CODE_NONE, "true", "");
+  if (asks(call, "intend-and-panic")) return intend_and_panic(host, call);
+  if (asks(call, "wait") || asks(call, "bomb")) return wait_until_cancelled(instance, call);
+  if (asks(call, "tidy")) return tidy(instance, call);
+  if (asks(call, "hog")) return hog(host, call);
+  if (asks(call, "deaf") || asks(call, "block") || asks(call, "squat")) return be_deaf(instance, call);
   if (asks(call, "wake")) return wake(instance, call);
   if (asks(call, "keep")) return keep(host, call);
+  if (asks(call, "brief")) return keep_briefly(host, call);
+  if (asks(call, "keep-large")) return keep_large(host, call);
+  if (asks(call, "keep-at")) return keep_at(host, call);
+  if (asks(call, "forget")) return forget(host, call);
+  if (asks(call, "burst")) return burst(host, call);
+  if (asks(call, "late")) return ask_late(instance, call);
   if (asks(call, "receipt")) return receipt(host, call);
   if (asks(call, "secret")) return secret(instance, call);
   if (asks(call, "emit")) return emit(host, call);
   if (asks(call, "log")) return log_lines(host, call);
+  if (asks(call, "shout")) return shout(host, call);
   if (asks(call, "slow")) {
     struct timespec pause = { 0, 20 * 1000 * 1000 };
     nanosleep(&pause, NULL);
@@ -327,7 +565,7 @@ static void *run(void *argument) {
 
 static jf_op *call(jf_instance *instance, const jf_call *call) {
   /* These two block the thread of the host, which the ABI forbids; `skip` ends before this returns, as it may. */
-  if (asks(call, "slow") || asks(call, "block") || asks(call, "skip")) {
+  if (asks(call, "slow") || asks(call, "squat") || asks(call, "skip")) {
     act(instance, call);
     return NULL;
   }
@@ -419,6 +657,10 @@ static jf_instance *create(const jf_host *host, const jf_start *start) {
     start->fail(start->fail_ctx, JF_CODE_INVALID, why);
     return NULL;
   }
+  if (memmem(start->config.ptr, start->config.len, "\"panic\":\"create\"", 16)) {
+    start->fail(start->fail_ctx, JF_CODE_PANIC, text("on purpose"));
+    return NULL;
+  }
   jf_instance *instance = calloc(1, sizeof *instance);
   instance->host = host;
   pthread_mutex_init(&instance->lock, NULL);
@@ -494,7 +736,7 @@ static jf_slice describe(void) {
 #ifdef NEEDS_CONFIG
     "\"required\":[\"token\"],"
 #endif
-    "\"properties\":{\"refuse\":{\"type\":\"string\"},\"token\":{\"type\":\"string\",\"maxLength\":32}}},"
+    "\"properties\":{\"refuse\":{\"type\":\"string\"},\"panic\":{\"type\":\"string\"},\"token\":{\"type\":\"string\",\"maxLength\":32}}},"
 #endif
     "\"input_schema\":{\"type\":\"object\",\"required\":[\"act\"]}}");
 }

@@ -11,9 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, CreateError, DEFAULT_DRAIN, InProcess, Instance, InstanceOptions, Isolation, Library, Limits,
-    Options, PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey,
-    directory::Directory, elf, stage::Stage,
+    self, Caller, CreateError, DEFAULT_DRAIN, Housing, InProcess, Instance, InstanceOptions, Isolation,
+    Library, Limits, Options, PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey,
+    Worker,
+    directory::Directory,
+    elf,
+    stage::{Stage, Staged},
 };
 use jackfield_event::{DeliveryId, Timestamp};
 use jackfield_sdk::testing::event;
@@ -22,14 +25,10 @@ use tempfile::TempDir;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{built, host::Recorder};
-
-/// In which language a plugin under test is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Language {
-    Rust,
-    C,
-}
+use crate::{
+    built::{self, Build},
+    host::Recorder,
+};
 
 /// A router's directories.
 pub(crate) struct Bench {
@@ -55,11 +54,8 @@ impl Bench {
     }
 
     /// Drops a good plugin.
-    pub(crate) fn drop_good(&self, language: Language) -> PathBuf {
-        match language {
-            Language::Rust => self.drop_library(&built::rust(), "trial.so"),
-            Language::C => self.drop_c("trial.so", &[]),
-        }
+    pub(crate) fn drop_good(&self, build: Build) -> PathBuf {
+        self.drop_library(&build.library(), "trial.so")
     }
 
     /// Drops a library that has been built.
@@ -123,39 +119,34 @@ pub(crate) struct Trial {
     pub(crate) host: Arc<Recorder>,
     pub(crate) registry: Registry,
     pub(crate) instance: Arc<Instance>,
+    build: Build,
+    isolation: Isolation,
 }
 
 impl Trial {
-    pub(crate) async fn of(language: Language) -> Self {
-        Self::on(language, Handle::current()).await
+    /// In this process.
+    pub(crate) async fn of(build: Build) -> Self {
+        Self::on(build, Handle::current()).await
     }
 
     /// In a process of its own.
-    pub(crate) async fn in_a_worker(language: Language) -> Self {
-        // A worker is told at its start what is logged.
-        log();
-        Self::set(language, Isolation::Process, Handle::current()).await
+    pub(crate) async fn in_a_worker(build: Build) -> Self {
+        Self::set(build, Isolation::Process, Handle::current(), json!({})).await
     }
 
     /// With what is asked of the host done on another runtime.
-    pub(crate) async fn on(language: Language, runtime: Handle) -> Self {
-        Self::set(language, Isolation::None, runtime).await
+    pub(crate) async fn on(build: Build, runtime: Handle) -> Self {
+        Self::set(build, Isolation::None, runtime, json!({})).await
     }
 
-    async fn set(language: Language, isolation: Isolation, runtime: Handle) -> Self {
+    /// The same, with an instance that is configured so.
+    pub(crate) async fn again(&self, config: Value) -> Self {
+        Self::set(self.build, self.isolation, Handle::current(), config).await
+    }
+
+    async fn set(build: Build, isolation: Isolation, runtime: Handle, config: Value) -> Self {
         let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
-        bench.drop_good(language);
-        // Three hundred calls of the plugin in C have a thread each, and each thread 8 MiB for its stack.
-        let limits = Limits {
-            memory: 4 << 30,
-            ..Limits::default()
-        };
-        let options = bench.options(vec![InstanceOptions {
-            isolation,
-            limits,
-            ..configured("trial", json!({ "token": "hunter2" }))
-        }]);
-        let registry = Registry::load(options, Arc::clone(&host) as _, runtime).await;
+        let registry = start(&bench, (build, isolation), &host, runtime, config).await;
         assert_eq!(registry.list()[0].state, PluginState::Loaded);
         let instance = registry.instance("trial").unwrap();
         Self {
@@ -163,24 +154,75 @@ impl Trial {
             host,
             registry,
             instance,
+            build,
+            isolation,
         }
     }
 
-    /// Another instance of the same library, that waits no longer than a call's deadline.
-    pub(crate) async fn impatient(&self) -> InProcess {
-        let file = self.bench.plugins().join("trial.so");
-        self.make_by_hand(&file, "trial", Duration::from_secs(60))
-            .await
-            .unwrap()
+    /// The plugin in C that lies in `bench`, in a process of these limits.
+    pub(crate) async fn bounded(bench: Bench, limits: Limits) -> Self {
+        log();
+        let host = Arc::new(Recorder::new());
+        let options = InstanceOptions {
+            limits,
+            ..configured("trial", json!({ "token": "hunter2" }))
+        };
+        let registry = bench.load(&host, vec![options]).await;
+        let instance = registry.instance("trial").unwrap();
+        Self {
+            bench,
+            host,
+            registry,
+            instance,
+            build: Build::C,
+            isolation: Isolation::Process,
+        }
     }
 
-    /// An instance of the library at `file`, made step by step, with no patience in calls and `limit` to start.
+    /// Why an instance that is configured so does not start.
+    pub(crate) async fn refusal(&self, config: Value) -> String {
+        let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
+        let variant = (self.build, self.isolation);
+        let registry = start(&bench, variant, &host, Handle::current(), config).await;
+        registry.parked("trial").expect("it must not start").to_owned()
+    }
+
+    /// Whether a panic ends the process that the plugin is in.
+    pub(crate) fn aborts(&self) -> bool {
+        self.build == Build::ABORTS
+    }
+
+    /// Another instance of the same library in the same place, which waits no longer than a call's deadline.
+    pub(crate) async fn impatient(&self) -> Arc<dyn Caller> {
+        let file = self.bench.plugins().join("trial.so");
+        let (staged, setup) = self.by_hand(&file, "trial", Duration::from_secs(60));
+        match self.isolation {
+            Isolation::None => {
+                let library = Library::open(staged.harmless().unwrap()).unwrap();
+                Arc::new(InProcess::create(library, setup).await.unwrap())
+            }
+            Isolation::Process => {
+                let housing = Housing {
+                    program: env!("CARGO_BIN_EXE_jackfield").into(),
+                    limits: Limits::default(),
+                };
+                Arc::new(Worker::start(staged, setup, housing).await.unwrap())
+            }
+        }
+    }
+
+    /// An instance of the library at `file` in this process, made step by step, with `limit` to start.
     pub(crate) async fn make_by_hand(
         &self,
         file: &Path,
         plugin: &str,
         limit: Duration,
     ) -> Result<InProcess, CreateError> {
+        let (staged, setup) = self.by_hand(file, plugin, limit);
+        InProcess::create(Library::open(staged.harmless().unwrap()).unwrap(), setup).await
+    }
+
+    fn by_hand(&self, file: &Path, plugin: &str, limit: Duration) -> (Staged, Setup) {
         let directory = Directory::open(&self.bench.plugins()).unwrap();
         let candidate = directory.read(file.file_name().unwrap(), u64::MAX - 1).unwrap();
         let inspected = elf::inspect(candidate, plugin::glibc()).unwrap();
@@ -199,7 +241,7 @@ impl Trial {
             grace: Duration::ZERO,
             busy: false,
         };
-        InProcess::create(Library::open(staged.harmless().unwrap()).unwrap(), setup).await
+        (staged, setup)
     }
 
     pub(crate) fn call(&self, act: &str) -> StepCall {
@@ -214,15 +256,54 @@ impl Trial {
         self.make(self.call(act)).await
     }
 
+    /// A call whose input says more than what to do.
+    pub(crate) fn call_with(&self, input: &Value) -> StepCall {
+        StepCall {
+            input: Bytes::from(input.to_string()),
+            ..self.call(input["act"].as_str().unwrap())
+        }
+    }
+
     /// The output of a call that is done.
     pub(crate) async fn output(&self, act: &str) -> Value {
-        let report = self.act(act).await;
+        self.output_of(self.call(act)).await
+    }
+
+    /// The same, for any call.
+    pub(crate) async fn output_of(&self, call: StepCall) -> Value {
+        let act = String::from_utf8_lossy(&call.input[..call.input.len().min(80)]).into_owned();
+        let report = self.make(call).await;
         let output = report
             .output
             .as_ref()
             .unwrap_or_else(|| panic!("{act}: {report:?}"));
         serde_json::from_slice(output).unwrap()
     }
+}
+
+/// Drops a build, and loads it with an instance that is configured so.
+async fn start(
+    bench: &Bench,
+    (build, isolation): (Build, Isolation),
+    host: &Arc<Recorder>,
+    runtime: Handle,
+    mut config: Value,
+) -> Registry {
+    // A worker is told at its start what is logged.
+    log();
+    bench.drop_good(build);
+    config["token"] = json!("hunter2");
+    // Three hundred calls of the plugin in C have a thread each, and each thread 8 MiB for its stack.
+    let limits = Limits {
+        memory: 4 << 30,
+        ..Limits::default()
+    };
+    let options = bench.options(vec![InstanceOptions {
+        isolation,
+        limits,
+        ..configured("trial", config)
+    }]);
+    Registry::load(options, Arc::clone(host) as _, runtime).await
 }
 
 /// An instance of the plugin `trial`.

@@ -13,13 +13,14 @@ use jackfield::{
 use serde_json::json;
 
 use crate::{
-    calls::check,
-    trial::{Bench, Language, Trial, configured, log, logged},
+    battery::check,
+    built::Build,
+    trial::{Bench, Trial, configured, log, logged},
 };
 
 #[tokio::test]
 async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
-    let trial = Trial::in_a_worker(Language::C).await;
+    let trial = Trial::in_a_worker(Build::C).await;
     for (act, words) in [
         ("segfault", "the worker of `trial` died of SIGSEGV"),
         (
@@ -42,14 +43,14 @@ async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
 
 #[tokio::test]
 async fn a_call_that_keeps_the_thread_of_its_caller_keeps_no_other_from_running() {
-    let trial = Trial::in_a_worker(Language::C).await;
-    let (blocked, woken) = tokio::join!(trial.act("block"), trial.act("wake"));
+    let trial = Trial::in_a_worker(Build::C).await;
+    let (blocked, woken) = tokio::join!(trial.act("squat"), trial.act("wake"));
     assert_eq!((blocked.outcome, woken.outcome), (Outcome::Done, Outcome::Done));
 }
 
 #[tokio::test]
 async fn whatever_else_was_in_the_worker_is_tried_again() {
-    let trial = Trial::in_a_worker(Language::C).await;
+    let trial = Trial::in_a_worker(Build::C).await;
     let (waiting, crashed) = tokio::join!(trial.act("wait"), async {
         // The other one has begun when this one has gone through behind it.
         trial.act("done").await;
@@ -61,7 +62,7 @@ async fn whatever_else_was_in_the_worker_is_tried_again() {
 
 #[tokio::test]
 async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
-    let trial = Trial::in_a_worker(Language::C).await;
+    let trial = Trial::in_a_worker(Build::C).await;
     check(
         &trial.act("segfault").await,
         Outcome::Retry,
@@ -87,7 +88,7 @@ async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
 #[tokio::test]
 async fn a_plugin_that_refuses_to_start_in_a_worker_is_parked_in_its_own_words() {
     let bench = Bench::new();
-    bench.drop_good(Language::C);
+    bench.drop_good(Build::C);
     let host = std::sync::Arc::new(crate::host::Recorder::new());
     let options = InstanceOptions {
         isolation: Isolation::Process,
@@ -107,7 +108,7 @@ async fn a_plugin_that_refuses_to_start_in_a_worker_is_parked_in_its_own_words()
 #[tokio::test]
 async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
     log();
-    let trial = Trial::in_a_worker(Language::C).await;
+    let trial = Trial::in_a_worker(Build::C).await;
     trial.act("abort").await;
     let logged = logged();
     let line = logged
@@ -121,7 +122,7 @@ async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
 
 #[tokio::test]
 async fn a_worker_has_nothing_of_the_routers_but_its_socket() {
-    let trial = Trial::in_a_worker(Language::C).await;
+    let trial = Trial::in_a_worker(Build::C).await;
     let worker = worker();
     let of = |file: &str| std::fs::read(format!("/proc/{worker}/{file}")).unwrap();
     assert!(of("environ").is_empty());

@@ -11,15 +11,16 @@ use std::{
 use jackfield::plugin::{PluginState, Survey, directory::Directory, elf};
 
 use crate::{
+    built::Build,
     host::Recorder,
-    trial::{Bench, Language, log, logged, reason},
+    trial::{Bench, log, logged, reason},
 };
 
 #[tokio::test]
 async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     log();
     let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
-    bench.drop_good(Language::C);
+    bench.drop_good(Build::C);
     let plugins = bench.plugins();
     fs::write(plugins.join("text.so"), "not a library").unwrap();
     fs::write(plugins.join("empty.so"), "").unwrap();
@@ -134,7 +135,7 @@ async fn of_two_files_with_one_name_the_first_is_used() {
 #[tokio::test]
 async fn a_directory_that_others_may_write_to_is_not_loaded_from() {
     let bench = Bench::new();
-    bench.drop_good(Language::C);
+    bench.drop_good(Build::C);
     fs::set_permissions(bench.plugins(), fs::Permissions::from_mode(0o777)).unwrap();
     let plugins = bench.survey(Vec::new()).await.plugins();
     assert_eq!(plugins.len(), 1);

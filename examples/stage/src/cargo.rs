@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -43,9 +43,36 @@ const OF_A_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
 ///
 /// Where cargo is missing or the build fails; cargo's diagnostics go to standard error.
 pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
+    let mut command = command(profile);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // With this package itself, which has been built, or else nobody would be asking: then the features of
+    // dependencies are those that they were built with, and nothing is built twice.
+    for package in packages.iter().chain(&[env!("CARGO_PKG_NAME")]) {
+        command.args(["--package", package]);
+    }
+    run(command).with_context(|| format!("building {}", packages.join(", ")))
+}
+
+/// Builds the package with that manifest, in this workspace or in one of its own, and nothing that it does not need; what is
+/// made goes to `target`.
+///
+/// # Errors
+///
+/// As for [`build`]; and where the package's lock would have to change.
+pub fn build_alone(manifest: &Path, profile: &str, target: &Path) -> anyhow::Result<Built> {
+    let mut command = command(profile);
+    command
+        .arg("--locked")
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target);
+    run(command).with_context(|| format!("building {}", manifest.display()))
+}
+
+fn command(profile: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([
             "build",
             "--message-format=json-render-diagnostics",
@@ -63,13 +90,15 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<Built> {
             command.env_remove(name);
         }
     }
-    // With this package itself, which has been built, or else nobody would be asking: then the features of
-    // dependencies are those that they were built with, and nothing is built twice.
-    for package in packages.iter().chain(&[env!("CARGO_PKG_NAME")]) {
-        command.args(["--package", package]);
-    }
+    command
+}
+
+fn run(mut command: Command) -> anyhow::Result<Built> {
     let output = command.output().context("running cargo")?;
-    ensure!(output.status.success(), "building {} failed", packages.join(", "));
+    ensure!(
+        output.status.success(),
+        "cargo failed, and has said why on standard error"
+    );
     let mut built = Built::default();
     for line in output
         .stdout

@@ -1,11 +1,22 @@
 #![forbid(unsafe_code)]
 //! A plugin that does whatever its input asks for. `trial.c` beside it does the same in C.
 
-use std::time::Duration;
+mod asking;
+mod panics;
+mod waiting;
 
-use jackfield_sdk::{NewEvent, prelude::*};
+use std::{sync::Arc, time::Duration};
+
+use jackfield_sdk::prelude::*;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    time::Instant,
+};
+
+use panics::Place;
+use waiting::Bell;
 
 /// What an instance is configured with.
 #[derive(Deserialize, JsonSchema)]
@@ -14,21 +25,32 @@ struct Config {
     /// Why the instance is not to start.
     #[serde(default)]
     refuse: Option<String>,
+    /// Where the instance is to panic.
+    #[serde(default)]
+    panic: Option<Place>,
     /// A secret.
     #[serde(default)]
     token: Option<Secret>,
 }
 
-/// What to do.
+/// What to do, and with what.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
     /// Which of all that it can do.
     act: Act,
+    #[serde(default)]
+    port: u16,
+    #[serde(default)]
+    size: usize,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    value: Value,
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Act {
     Done,
     Skip,
@@ -36,24 +58,61 @@ enum Act {
     Fatal,
     Invalid,
     Ambiguous,
+    /// Fail with the text.
+    Say,
+    /// Put the value out.
+    Echo,
+    /// Tell the length and the sum of the bytes of the event, and those of the text.
+    Measure,
+    /// Put out a text of that size.
+    Large,
+    /// Tell how many milliseconds are left.
+    Left,
+    /// Tell the server at that port of the call, and put out what it answers.
+    Connect,
+
     Panic,
+    PanicLate,
+    PanicInTask,
+    PanicWithBomb,
+    /// Keep a receipt of the intent, and panic.
+    IntendAndPanic,
+    /// Wait for ever, and panic when that is over.
+    Bomb,
+
     /// Wait to be canceled, and be.
     Wait,
+    /// Wait to be canceled, and be done all the same.
+    Tidy,
+    /// Look for nothing but the flag.
+    Hog,
     /// Wait for `wake`, and heed nothing else.
     Deaf,
+    /// Wait for `wake` on a thread where that is allowed.
+    Block,
     Wake,
+
     Keep,
+    Brief,
+    KeepLarge,
+    KeepAt,
+    Forget,
+    Burst,
+    Late,
     Receipt,
     Secret,
     Emit,
     Log,
+    /// Log a line of that size.
+    Shout,
     /// Take memory until there is none, or more than a machine can bear.
     Leak,
 }
 
 struct Trial {
     token: Option<Secret>,
-    wake: Notify,
+    bell: Arc<Bell>,
+    panic: Option<Place>,
 }
 
 #[async_trait]
@@ -63,59 +122,66 @@ impl Plugin for Trial {
     type Output = Value;
     const NAME: &'static str = "trial";
     const VERSION: &'static str = "1.0.0";
-    const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const DESCRIPTION: &'static str = "Does whatever its input asks for";
     // For ever: a canceled call ends when it wants to, or never.
     const CANCEL_GRACE: Duration = Duration::from_secs(1 << 32);
 
     async fn create(config: Config, _start: Start) -> Result<Self> {
+        Place::Create.reached(config.panic);
         match config.refuse {
             Some(why) => Err(Error::invalid(why)),
             None => Ok(Self {
                 token: config.token,
-                wake: Notify::new(),
+                bell: Arc::default(),
+                panic: config.panic,
             }),
         }
     }
 
     async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<Value>> {
+        let bell = &*self.bell;
         let output = match input.act {
-            Act::Done => {
-                let file = cx.workdir()?.join("trace");
-                tokio::fs::write(file, cx.event()?.kind.as_bytes()).await?;
-                json!({
-                    "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(), "attempt": cx.attempt(),
-                    "key": cx.idempotency_key()
-                })
-            }
+            Act::Done => told(cx).await?,
             Act::Skip => return Ok(Outcome::skipped("nothing to do")),
             Act::Retry => return Err(Error::retry("not now").after(Duration::from_millis(1500))),
             Act::Fatal => return Err(Error::fatal("never")),
             Act::Invalid => return Err(Error::invalid("not like this")),
             Act::Ambiguous => return Err(Error::ambiguous("who knows")),
+            Act::Say => return Err(Error::fatal(input.text)),
+            Act::Echo => input.value,
+            Act::Measure => {
+                json!({ "event": measured(cx.event_json()), "text": measured(input.text.as_bytes()) })
+            }
+            Act::Large => json!("a".repeat(input.size)),
+            Act::Left => json!(left(cx)),
+            Act::Connect => json!(connect(input.port, cx.idempotency_key()).await?),
+
             Act::Panic => panic!("on purpose"),
-            Act::Wait => {
-                cx.cancelled().await;
-                return Err(Error::cancelled("stopped"));
-            }
-            Act::Deaf => {
-                cx.metric("deaf_total", &[], 1.0);
-                self.wake.notified().await;
-                Value::Null
-            }
-            Act::Wake => {
-                self.wake.notify_one();
-                Value::Null
-            }
-            Act::Keep => keep(cx).await?,
-            Act::Receipt => receipt(cx).await?,
-            Act::Secret => self.secret(cx).await?,
-            Act::Emit => json!(cx.emit("first", &NewEvent::new("com.example.trial")).await?),
-            Act::Log => {
-                tracing::warn!(kind = "trial", "a line of {}", cx.step());
-                tracing::trace!("a line that nobody wants");
-                cx.metric("trials_total", &[("kind", "log")], 2.0);
-                Value::Null
-            }
+            Act::PanicLate => panics::late().await,
+            Act::PanicInTask => panics::in_task().await,
+            Act::PanicWithBomb => panics::with_bomb(),
+            Act::IntendAndPanic => panics::after_intent(cx).await?,
+            Act::Bomb => panics::when_dropped(cx).await,
+
+            Act::Wait => return waiting::until_cancelled(cx).await,
+            Act::Tidy => waiting::tidy(cx).await?,
+            Act::Hog => return waiting::hog(cx),
+            Act::Deaf => bell.wait_here(cx),
+            Act::Block => Bell::wait_aside(&self.bell, cx).await?,
+            Act::Wake => bell.ring(),
+
+            Act::Keep => asking::keep(cx).await?,
+            Act::Brief => asking::keep_briefly(cx).await?,
+            Act::KeepLarge => asking::keep_large(cx, input.size).await?,
+            Act::KeepAt => asking::keep_at(cx, &input.text).await?,
+            Act::Forget => asking::forget(cx).await?,
+            Act::Burst => asking::burst(cx, input.size).await?,
+            Act::Late => asking::late(cx, &self.bell),
+            Act::Receipt => asking::receipt(cx).await?,
+            Act::Secret => asking::secret(cx, self.token.as_ref()).await?,
+            Act::Emit => asking::emit(cx).await?,
+            Act::Log => asking::log(cx),
+            Act::Shout => asking::shout(input.size),
             Act::Leak => {
                 let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 16 << 20]).collect();
                 json!(blocks.len())
@@ -123,44 +189,44 @@ impl Plugin for Trial {
         };
         Ok(Outcome::Done(output))
     }
-}
 
-impl Trial {
-    async fn secret(&self, cx: &Cx) -> Result<Value> {
-        let named = cx.secret("/token").await?;
-        let same = self
-            .token
-            .as_ref()
-            .is_some_and(|token| token.expose() == named.expose());
-        let missing = cx.secret("/missing").await.is_err();
-        Ok(json!({ "same": same, "missing": missing }))
+    async fn shutdown(&self) {
+        Place::Shutdown.reached(self.panic);
     }
 }
 
-async fn keep(cx: &Cx) -> Result<Value> {
-    let kv = cx.kv();
-    kv.put("cursor", "17").await?;
-    let kept = kv
-        .get("cursor")
-        .await?
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    kv.delete("cursor").await?;
-    let gone = kv.get("cursor").await?.is_none();
-    Ok(json!({ "kept": kept, "gone": gone }))
+impl Drop for Trial {
+    fn drop(&mut self) {
+        Place::Drop.reached(self.panic);
+    }
 }
 
-async fn receipt(cx: &Cx) -> Result<Value> {
-    match cx.receipt::<Value, Value>().await? {
-        Receipt::Absent => {
-            cx.intend(&json!({ "about": "to" })).await?;
-            Ok(json!("absent"))
-        }
-        Receipt::Intended(_) => {
-            cx.record(&json!({ "has": "been" })).await?;
-            Ok(json!("intended"))
-        }
-        Receipt::Done(_) => Ok(json!("done")),
-    }
+/// Leaves a file with the event's type, and says what the call is about.
+async fn told(cx: &Cx) -> Result<Value> {
+    let kind = &cx.event()?.kind;
+    tokio::fs::write(cx.workdir()?.join("trace"), kind.as_bytes()).await?;
+    Ok(json!({
+        "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(), "attempt": cx.attempt(),
+        "key": cx.idempotency_key()
+    }))
+}
+
+fn measured(bytes: &[u8]) -> Value {
+    let sum = bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    json!([bytes.len(), sum])
+}
+
+fn left(cx: &Cx) -> u128 {
+    let left = cx.deadline().map(|deadline| deadline - Instant::now());
+    left.unwrap_or_default().as_millis()
+}
+
+async fn connect(port: u16, name: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("{name}\n").as_bytes()).await?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).await?;
+    Ok(answer.trim_end().to_owned())
 }
 
 export_plugin!(Trial);
