@@ -18,8 +18,12 @@ mod call;
 pub(crate) mod double;
 mod host;
 mod note;
+#[cfg(test)]
+mod older;
 mod process;
 mod table;
+
+use std::mem::MaybeUninit;
 
 use jackfield_abi as abi;
 
@@ -39,7 +43,11 @@ use crate::call::{Code, Ended};
 /// # Safety
 ///
 /// The type is `repr(C)`, its first field is a `u32` that holds the size, and every bit pattern of it is valid.
-unsafe trait Sized32: Copy {}
+unsafe trait Sized32: Copy {
+    /// How much of it every writer of this major has written. A struct that grows with a minor says here where its growth
+    /// begins, with the `offset_of!` of the first new field; until then it is there whole, or is none.
+    const LEAST: usize = size_of::<Self>();
+}
 
 // SAFETY: of the ABI: `struct_size` first; integers, raw pointers and optional function pointers only.
 unsafe impl Sized32 for abi::Call {}
@@ -52,7 +60,8 @@ unsafe impl Sized32 for abi::Reply {}
 // SAFETY: as above.
 unsafe impl Sized32 for abi::Start {}
 
-/// Copies a struct that the other side wrote, or nothing where there is none, or one that is too short.
+/// Copies a struct that the other side wrote, or nothing where there is none, or one that is too short. What an older writer did
+/// not know of is 0, NULL or `None`; what a newer one added is left where it is.
 ///
 /// # Safety
 ///
@@ -62,12 +71,24 @@ unsafe fn read<T: Sized32>(ptr: *const T) -> Option<T> {
         return None;
     }
     // SAFETY: `T` begins with a `u32`, which every writer writes; the caller vouches for the pointer.
-    let size = unsafe { ptr.cast::<u32>().read() };
-    if usize::try_from(size).is_ok_and(|size| size < size_of::<T>()) {
+    let written = usize::try_from(unsafe { ptr.cast::<u32>().read() }).unwrap_or(usize::MAX);
+    if written < T::LEAST {
         return None;
     }
-    // SAFETY: the writer says that so many bytes are there, and any bytes make a `T`.
-    Some(unsafe { ptr.read() })
+    let mut copy = MaybeUninit::<T>::zeroed();
+    let known = written.min(size_of::<T>());
+    // SAFETY: the writer says that so many bytes are there, and there is room for them, which nobody else knows of.
+    unsafe {
+        ptr.cast::<u8>()
+            .copy_to_nonoverlapping(copy.as_mut_ptr().cast(), known)
+    };
+    // SAFETY: any bytes make a `T`, zeros among them.
+    Some(unsafe { copy.assume_init() })
+}
+
+/// Whether this SDK can be spoken with in that version of the ABI: while the major is 0, in its own alone.
+const fn understands(major: u32, minor: u32) -> bool {
+    major == abi::ABI_MAJOR && (major > 0 || minor == abi::ABI_MINOR)
 }
 
 /// The bytes of a slice.
@@ -166,6 +187,38 @@ mod tests {
         }
         // SAFETY: NULL is allowed.
         assert!(unsafe { read::<abi::Reply>(std::ptr::null()) }.is_none());
+    }
+
+    /// What `jf_result` may look like once it has grown.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        struct_size: u32,
+        first: u32,
+        later: u64,
+    }
+
+    // SAFETY: its size first, and numbers.
+    unsafe impl Sized32 for Grown {
+        const LEAST: usize = std::mem::offset_of!(Grown, later);
+    }
+
+    #[test]
+    fn what_an_older_writer_did_not_know_of_is_nothing() {
+        let told = |struct_size| {
+            let grown = Grown {
+                struct_size,
+                first: 7,
+                later: u64::MAX,
+            };
+            // SAFETY: a whole struct, whatever its first field says.
+            let read = unsafe { read(&raw const grown) };
+            read.map(|grown| (grown.first, grown.later))
+        };
+        assert_eq!(told(7), None);
+        assert_eq!(told(8), Some((7, 0)));
+        assert_eq!(told(16), Some((7, u64::MAX)));
+        assert_eq!(told(24), Some((7, u64::MAX)));
     }
 
     #[test]

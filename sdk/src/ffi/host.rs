@@ -14,7 +14,7 @@ use jackfield_abi as abi;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{bytes, read, slice, text};
+use super::{bytes, read, slice, text, understands};
 use crate::{
     Secret,
     error::{Error, Result},
@@ -78,13 +78,22 @@ impl Host {
     ///
     /// `host` is what the host passed to `jf_plugin.create`. The value is closed before `destroy` returns, or `create`
     /// returns NULL.
-    pub(super) unsafe fn accept(host: *const abi::Host) -> Result<Self, &'static str> {
+    pub(super) unsafe fn accept(host: *const abi::Host) -> Result<Self, String> {
+        let ours = format!("{}.{}", abi::ABI_MAJOR, abi::ABI_MINOR);
         // SAFETY: the host wrote it.
-        let table = unsafe { read(host) }.ok_or("the host's table is missing or too short")?;
-        if (table.abi_major, table.abi_minor) != (abi::ABI_MAJOR, abi::ABI_MINOR) {
-            return Err("the host speaks another version of the ABI");
+        let Some(table) = (unsafe { read(host) }) else {
+            return Err(format!(
+                "the table of the router's functions is missing, or shorter than that of ABI {ours}: {REMEDY}"
+            ));
+        };
+        let (major, minor) = (table.abi_major, table.abi_minor);
+        if !understands(major, minor) {
+            return Err(format!(
+                "this plugin was built for ABI {ours}, the router speaks {major}.{minor}: {REMEDY}"
+            ));
         }
-        let functions = Functions::complete(&table).ok_or("the host's table lacks a function")?;
+        let functions = Functions::complete(&table)
+            .map_err(|missing| format!("the router has no `{missing}`, which ABI {ours} has: {REMEDY}"))?;
         Ok(Self {
             table: RwLock::new(Some(functions)),
         })
@@ -218,19 +227,20 @@ impl Host {
 }
 
 impl Functions {
-    fn complete(table: &abi::Host) -> Option<Self> {
-        Some(Self {
+    /// All of them; or the name of one that is missing.
+    fn complete(table: &abi::Host) -> Result<Self, &'static str> {
+        Ok(Self {
             ctx: table.ctx,
             max_log_level: table.max_log_level,
-            log: table.log?,
-            metric: table.metric?,
-            kv_get: table.kv_get?,
-            kv_put: table.kv_put?,
-            kv_delete: table.kv_delete?,
-            receipt_get: table.receipt_get?,
-            receipt_put: table.receipt_put?,
-            secret: table.secret?,
-            emit: table.emit?,
+            log: table.log.ok_or("log")?,
+            metric: table.metric.ok_or("metric")?,
+            kv_get: table.kv_get.ok_or("kv_get")?,
+            kv_put: table.kv_put.ok_or("kv_put")?,
+            kv_delete: table.kv_delete.ok_or("kv_delete")?,
+            receipt_get: table.receipt_get.ok_or("receipt_get")?,
+            receipt_put: table.receipt_put.ok_or("receipt_put")?,
+            secret: table.secret.ok_or("secret")?,
+            emit: table.emit.ok_or("emit")?,
         })
     }
 
@@ -366,6 +376,9 @@ impl Answer {
             .map_err(|_| Error::invalid(format_args!("the secret `{name}` is not UTF-8")))
     }
 }
+
+/// What helps where the router is another than the plugin was built for.
+const REMEDY: &str = "use the router of the SDK's own release, or build the plugin with the router's SDK";
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

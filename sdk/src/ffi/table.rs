@@ -11,7 +11,7 @@ use super::{
     CODES, bytes,
     call::{OpenCall, instant},
     host::Host,
-    number, read, slice, struct_size, text,
+    number, read, slice, struct_size, text, understands,
 };
 use crate::{
     Manifest, Plugin,
@@ -37,7 +37,7 @@ impl Table {
 
 /// What `jf_plugin_entry` answers.
 pub fn entry<P: Plugin>(host_major: u32, host_minor: u32) -> *const Table {
-    if (host_major, host_minor) == (abi::ABI_MAJOR, abi::ABI_MINOR) {
+    if understands(host_major, host_minor) {
         ptr::from_ref(table::<P>())
     } else {
         ptr::null()

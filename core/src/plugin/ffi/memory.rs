@@ -1,6 +1,6 @@
 //! Reading what a plugin points to.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem::MaybeUninit};
 
 use jackfield_abi::{CallResult, Plugin, Slice};
 
@@ -8,7 +8,11 @@ use jackfield_abi::{CallResult, Plugin, Slice};
 ///
 /// # Safety
 /// The first field is `struct_size: u32`, and all others hold any bytes (pointers and options of functions do).
-pub(super) unsafe trait Sized32: Copy {}
+pub(super) unsafe trait Sized32: Copy {
+    /// How much of it every plugin of this major has written. A struct that grows with a minor says here where its growth
+    /// begins, with the `offset_of!` of the first new field; until then it is there whole, or is none.
+    const LEAST: usize = size_of::<Self>();
+}
 
 // SAFETY: it begins with `struct_size`, and its fields are numbers and pointers.
 unsafe impl Sized32 for CallResult {}
@@ -34,7 +38,8 @@ pub enum StructError {
     },
 }
 
-/// Copies a struct that the plugin points to.
+/// Copies a struct that the plugin points to. What an older plugin did not know of is 0, NULL or `None`; what a newer one
+/// added is left where it is.
 ///
 /// # Safety
 /// Where `from` is not NULL and aligned, `struct_size` can be read there, and so can as many bytes as that says.
@@ -47,12 +52,20 @@ pub(super) unsafe fn read<T: Sized32>(from: *const T) -> Result<T, StructError> 
     }
     // SAFETY: the caller says that it can be read, and `Sized32` that it is the first field.
     let found = unsafe { from.cast::<u32>().read() };
-    let expected = size_of::<T>();
-    if usize::try_from(found).is_ok_and(|found| found < expected) {
+    let written = usize::try_from(found).unwrap_or(usize::MAX);
+    if written < T::LEAST {
+        let expected = T::LEAST;
         return Err(StructError::Short { found, expected });
     }
-    // SAFETY: the caller says that `struct_size` bytes can be read, and the whole struct is no longer than that.
-    Ok(unsafe { from.read() })
+    let mut copy = MaybeUninit::<T>::zeroed();
+    let known = written.min(size_of::<T>());
+    // SAFETY: the caller says that so many bytes can be read, and there is room for them, which nobody else knows of.
+    unsafe {
+        from.cast::<u8>()
+            .copy_to_nonoverlapping(copy.as_mut_ptr().cast(), known)
+    };
+    // SAFETY: `Sized32` says that any bytes make one, and zeros are bytes.
+    Ok(unsafe { copy.assume_init() })
 }
 
 /// The bytes that the plugin lends.
@@ -135,6 +148,39 @@ mod tests {
         result.struct_size = u32::MAX;
         // SAFETY: the struct is there; only what this version knows of it is read.
         assert_eq!(unsafe { read(&raw const result) }.unwrap().outcome, 1);
+    }
+
+    /// What a struct may look like once it has grown.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        struct_size: u32,
+        first: u32,
+        later: Option<unsafe extern "C" fn()>,
+    }
+
+    // SAFETY: its size first, a number and an option of a function.
+    unsafe impl Sized32 for Grown {
+        const LEAST: usize = std::mem::offset_of!(Grown, later);
+    }
+
+    #[test]
+    fn what_an_older_plugin_did_not_know_of_is_nothing() {
+        unsafe extern "C" fn later() {}
+        for (struct_size, has_later) in [(8, false), (16, true), (24, true)] {
+            let grown = Grown {
+                struct_size,
+                first: 7,
+                later: Some(later),
+            };
+            // SAFETY: a whole struct, whatever its first field says; no more is read than this version knows of.
+            let read = unsafe { read(&raw const grown) }.unwrap();
+            assert_eq!(
+                (read.first, read.later.is_some()),
+                (7, has_later),
+                "{struct_size}"
+            );
+        }
     }
 
     #[test]
