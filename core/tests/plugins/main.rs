@@ -17,6 +17,7 @@ mod host;
 mod instances;
 mod lock;
 mod replacement;
+mod museum;
 mod trial;
 mod workers;
 mod wrong;
