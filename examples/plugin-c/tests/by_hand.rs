@@ -15,7 +15,7 @@ fn workspace() -> PathBuf {
 /// The command in the README, as words.
 fn build_command() -> Vec<String> {
     let readme =
-        std::fs::read_to_string(workspace().join("examples/plugin-in-c/README.md")).expect("it is there");
+        std::fs::read_to_string(workspace().join("examples/plugin-c/README.md")).expect("it is there");
     let start = readme.find("cc -std").expect("the README says how to build it");
     let command = &readme[start..];
     let end = command.find("\ncp ").expect("and what then");
@@ -75,14 +75,15 @@ fn the_example_builds_by_its_readme_and_carries_its_identity() {
 
 #[test]
 fn the_example_counts_for_a_host_that_is_written_in_c_as_well() {
-    let (library, tests) = (build(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    let library = build();
+    let source = workspace().join("examples/plugin-c/tests/host.c");
     let host = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host");
     let built = Command::new("cc")
         .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&host)
         .arg("-I")
-        .arg(tests.join("../include"))
-        .arg(tests.join("host.c"))
+        .arg(workspace().join("sdk/abi/include"))
+        .arg(source)
         .arg("-ldl")
         .output()
         .unwrap();
