@@ -171,6 +171,7 @@ async fn gather(options: &Options, candidate: Candidate, evidence: &mut Evidence
     };
     evidence.library = Some(Ok(LibraryFound {
         identity: library.identity().clone(),
+        hazards: library.hazards().to_vec(),
         warnings: library.warnings().to_vec(),
     }));
     let stage = Stage::open(&options.scratch)?;
@@ -252,7 +253,8 @@ impl Trials<'_> {
             workdir: self.options.scratch.join("work"),
             task,
         };
-        let tried = child::run(&self.options.program, &assignment).await?;
+        let hazards = self.staged.library().hazards();
+        let tried = child::run(&self.options.program, hazards, &assignment).await?;
         // The author does not know of the private copy.
         let copy = self.staged.path().display().to_string();
         let file = self.options.file.display().to_string();

@@ -110,6 +110,20 @@ fn what_is_wrong_with_the_file_is_found_before_it_is_loaded() {
 }
 
 #[test]
+fn what_only_a_process_of_its_own_can_bear_is_tried_in_one_and_told() {
+    let apart = "can only live in a process of its own";
+    for fault in ["-DPANIC_ABORT", "-DSTATIC_TLS=4096", "-DGO"] {
+        faulty(&[fault], &[], "warning", "elf", apart);
+    }
+    let (report, code) = checked(&Build::ALLOCATOR.library(), &["--input", r#"{"act":"wait"}"#]);
+    assert_eq!(
+        (code, with(&report, "warning")),
+        (Some(0), vec!["elf".to_owned()]),
+        "{report:#}"
+    );
+}
+
+#[test]
 fn what_is_wrong_with_its_table_and_manifest_is_found() {
     for (compile, name, words) in [
         (&["-DUNRESOLVED"][..], "load", "undefined symbol: nobody_has_this"),

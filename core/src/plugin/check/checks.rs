@@ -35,8 +35,8 @@ impl Check {
 /// All of them, in the order in which a router would come to what they ask.
 pub(super) const ALL: &[Check] = &[
     check("file", file),
-    check("elf", |it| library(it, Part::Elf)),
-    check("note", |it| library(it, Part::Note)),
+    check("elf", elf),
+    check("note", note),
     check("exports", exports),
     check("needs", needs),
     check("load", load),
@@ -169,18 +169,27 @@ fn inspected(evidence: &Evidence, part: Part, judge: impl FnOnce(&LibraryFound) 
     }
 }
 
-fn library(evidence: &Evidence, part: Part) -> Ruling {
-    inspected(evidence, part, |library| match part {
-        Part::Note => {
-            let identity = &library.identity;
-            Ruling::passed(format!(
-                "{} {}, ABI {}, built with {} and {}",
-                identity.name, identity.version, identity.abi, identity.sdk, identity.toolchain
-            ))
-        }
-        Part::Elf | Part::Exports | Part::Needs => Ruling::passed(
-            "a shared library for this machine, with nothing in it that a router would not load",
-        ),
+fn elf(evidence: &Evidence) -> Ruling {
+    inspected(evidence, Part::Elf, |library| {
+        let Some(hazard) = library.hazards.first() else {
+            return Ruling::passed(
+                "a shared library for this machine, with nothing in it that a router would not load",
+            );
+        };
+        Ruling::warning(format!(
+            "it {hazard}, so that it can only live in a process of its own, as is the default"
+        ))
+        .next(hazard.remedy())
+    })
+}
+
+fn note(evidence: &Evidence) -> Ruling {
+    inspected(evidence, Part::Note, |library| {
+        let identity = &library.identity;
+        Ruling::passed(format!(
+            "{} {}, ABI {}, built with {} and {}",
+            identity.name, identity.version, identity.abi, identity.sdk, identity.toolchain
+        ))
     })
 }
 

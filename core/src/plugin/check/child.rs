@@ -15,23 +15,29 @@ use tokio::{
 };
 
 use super::{
-    super::describe::{end_group, read, said, signal_name},
+    super::{
+        describe::{end_group, read, said, signal_name},
+        elf::{self, Hazard},
+    },
     evidence::{Assignment, Broken, Line, Tried},
     trial::COMMAND,
 };
 
-/// What the child sees, unless it ends otherwise or takes longer than the task's limit.
+/// What the child sees, unless it ends otherwise or takes longer than the task's limit. It has no environment but what the
+/// system's loader must know of a library with these hazards.
 ///
 /// # Errors
 /// When there can be no child.
 pub(super) async fn run<T: DeserializeOwned>(
     program: &Path,
+    hazards: &[Hazard],
     assignment: &Assignment,
 ) -> io::Result<Tried<T>> {
     let task = serde_json::to_vec(assignment)?;
     let mut child = Command::new(program)
         .arg(COMMAND)
         .env_clear()
+        .envs(elf::environment(hazards))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

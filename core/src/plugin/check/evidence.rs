@@ -9,7 +9,7 @@ use crate::plugin::{
     describe::DescribeError,
     digest::Digest,
     directory::{ReadError, UntrustedError},
-    elf::{Anatomy, InspectError},
+    elf::{Anatomy, Hazard, InspectError},
     manifest::Manifest,
 };
 
@@ -91,6 +91,8 @@ pub(super) struct FileFound {
 #[derive(Debug)]
 pub(super) struct LibraryFound {
     pub(super) identity: Identity,
+    /// Why the router itself must not load it.
+    pub(super) hazards: Vec<Hazard>,
     pub(super) warnings: Vec<String>,
 }
 

@@ -39,12 +39,16 @@ struct Config {
 struct Input {
     /// Which of all that it can do.
     act: Act,
+    /// The port of loopback to connect to.
     #[serde(default)]
     port: u16,
+    /// How many bytes, or requests, there are to be.
     #[serde(default)]
     size: usize,
+    /// A text to do it with.
     #[serde(default)]
     text: String,
+    /// Any value.
     #[serde(default)]
     value: Value,
 }
