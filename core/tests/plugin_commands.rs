@@ -258,13 +258,18 @@ async fn a_plugin_is_inspected_by_its_file_and_by_its_names() {
     let tables = text.split_once("\n\nConfiguration").unwrap().1;
     insta::assert_snapshot!(tables, @r#"
     , as `config` of an `[[instance]]`
-      FIELD   TYPE    DEFAULT  MEANING
-      refuse  string  -        Why the instance is not to start.
-      token   string  -        A secret.
+      FIELD   TYPE                              DEFAULT  MEANING
+      panic   "create" or "shutdown" or "drop"  -        Where the instance is to panic.
+      refuse  string                            -        Why the instance is not to start.
+      token   string                            -        A secret.
 
     Input, as `with` of a step
       FIELD  TYPE                                      DEFAULT   MEANING
       act    "done" or "skip" or "retry" or "fatal" …  required  Which of all that it can do.
+      port   integer                                   0         -
+      size   integer                                   0         -
+      text   string                                    ""        -
+      value  anything                                  -         -
 
     Output, as `steps.<id>` in the steps after it
       anything
