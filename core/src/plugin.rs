@@ -35,7 +35,7 @@ mod vitals;
 mod watch;
 pub mod worker;
 
-use std::{error::Error, fmt, path::PathBuf, time::Duration};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -112,6 +112,11 @@ pub trait Caller: Send + Sync + fmt::Debug {
     /// How many calls go on although nobody waits for them any more.
     fn stuck(&self) -> usize {
         0
+    }
+
+    /// Why no call is to be made for now, where that is so: it would only wait.
+    fn down(&self) -> Option<Arc<str>> {
+        None
     }
 
     /// How the instance is.

@@ -74,6 +74,8 @@ reasons! {
     PluginSkipped = "plugin-skipped",
     /// No instance of the name that the step uses is running.
     InstanceMissing = "instance-missing",
+    /// The process of the instance keeps dying, and is given a rest.
+    InstanceDown = "instance-down",
     /// `order_by` could not be rendered.
     OrderKeyFailed = "order-key-failed",
     /// `with` or `if` of a step could not be rendered.

@@ -266,10 +266,10 @@ async fn a_plugin_is_inspected_by_its_file_and_by_its_names() {
     Input, as `with` of a step
       FIELD  TYPE                                      DEFAULT   MEANING
       act    "done" or "skip" or "retry" or "fatal" …  required  Which of all that it can do.
-      port   integer                                   0         -
-      size   integer                                   0         -
-      text   string                                    ""        -
-      value  anything                                  -         -
+      port   integer                                   0         The port of loopback to connect to.
+      size   integer                                   0         How many bytes, or requests, there are to be.
+      text   string                                    ""        A text to do it with.
+      value  anything                                  -         Any value.
 
     Output, as `steps.<id>` in the steps after it
       anything

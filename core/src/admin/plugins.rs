@@ -19,6 +19,9 @@ pub struct InstanceListed {
     /// What it is.
     #[serde(flatten)]
     pub record: InstanceRecord,
+    /// Why it takes no calls for now, although it runs: its process keeps dying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
     /// How it is, if it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vitals: Option<Vitals>,
@@ -26,11 +29,14 @@ pub struct InstanceListed {
 
 pub(super) fn listed(registry: &Registry) -> Listed {
     let records = registry.instances();
-    let instances = records.iter().map(|record| InstanceListed {
-        vitals: registry
-            .instance(&record.name)
-            .map(|instance| instance.caller.vitals()),
-        record: record.clone(),
+    let instances = records.iter().map(|record| {
+        let instance = registry.instance(&record.name);
+        let caller = instance.as_ref().map(|instance| &instance.caller);
+        InstanceListed {
+            down: caller.and_then(|caller| caller.down()).map(|why| why.to_string()),
+            vitals: caller.map(|caller| caller.vitals()),
+            record: record.clone(),
+        }
     });
     Listed {
         plugins: registry.list().to_vec(),

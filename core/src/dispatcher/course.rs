@@ -140,8 +140,12 @@ impl<'s> Course<'s> {
                 Some(reason) => format!("the instance `{}` is parked: {reason}", step.instance()),
                 None => format!("there is no instance `{}`", step.instance()),
             };
-            return Err(self.missing(detail));
+            return Err(self.missing(Reason::InstanceMissing, detail));
         };
+        if let Some(why) = instance.caller.down() {
+            let detail = format!("the process of instance `{}` keeps dying: {why}", instance.name);
+            return Err(self.missing(Reason::InstanceDown, detail));
+        }
         let input = step.render(&context, Some(&instance.input_schema))?;
         let input = serde_json::to_vec(&input)
             .expect("a JSON value has a JSON form")
@@ -161,16 +165,16 @@ impl<'s> Course<'s> {
     }
 
     /// The instance is not there, and has not been for too long or is waited for.
-    fn missing(&self, detail: String) -> NotReady {
+    fn missing(&self, reason: Reason, detail: String) -> NotReady {
         let now = self.shared.clock.now();
         let patience = self.shared.options.patience;
         match self.claim.stalled_since {
             Some(since) if now.saturating_since(since) >= patience => {
                 let error =
                     format!("{detail}; it was waited for since {since}, and no longer than {patience:?}");
-                NotReady::Fail(Reason::InstanceMissing, error)
+                NotReady::Fail(reason, error)
             }
-            Some(_) | None => NotReady::Later(Some((Reason::InstanceMissing, detail))),
+            Some(_) | None => NotReady::Later(Some((reason, detail))),
         }
     }
 

@@ -62,6 +62,7 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::ConditionFalse
         | Reason::PluginSkipped
         | Reason::InstanceMissing
+        | Reason::InstanceDown
         | Reason::OrderKeyFailed
         | Reason::TemplateFailed
         | Reason::InputInvalid

@@ -131,6 +131,15 @@ pub(super) fn cut_short(words: String) -> Report {
     }
 }
 
+/// The report of a call that was not begun since the worker process keeps dying.
+pub(super) fn down(why: &str) -> Report {
+    Report {
+        reason: Some(Reason::InstanceDown),
+        message: Some(format!("the call was not begun: {why}")),
+        ..empty(Outcome::Retry)
+    }
+}
+
 /// The report of a call that could not be begun, for `why`.
 pub(super) fn not_begun(stopped: Stopped, why: &str) -> Report {
     Report {

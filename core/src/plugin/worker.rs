@@ -37,7 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Caller, Report, Setup, StepCall, Vitals,
-    report::{Stopped, crashed, cut_short, not_begun, quarantined},
+    report::{Stopped, crashed, cut_short, down, not_begun, quarantined},
     stage::Staged,
     vitals::Tally,
 };
@@ -82,7 +82,11 @@ enum State {
     /// They can, of this process.
     Up(Arc<Life>),
     /// The process has died, and the next one has not started yet.
-    Down(Arc<str>),
+    Down {
+        why: Arc<str>,
+        /// It has died so often in turn that there is no use in waiting for the next one.
+        keeps_dying: bool,
+    },
     /// The instance has been shut down.
     Over,
 }
@@ -135,7 +139,11 @@ impl Worker {
         loop {
             let why = match &*states.borrow_and_update() {
                 State::Up(life) => return Ok(Arc::clone(life)),
-                State::Down(reason) => Arc::clone(reason),
+                State::Down {
+                    why,
+                    keeps_dying: true,
+                } => return Err(down(why)),
+                State::Down { why, .. } => Arc::clone(why),
                 State::Over => return Err(not_begun(Stopped::Cancelled, "the instance has been shut down")),
             };
             tokio::select! {
@@ -164,10 +172,20 @@ impl Caller for Worker {
         self.shared.stuck.load(Relaxed)
     }
 
+    fn down(&self) -> Option<Arc<str>> {
+        match &*self.shared.state.borrow() {
+            State::Down {
+                why,
+                keeps_dying: true,
+            } => Some(Arc::clone(why)),
+            State::Down { .. } | State::Up(_) | State::Over => None,
+        }
+    }
+
     fn vitals(&self) -> Vitals {
         let process = match &*self.shared.state.borrow() {
             State::Up(life) => life.process(),
-            State::Down(_) | State::Over => None,
+            State::Down { .. } | State::Over => None,
         };
         Vitals {
             restarts: Some(self.shared.restarts.load(Relaxed)),
@@ -217,9 +235,33 @@ impl Shared {
                         reason,
                         "worker cannot be started; it is tried again"
                     );
-                    self.state.send_replace(State::Down(reason.into()));
+                    self.fall(&reason, *rest);
                 }
             }
+        }
+    }
+
+    /// Says that there is no process, and that the next one begins after `rest`.
+    fn fall(&self, why: &str, rest: Duration) {
+        let keeps_dying = rest >= LONG_REST;
+        let was = self.state.send_replace(State::Down {
+            why: why.into(),
+            keeps_dying,
+        });
+        let knew = matches!(
+            was,
+            State::Down {
+                keeps_dying: true,
+                ..
+            }
+        );
+        if keeps_dying && !knew {
+            let Setup { plugin, instance, .. } = &self.setup;
+            tracing::error!(
+                plugin,
+                instance,
+                "worker keeps dying; no calls are made until it lives"
+            );
         }
     }
 
@@ -250,7 +292,7 @@ async fn supervise(shared: Arc<Shared>, mut watch: Watch) {
         if since.elapsed() >= HEALTHY {
             rest = FIRST_REST;
         }
-        shared.state.send_replace(State::Down(death.to_string().into()));
+        shared.fall(&death.to_string(), rest);
         watch = tokio::select! {
             watch = shared.start_again(&mut rest) => watch,
             // What has begun to start is killed as it is dropped.
@@ -277,5 +319,7 @@ const REMEMBERED: usize = 10_000;
 /// How long to wait before a process is started again: at first, and at most when it keeps dying.
 const FIRST_REST: Duration = Duration::from_millis(10);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// Who waits for so long, after five deaths in turn, waits for nothing: its deliveries are better off in the journal.
+const LONG_REST: Duration = Duration::from_millis(320);
 /// A process that lived for so long is not one that keeps dying.
 const HEALTHY: Duration = Duration::from_secs(60);

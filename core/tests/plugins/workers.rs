@@ -86,6 +86,32 @@ async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
 }
 
 #[tokio::test]
+async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
+    let trial = Trial::in_a_worker(Build::C).await;
+    let mut deaths = 0;
+    while trial.instance.caller.down().is_none() {
+        // Each time as another step, so that none is quarantined.
+        let mut call = trial.call("segfault");
+        call.idempotency_key = format!("dlv/{deaths}");
+        let report = trial.make(call).await;
+        check(&report, Outcome::Retry, Reason::PluginCrashed, "SIGSEGV");
+        deaths += 1;
+        assert!(deaths < 10, "it never is");
+    }
+    assert!(trial.instance.caller.down().unwrap().contains("SIGSEGV"));
+    check(
+        &trial.act("done").await,
+        Outcome::Retry,
+        Reason::InstanceDown,
+        "died of SIGSEGV",
+    );
+    while trial.instance.caller.down().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(trial.act("done").await.outcome, Outcome::Done);
+}
+
+#[tokio::test]
 async fn a_plugin_that_refuses_to_start_in_a_worker_is_parked_in_its_own_words() {
     let bench = Bench::new();
     bench.drop_good(Build::C);

@@ -62,7 +62,11 @@ fn survey(config: &Path) -> anyhow::Result<Listed> {
     Ok(Listed {
         plugins: survey.plugins(),
         instances: instances
-            .map(|record| InstanceListed { record, vitals: None })
+            .map(|record| InstanceListed {
+                record,
+                down: None,
+                vitals: None,
+            })
             .collect(),
     })
 }
@@ -84,7 +88,7 @@ fn table(listed: &Listed) -> String {
         "PID",
         "WHY",
     ]);
-    for InstanceListed { record, vitals } in &listed.instances {
+    for InstanceListed { record, down, vitals } in &listed.instances {
         let of = listed
             .plugins
             .iter()
@@ -96,14 +100,16 @@ fn table(listed: &Listed) -> String {
             version(of),
             generation(of),
             digest(of),
-            state(&record.state),
+            down.as_ref()
+                .map_or_else(|| state(&record.state), |_| paint("down", "31")),
             isolation(record.isolation).to_owned(),
             calls,
             failed,
             now,
             restarts,
             process,
-            why(&record.state, of),
+            down.as_ref()
+                .map_or_else(|| why(&record.state, of), |why| short(why, 100)),
         ]);
     }
     for plugin in listed.plugins.iter().filter(|plugin| plugin.instances.is_empty()) {
