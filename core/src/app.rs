@@ -132,6 +132,11 @@ impl App {
         table.store(Some(Arc::clone(&generation)));
         let generations = Arc::new(load::generations(&*journal, &generation).await?);
         let routes = Arc::new(ArcSwap::new(generation));
+        let in_force = Arc::clone(&routes);
+        plugins.have_approved(Box::new(move |catalog| {
+            let checked = in_force.load().check(catalog);
+            checked.map_err(|faults| format!("the rules in force do not fit it: {faults}"))
+        }));
 
         let work_root = config.data_dir.join("work");
         let mut options = dispatcher::Options::new(work_root.clone());

@@ -51,7 +51,9 @@ pub use instance::{
     DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation, Visit, Visits,
 };
 pub use portrait::{Portrait, PortraitError};
-pub use registry::{DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry};
+pub use registry::{
+    Approval, DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry,
+};
 pub use rehearsal::Rehearsal;
 pub use survey::Survey;
 pub use vitals::Vitals;

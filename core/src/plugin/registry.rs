@@ -1,6 +1,6 @@
 //! The plugins and instances of a router: found, checked, loaded, replaced, looked up by name, and ended.
 //!
-//! [`Options`] come in. A [`Survey`] does all that can be done without running foreign code in this process, which is
+//! [`Options`] come in. A [`Survey`](super::Survey) does all that can be done without running foreign code in this process, which is
 //! all that `check` needs; [`Registry::load`] then loads and starts what passed, and [`Registry::renew`] does the same
 //! again for what has changed in the directory since. Neither fails as a whole: what is wrong is *parked* with the
 //! reason, in the words of whatever step found it, and the rest runs.
@@ -10,13 +10,15 @@
 //! is out. A generation in which an instance that runs could not go on is refused, and the one before it stays.
 
 mod record;
+mod renewal;
 mod start;
 mod succession;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    fmt,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -32,17 +34,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Host,
     describe::Runner,
-    digest::Digest,
     instance::{Instance, InstanceOptions, Isolation},
-    reason_of,
-    stage::{Stage, StageError},
-    survey::{Plan, Survey},
-    trust,
+    reason_of, trust,
 };
 use crate::schema::Catalog;
 pub use record::{InstanceRecord, PluginRecord, PluginState, Refused};
-use start::{Order, Started, Starter};
-use succession::{Fate, Generation, Generations, fates};
+use renewal::Renewal;
 
 /// What plugins there may be, and which instances of them.
 #[derive(Clone, Debug)]
@@ -65,16 +62,20 @@ pub struct Options {
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// The plugins and instances of a running router.
-#[derive(Debug)]
 pub struct Registry {
     roster: ArcSwap<Roster>,
     changes: watch::Sender<u64>,
     /// What it takes to look again; taken out at the end. Held over a renewal, of which there is one at a time.
     renewal: Mutex<Option<Renewal>>,
+    /// Whether whoever uses the instances can do with this catalog.
+    approval: OnceLock<Approval>,
     /// The instances that take no calls any more and have not ended.
     leaving: TaskTracker,
     ending: CancellationToken,
 }
+
+/// Says whether a catalog can be used, or what of it cannot.
+pub type Approval = Box<dyn Fn(&Catalog) -> Result<(), String> + Send + Sync>;
 
 /// How everything stands.
 #[derive(Debug, Default)]
@@ -91,17 +92,8 @@ impl Registry {
     /// Signal handlers of the process are set before this, not meanwhile: those that change while a library is loaded
     /// are put back.
     pub async fn load(options: Options, host: Arc<dyn Host>, runtime: Handle) -> Self {
-        let program = options.runner.program.clone();
-        let registry = Self::holding(
-            Roster::default(),
-            Some(Renewal {
-                starter: Starter::new(host, runtime, program),
-                options,
-                generations: Generations::new(),
-                numbers: BTreeMap::new(),
-                gone: BTreeMap::new(),
-            }),
-        );
+        let renewal = Renewal::new(options, host, runtime);
+        let registry = Self::holding(Roster::default(), Some(renewal));
         registry.renew().await;
         registry
     }
@@ -130,9 +122,17 @@ impl Registry {
             roster: ArcSwap::from_pointee(roster),
             changes: watch::Sender::new(0),
             renewal: Mutex::new(renewal),
+            approval: OnceLock::new(),
             leaving: TaskTracker::new(),
             ending: CancellationToken::new(),
         }
+    }
+
+    /// Has every generation of a plugin that is to replace another approved of, from now on: what its instances take as
+    /// input may be something else than what the rules in force give them.
+    pub fn have_approved(&self, approval: Approval) {
+        // Whoever was asked first is asked on.
+        let _ = self.approval.set(approval);
     }
 
     /// Looks at the plugins directory again: what is new is loaded, what has changed takes the place of what was there,
@@ -142,7 +142,15 @@ impl Registry {
     pub async fn renew(&self) {
         let mut renewal = self.renewal.lock().await;
         let Some(renewal) = &mut *renewal else { return };
-        let (roster, left) = renewal.look_again().await;
+        let catalog = self.catalog();
+        let approve = |fresh: &BTreeMap<String, Arc<Instance>>| {
+            let mut catalog = Catalog::clone(&catalog);
+            for (name, instance) in fresh {
+                catalog.insert(name.clone(), Some(Arc::clone(&instance.input_schema)));
+            }
+            self.approval.get().map_or(Ok(()), |approval| approval(&catalog))
+        };
+        let (roster, left) = renewal.look_again(&approve).await;
         let before = self.roster.swap(Arc::new(roster));
         announce(&before, &self.roster.load());
         self.changes.send_modify(|number| *number += 1);
@@ -234,246 +242,12 @@ impl Registry {
     }
 }
 
-/// What it takes to look at the plugins directory again.
-#[derive(Debug)]
-struct Renewal {
-    options: Options,
-    starter: Starter,
-    generations: Generations,
-    /// The last generation of each plugin.
-    numbers: BTreeMap<String, u64>,
-    /// Instances that nobody configured and whose plugin is gone, with the plugin and why.
-    gone: BTreeMap<String, (String, String)>,
-}
-
-/// By plugin: what is not used in place of the generation that is.
-type Refusals = BTreeMap<String, Refused>;
-
-impl Renewal {
-    /// How everything stands after a look at the directory, and which instances are not needed any more.
-    async fn look_again(&mut self) -> (Roster, Vec<Arc<Instance>>) {
-        let survey = Survey::take(self.options.clone()).await;
-        let fates = fates(&self.generations, &survey);
-        let started = self.starter.start(self.orders(&survey, &fates)).await;
-        // From here on nothing is waited for: it happens as a whole.
-        let (mut left, mut refusals) = (Vec::new(), Refusals::new());
-        for (plugin, fate) in fates {
-            left.extend(self.settle(plugin, fate, &survey, &started, &mut refusals));
-        }
-        (self.roster(&survey, &started, &refusals), left)
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("roster", &self.roster.load())
+            .finish_non_exhaustive()
     }
-
-    /// Which instances have to be started.
-    fn orders(&self, survey: &Survey, fates: &BTreeMap<String, Fate>) -> Vec<Order> {
-        let needed = |plan: &&Plan| match fates.get(&plan.options.plugin) {
-            Some(Fate::Comes { .. }) => true,
-            Some(Fate::Stays { .. }) => !self.runs(&plan.options.name),
-            Some(Fate::Holds { .. } | Fate::Goes) | None => false,
-        };
-        let plans = survey.plans.iter().filter(needed);
-        plans
-            .filter_map(|plan| Some((plan.options.clone(), Arc::clone(plan.plugin.as_ref().ok()?))))
-            .collect()
-    }
-
-    fn runs(&self, instance: &str) -> bool {
-        let mut generations = self.generations.values();
-        generations.any(|generation| generation.instances.contains_key(instance))
-    }
-
-    /// Does what a plugin's fate asks for; the instances that are not needed any more.
-    fn settle(
-        &mut self,
-        plugin: String,
-        fate: Fate,
-        survey: &Survey,
-        started: &BTreeMap<String, Started>,
-        refusals: &mut Refusals,
-    ) -> Vec<Arc<Instance>> {
-        let fresh = || {
-            let started = started
-                .iter()
-                .filter_map(|(name, started)| Some((name, started.as_ref().ok()?)));
-            let ours = started.filter(|(_, instance)| instance.plugin == plugin);
-            ours.map(|(name, instance)| (name.clone(), Arc::clone(instance)))
-        };
-        match fate {
-            Fate::Stays { file } => {
-                let fresh: Vec<_> = fresh().collect();
-                if let Some(generation) = self.generations.get_mut(&plugin) {
-                    generation.file = file;
-                    generation.instances.extend(fresh);
-                }
-                Vec::new()
-            }
-            Fate::Holds { file, refused } => {
-                self.hold(&plugin, file);
-                refusals.insert(plugin, refused);
-                Vec::new()
-            }
-            Fate::Goes => {
-                let generation = self.generations.remove(&plugin);
-                let instances = generation
-                    .map(|generation| generation.instances)
-                    .unwrap_or_default();
-                let reason = format!(
-                    "the file of its plugin `{plugin}` was removed; put it back, or another of that name"
-                );
-                self.gone.extend(
-                    instances
-                        .keys()
-                        .map(|name| (name.clone(), (plugin.clone(), reason.clone()))),
-                );
-                instances.into_values().collect()
-            }
-            Fate::Comes { ready, file } => {
-                let fresh: BTreeMap<_, _> = fresh().collect();
-                let unfit = self.generations.get(&plugin).and_then(|before| {
-                    let mut names = before.instances.keys();
-                    names.find_map(|name| why_not(name, survey, started))
-                });
-                if let Some(reason) = unfit {
-                    self.hold(&plugin, file);
-                    let digest = Some(ready.digest());
-                    refusals.insert(plugin, Refused { digest, reason });
-                    return fresh.into_values().collect();
-                }
-                let number = self.numbers.entry(plugin.clone()).or_default();
-                *number += 1;
-                let generation = Generation {
-                    number: *number,
-                    ready,
-                    file,
-                    instances: fresh,
-                };
-                self.gone
-                    .retain(|name, _| !generation.instances.contains_key(name));
-                let before = self.generations.insert(plugin, generation);
-                before
-                    .map(|before| before.instances.into_values().collect())
-                    .unwrap_or_default()
-            }
-        }
-    }
-
-    /// What is at `file` does not replace the generation in use: that is what is told of the file.
-    fn hold(&mut self, plugin: &str, file: PathBuf) {
-        if let Some(generation) = self.generations.get_mut(plugin)
-            // Not where it is the whole directory.
-            && self.options.dir.as_ref() != Some(&file)
-        {
-            generation.file = file;
-        }
-    }
-
-    fn roster(&self, survey: &Survey, started: &BTreeMap<String, Started>, refusals: &Refusals) -> Roster {
-        let running: BTreeMap<_, _> = self
-            .generations
-            .values()
-            .flat_map(|generation| &generation.instances)
-            .map(|(name, instance)| (name.clone(), Arc::clone(instance)))
-            .collect();
-        let mut catalog = survey.catalog();
-        for (name, instance) in &running {
-            catalog.insert(name.clone(), Some(Arc::clone(&instance.input_schema)));
-        }
-        let instances = self.instances(survey, started, refusals, &running);
-        Roster {
-            plugins: self.plugins(survey, &instances, refusals).into(),
-            instances: instances.into(),
-            catalog: Arc::new(catalog),
-            running,
-        }
-    }
-
-    fn instances(
-        &self,
-        survey: &Survey,
-        started: &BTreeMap<String, Started>,
-        refusals: &Refusals,
-        running: &BTreeMap<String, Arc<Instance>>,
-    ) -> Vec<InstanceRecord> {
-        let mut records = survey.instances();
-        for record in &mut records {
-            if running.contains_key(&record.name) {
-                record.state = PluginState::Loaded;
-            } else if let Some(Err(reason)) = started.get(&record.name) {
-                record.state = PluginState::Parked {
-                    reason: reason.clone(),
-                };
-            } else if let Some(Refused { reason, .. }) = refusals.get(&record.plugin) {
-                record.state = PluginState::Parked {
-                    reason: reason.clone(),
-                };
-            }
-        }
-        let known: BTreeSet<_> = records.iter().map(|record| record.name.clone()).collect();
-        // Nobody has configured these, or they would be planned.
-        let unplanned = |name: &str, plugin: &str, state| InstanceRecord {
-            name: name.to_owned(),
-            plugin: plugin.to_owned(),
-            isolation: Isolation::default(),
-            state,
-        };
-        let held = running
-            .values()
-            .map(|instance| unplanned(&instance.name, &instance.plugin, PluginState::Loaded));
-        let gone = self.gone.iter().map(|(name, (plugin, reason))| {
-            let reason = reason.clone();
-            unplanned(name, plugin, PluginState::Parked { reason })
-        });
-        records.extend(held.chain(gone).filter(|record| !known.contains(&record.name)));
-        records
-    }
-
-    fn plugins(
-        &self,
-        survey: &Survey,
-        instances: &[InstanceRecord],
-        refusals: &Refusals,
-    ) -> Vec<PluginRecord> {
-        let mut in_use: BTreeMap<_, _> = self
-            .generations
-            .iter()
-            .map(|(name, generation)| {
-                let record = generation.record(instances, refusals.get(name).cloned());
-                (generation.file.as_path(), record)
-            })
-            .collect();
-        let records = survey.finds.iter().map(|find| {
-            in_use
-                .remove(find.file())
-                .unwrap_or_else(|| find.record(instances))
-        });
-        let mut records: Vec<_> = records.collect();
-        records.extend(in_use.into_values());
-        records
-    }
-
-    /// Removes private copies of what is not in use.
-    async fn sweep(&self) -> Result<(), StageError> {
-        if self.options.dir.is_none() {
-            return Ok(());
-        }
-        let generations = self.generations.values();
-        let in_use: BTreeSet<Digest> = generations.map(|generation| generation.ready.digest()).collect();
-        let data_dir = self.options.data_dir.clone();
-        let swept = tokio::task::spawn_blocking(move || Stage::open(&data_dir)?.sweep(&in_use));
-        swept.await.expect("removing files does not panic")
-    }
-}
-
-/// Why an instance cannot go on in the generation that comes, where it cannot.
-fn why_not(name: &str, survey: &Survey, started: &BTreeMap<String, Started>) -> Option<String> {
-    let why = match started.get(name) {
-        Some(Ok(_)) => return None,
-        Some(Err(reason)) => reason.clone(),
-        None => match survey.plan(name).map(|plan| &plan.plugin) {
-            Some(Err(error)) => reason_of(error),
-            Some(Ok(_)) | None => "it has no place in it".to_owned(),
-        },
-    };
-    Some(format!("its instance `{name}` cannot go on: {why}"))
 }
 
 /// Logs what is otherwise than before.

@@ -75,6 +75,16 @@ impl Generation {
         Self::compile(&stored.files, None)
     }
 
+    /// Checks what its steps use and give against another catalog than it was compiled with.
+    ///
+    /// # Errors
+    ///
+    /// All that does not fit any more, with its places in the rules.
+    pub fn check(&self, catalog: &Catalog) -> Result<(), Faults> {
+        let stored: Stored = serde_json::from_str(&self.text).expect("it was written by this type");
+        Self::compile(&stored.files, Some(catalog)).map(drop)
+    }
+
     /// Its name: the SHA-256 of its text.
     pub fn id(&self) -> &GenerationId {
         &self.id

@@ -372,6 +372,23 @@ async fn all_instances_of_a_plugin_change_over_or_none() {
 }
 
 #[tokio::test]
+async fn a_generation_that_does_not_fit_the_rules_is_refused() {
+    let site = Site::running().await;
+    site.registry.have_approved(Box::new(|catalog| {
+        let schema = catalog["trial"].as_ref().unwrap();
+        let violations = schema.check(&json!({ "act": "done" }));
+        violations
+            .first()
+            .map_or(Ok(()), |violation| Err(violation.to_string()))
+    }));
+    site.put(&["-DVERSION=\"2.0.0\"", "-DNEEDS_MORE"]);
+    site.until_refused("`reason`: missing").await;
+    site.put(&["-DVERSION=\"3.0.0\""]);
+    site.until_version("3.0.0").await;
+    site.end().await;
+}
+
+#[tokio::test]
 async fn what_is_not_locked_is_refused_until_it_is() {
     let bench = Bench::new();
     let lock = bench.path("plugins.lock");

@@ -738,7 +738,11 @@ static jf_slice describe(void) {
 #endif
     "\"properties\":{\"refuse\":{\"type\":\"string\"},\"panic\":{\"type\":\"string\"},\"token\":{\"type\":\"string\",\"maxLength\":32}}},"
 #endif
-    "\"input_schema\":{\"type\":\"object\",\"required\":[\"act\"]}}");
+    "\"input_schema\":{\"type\":\"object\",\"required\":[\"act\""
+#ifdef NEEDS_MORE
+    ",\"reason\""
+#endif
+    "]}}");
 }
 
 #ifdef SIGNALS
