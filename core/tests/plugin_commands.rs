@@ -5,7 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
@@ -177,6 +177,27 @@ async fn a_call_by_hand_is_the_same_with_a_router_and_without() {
     let work = stage.home.path().join("data/work");
     assert_eq!(fs::read_dir(work).unwrap().count(), 0);
     stage.router.stop().await.unwrap();
+}
+
+#[test]
+fn a_call_without_a_router_is_made_under_any_umask() {
+    let stage = Stage::set();
+    let called = Command::new("sh")
+        .args([
+            "-c",
+            "umask 0; exec \"$@\"",
+            "sh",
+            BINARY,
+            "plugin",
+            "call",
+            "tried",
+        ])
+        .args(["--input", r#"{"act":"skip"}"#, "--config"])
+        .arg(stage.router.configuration())
+        .env("TOKEN", "t0ken")
+        .output()
+        .unwrap();
+    assert!(called.status.success(), "{}", said(&called));
 }
 
 #[tokio::test]

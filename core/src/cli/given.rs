@@ -6,42 +6,46 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::Context as _;
 use serde_json::Value;
 
-/// `{"name": "Ada"}`, or `@input.json`, or `@-` for standard input.
+/// `{"name": "Ada"}`, or `@input.json`, or `@-` for standard input; read where the arguments are, so that what is no JSON is
+/// wrong usage.
 #[derive(Clone, Debug)]
-pub(super) struct Given(String);
+pub(super) struct Given(pub(super) Value);
 
 impl FromStr for Given {
-    type Err = std::convert::Infallible;
+    type Err = GivenError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+        let (text, from) = match text.strip_prefix('@') {
+            None => (text.to_owned(), "it".to_owned()),
+            Some("-") => (read_stdin()?, "standard input".to_owned()),
+            Some(file) => {
+                let unreadable = |error| GivenError::Unreadable(file.to_owned(), error);
+                (fs::read_to_string(file).map_err(unreadable)?, file.to_owned())
+            }
+        };
+        let json = serde_json::from_str(&text);
+        json.map(Self).map_err(|error| GivenError::NotJson(from, error))
     }
 }
 
-impl Given {
-    /// What it says.
-    pub(super) fn json(&self) -> anyhow::Result<Value> {
-        let (text, from) = match self.0.strip_prefix('@') {
-            None => (self.0.clone(), "what was given".to_owned()),
-            Some("-") => {
-                let mut text = String::new();
-                io::stdin()
-                    .read_to_string(&mut text)
-                    .context("standard input cannot be read")?;
-                (text, "standard input".to_owned())
-            }
-            Some(file) => {
-                let text = fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?;
-                (text, file.to_owned())
-            }
-        };
-        serde_json::from_str(&text).with_context(|| {
-            format!("{from} is not JSON; write it out, as in '{{\"name\": \"Ada\"}}', or name a file with @")
-        })
-    }
+/// Why nothing was given.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GivenError {
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(String, io::Error),
+    #[error(
+        "{0} is not JSON ({1}); write it out, as in '{{\"name\": \"Ada\"}}', or name a file, as in @input.json"
+    )]
+    NotJson(String, serde_json::Error),
+}
+
+fn read_stdin() -> Result<String, GivenError> {
+    let mut text = String::new();
+    let read = io::stdin().read_to_string(&mut text);
+    read.map_err(|error| GivenError::Unreadable("standard input".to_owned(), error))?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -54,20 +58,11 @@ mod tests {
     fn json_is_written_out_or_in_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "[1]").unwrap();
-        let given = |text: &str| Given(text.to_owned()).json();
+        let given = |text: &str| text.parse::<Given>().map(|given| given.0);
         assert_eq!(given("{\"a\": 1}").unwrap(), json!({ "a": 1 }));
         assert_eq!(given(&format!("@{}", file.path().display())).unwrap(), json!([1]));
-        assert!(
-            given("@/no/such/file")
-                .unwrap_err()
-                .to_string()
-                .contains("/no/such/file cannot be read")
-        );
-        assert!(
-            given("name=Ada")
-                .unwrap_err()
-                .to_string()
-                .starts_with("what was given is not JSON")
-        );
+        let wrong = |text: &str| given(text).unwrap_err().to_string();
+        assert!(wrong("@/no/such/file").starts_with("/no/such/file cannot be read: "));
+        assert!(wrong("name=Ada").starts_with("it is not JSON ("));
     }
 }

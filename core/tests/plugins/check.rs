@@ -86,7 +86,7 @@ fn what_cannot_be_tried_is_skipped_with_what_it_takes() {
     let (report, _) = checked(&library, &["--instance-config", r#"{"token":"x"}"#]);
     assert_eq!(with(&report, verdict), ["cancel"], "it needs an input");
     let misfit = check(&library, &["--instance-config", r#"{"tokn":"x"}"#]);
-    assert_eq!(misfit.status.code(), Some(1));
+    assert_eq!(misfit.status.code(), Some(2));
     let said = String::from_utf8_lossy(&misfit.stderr).into_owned();
     insta::assert_snapshot!(said.trim(), @"error: the configuration that was given does not fit the plugin: `token`: missing; `tokn`: unknown; did you mean `token`?");
 }
@@ -276,9 +276,7 @@ fn the_report_is_for_people_unless_it_is_asked_for_as_json() {
     let missing = check(Path::new("/no/such.so"), &[]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stdout).contains("`/no/such.so` cannot be read"));
-    let usage = Command::new(env!("CARGO_BIN_EXE_jackfield"))
-        .args(["plugin", "check"])
-        .output()
-        .unwrap();
+    let usage = check(&library, &["--input", "name=Ada"]);
     assert_eq!(usage.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&usage.stderr).contains("it is not JSON"));
 }

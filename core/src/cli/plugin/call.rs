@@ -1,7 +1,9 @@
 //! `plugin call`: one call by hand.
 
 use std::{
-    fs,
+    fs::{DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -65,7 +67,7 @@ pub(in crate::cli) struct Call {
 impl Call {
     pub(super) fn run(self, config: &Path) -> anyhow::Result<ExitCode> {
         let data_dir = data_dir(config)?;
-        let (input, event) = (self.input.json()?, self.event(config)?);
+        let (input, event) = (self.input.0.clone(), self.event(config)?);
         let called = if is_running(&data_dir)? {
             let call = admin::Call {
                 instance: self.instance.clone(),
@@ -163,10 +165,10 @@ impl Call {
         let directory = Directory::open(directory)?;
         let candidate = directory.read(name, u64::MAX - 1)?;
         let alone = scratch.join("alone");
-        fs::create_dir(&alone)?;
-        fs::write(alone.join(name), candidate.bytes())?;
+        DirBuilder::new().mode(0o700).create(&alone)?;
+        put(&alone.join(name), candidate.bytes())?;
         if let Some(signature) = directory.signature(name)? {
-            fs::write(alone.join(signature_of(name)), signature)?;
+            put(&alone.join(signature_of(name)), &signature)?;
         }
         let instances = configured.map(|instance| InstanceOptions {
             isolation: Isolation::Process,
@@ -225,6 +227,16 @@ impl Call {
         }
         Ok(say(text)?)
     }
+}
+
+/// Writes a file that nobody else may write to, whatever the umask says: else it would not be trusted.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
 }
 
 /// How long the instance has to end.

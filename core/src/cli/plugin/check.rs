@@ -17,14 +17,14 @@ use super::super::{
 };
 use crate::plugin::{
     Runner,
-    check::{Examination, Finding, Options, Verdict, examine},
+    check::{CheckError, Examination, Finding, Options, Verdict, examine},
 };
 
 /// Try a plugin out as a router would use it and worse, and say what is wrong with it.
 ///
 /// It is read, loaded, described, started and ended, given configurations and inputs that do not fit, and called and cancelled
 /// many times at once; each in a process of its own, so that a crash or a hang is one finding among others. No router is
-/// needed, nor a configuration of one. Exits with 0 if nothing failed; warnings are allowed.
+/// needed, nor a configuration of one. Exits with 0 if nothing failed, warnings or not, and with 1 if something did.
 ///
 /// The calls are real: give an input whose effect you can bear 64 times, against an account of no importance. Without one they
 /// are made only if the plugin takes the empty input.
@@ -56,14 +56,21 @@ impl Check {
         let scratch = Scratch::new().context("no temporary directory can be made")?;
         let options = Options {
             file: self.file,
-            config: self.instance_config.map(|given| given.json()).transpose()?,
-            input: self.input.map(|given| given.json()).transpose()?,
+            config: self.instance_config.map(|given| given.0),
+            input: self.input.map(|given| given.0),
             event: event(self.event)?.into(),
             scratch: scratch.path().to_owned(),
             program: Runner::this().program,
             limit: self.limit,
         };
-        let examination = wait(examine(options))??;
+        let examination = match wait(examine(options))? {
+            // Nothing is wrong with the plugin, but with what was typed.
+            Err(error @ (CheckError::Config(_) | CheckError::Input(_))) => {
+                eprintln!("error: {error}");
+                return Ok(ExitCode::from(USAGE));
+            }
+            examined => examined?,
+        };
         match self.output.output {
             Shape::Json => say_json(&examination)?,
             Shape::Table => say(report(&examination))?,
@@ -162,6 +169,8 @@ fn colour(verdict: Verdict) -> &'static str {
     }
 }
 
+/// The exit code of wrong usage, as that of the arguments' own reader.
+const USAGE: u8 = 2;
 /// A plugin may have much to say.
 const LONGEST: usize = 600;
 const SAMPLE: &str = include_str!("check/event.json");
