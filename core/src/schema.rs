@@ -14,7 +14,7 @@ use boon::{Compiler, SchemaIndex, Schemas, UrlLoader};
 use serde_json::{Value, json};
 
 pub use fields::Field;
-pub use violation::Violation;
+pub use violation::{Violation, listed};
 
 /// A schema, ready to check values.
 pub struct Schema {

@@ -15,7 +15,11 @@ use tokio::time::{Instant as Moment, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Instance, Report, StepCall, log::Listening};
-use crate::{delivery::Outcome, reason::Reason, schema::Violation};
+use crate::{
+    delivery::Outcome,
+    reason::Reason,
+    schema::{Violation, listed},
+};
 
 pub use super::log::Logged;
 
@@ -188,11 +192,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-fn listed(violations: &[Violation]) -> String {
-    let lines: Vec<_> = violations.iter().map(Violation::to_string).collect();
-    lines.join("; ")
 }
 
 /// What the plugin is told that it is called by: no route of a rule file has a space in its name.

@@ -30,11 +30,10 @@ use super::{
     ffi,
     manifest::Manifest,
     note::Identity,
-    reason_of,
     stage::{Stage, StageError, Staged},
     survey::SIZE_LIMIT,
 };
-use crate::schema::{Schema, Violation};
+use crate::schema::{Schema, Violation, listed};
 
 /// What is to be tried out, and with what.
 #[derive(Clone, Debug)]
@@ -284,14 +283,4 @@ fn given(schema: &Schema, given: Option<&Value>) -> Given {
         (false, Some(_)) => Given::Misfit(violations),
         (false, None) => Given::Nothing(listed(&violations)),
     }
-}
-
-fn listed(violations: &[Violation]) -> String {
-    let lines: Vec<_> = violations.iter().map(Violation::to_string).collect();
-    lines.join("; ")
-}
-
-/// Why a plugin could not be described or inspected, in one line.
-fn words(error: &dyn std::error::Error) -> String {
-    reason_of(error)
 }

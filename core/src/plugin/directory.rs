@@ -433,6 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_named_may_lie_anywhere_and_is_not_said_to_be_trusted() {
+        let directory = directory();
+        put(&directory, "a.so", 0o664);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("a.so", &link).unwrap();
+        let (candidate, untrusted) = Candidate::named(&link, 5).unwrap();
+        assert_eq!((candidate.path(), candidate.bytes()), (&*link, &b"bytes"[..]));
+        assert!(matches!(
+            untrusted,
+            Some(UntrustedError::Writable { mode: 0o664, .. })
+        ));
+        put(&directory, "b.so", 0o644);
+        let (_, untrusted) = Candidate::named(&directory.path().join("b.so"), 5).unwrap();
+        assert!(untrusted.is_none());
+        for (path, words) in [
+            (directory.path().to_owned(), "is a directory, not a regular file"),
+            (directory.path().join("c.so"), "cannot be read"),
+        ] {
+            let error = Candidate::named(&path, 5).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_too_long_or_missing_is_refused() {
         let directory = directory();
         fs::write(directory.path().join("long.so"), [0; 17]).unwrap();

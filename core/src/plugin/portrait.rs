@@ -80,7 +80,11 @@ impl Portrait {
         let (candidate, _) = Candidate::named(file, SIZE_LIMIT)?;
         let (size, anatomy) = (candidate.bytes().len(), Anatomy::of(candidate.bytes()));
         let library = elf::inspect(candidate, ffi::glibc())?;
-        let (identity, warnings) = (library.identity().clone(), library.warnings().to_vec());
+        let identity = library.identity().clone();
+        let hazards = library.hazards().iter();
+        let apart =
+            hazards.map(|hazard| format!("it {hazard}, so that it only lives in a process of its own"));
+        let warnings = apart.chain(library.warnings().iter().cloned()).collect();
         let digest = library.digest();
         let stage = Stage::open(scratch)?;
         let staged = stage.put(library)?;

@@ -37,6 +37,12 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Several of them, in one line.
+pub fn listed(violations: &[Violation]) -> String {
+    let lines: Vec<_> = violations.iter().map(Violation::to_string).collect();
+    lines.join("; ")
+}
+
 /// The violations behind `error`, in the order of places, without those that hang on a hole.
 pub(super) fn list(
     error: &ValidationError<'_, '_>,

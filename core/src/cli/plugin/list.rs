@@ -23,8 +23,8 @@ use crate::{
 
 /// List the instances, and the plugins that none of them is of: their state, their code, and how they do.
 ///
-/// Of a running router, calls and failures are those since the instance was started, and PID is its worker process. Without one it
-/// is said what a router would start.
+/// Of a running router, GEN is the generation of the plugin's code that is in use; CALLS and FAILED are those since that was
+/// started; NOW are the calls in flight; PID is the worker process. Without a router it is said what one would start.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
     #[command(flatten)]

@@ -11,7 +11,7 @@ use super::super::{
     stage::{NeedsIsolation, StageError},
     trust::TrustError,
 };
-use crate::schema::Violation;
+use crate::schema::{Violation, listed};
 
 /// Why a file in the plugins directory is not used.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +109,6 @@ pub enum PlanError {
         /// Where and why.
         violations: Vec<Violation>,
     },
-}
-
-fn listed(violations: &[Violation]) -> String {
-    let lines: Vec<_> = violations.iter().map(Violation::to_string).collect();
-    lines.join("; ")
 }
 
 fn known(names: &[String]) -> String {

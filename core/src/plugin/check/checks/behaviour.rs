@@ -1,0 +1,246 @@
+//! What is asked of instances and calls, and of what they leave behind.
+
+use super::{Ruling, seen, seen_by, some, some_of};
+use crate::plugin::check::evidence::{Answer, Evidence, Starts, Tried};
+
+pub(super) fn start(evidence: &Evidence) -> Ruling {
+    seen(&evidence.start, |starts| {
+        for (answer, which) in starts.answers.iter().zip(["first", "second"]) {
+            match answer {
+                Answer::Made => {}
+                Answer::Refused {
+                    message,
+                    panicked: false,
+                } if which == "first" && !evidence.config_was_given => {
+                    return Ruling::skipped(format!(
+                        "it refuses the empty configuration ({message}): give it one with `--instance-config`"
+                    ));
+                }
+                Answer::Refused { message, .. } => {
+                    return Ruling::failed(format!("the {which} instance was refused: {message}"))
+                        .next("a configuration that fits the schema should start, again and again");
+                }
+                Answer::Silent => {
+                    return Ruling::failed(format!(
+                        "for the {which} instance, `create` gave NULL and no reason"
+                    ))
+                    .next("call `start->fail` with a message first");
+                }
+                Answer::Late => return Ruling::failed(format!("the {which} instance did not start in time")),
+            }
+        }
+        if starts.ended.contains(&false) {
+            return Ruling::failed("an instance without a call did not end when it was shut down")
+                .next("`shutdown` ends every thread of the instance and returns 0");
+        }
+        Ruling::passed("two instances in turn were created, shut down and destroyed")
+    })
+}
+
+pub(super) fn bad_config(evidence: &Evidence) -> Ruling {
+    seen(&evidence.bad_configs, |answers| {
+        let those = |wanted: fn(&Answer) -> bool| -> Vec<_> {
+            let found = answers.iter().filter(|(_, answer)| wanted(answer));
+            found.map(|(what, _)| what).collect()
+        };
+        let silent = those(|answer| matches!(answer, Answer::Silent));
+        if !silent.is_empty() {
+            return Ruling::failed(format!("it gave no reason why it refuses {}", some(&silent)))
+                .next("call `start->fail` with a message before returning NULL");
+        }
+        let taken = those(|answer| matches!(answer, Answer::Made));
+        let words = format!(
+            "took {} of {} configurations that do not fit",
+            taken.len(),
+            answers.len()
+        );
+        if taken.len() == answers.len() {
+            return Ruling::failed(format!("it {words}: it never refuses any")).next(
+                "look at the configuration in `create`, and say by `start->fail` what is wrong with it",
+            );
+        }
+        if !taken.is_empty() {
+            return Ruling::warning(format!("it {words} its own schema: {}", some(&taken))).next(
+                "the router checks the schema first, so this does no harm; an error would be kinder in tests",
+            );
+        }
+        Ruling::passed(format!(
+            "{} that do not fit were refused, each with a message",
+            answers.len()
+        ))
+    })
+}
+
+pub(super) fn bad_input(evidence: &Evidence) -> Ruling {
+    seen(&evidence.bad_inputs, |bad| {
+        if bad.strays > 0 {
+            return twice(bad.strays);
+        }
+        let done = bad.calls.iter().filter(|(_, called)| called.outcome == "done");
+        let taken: Vec<_> = done.map(|(what, _)| what).collect();
+        if taken.is_empty() {
+            return Ruling::passed(format!(
+                "{} calls whose input does not fit were refused, and the instance lives",
+                bad.calls.len()
+            ));
+        }
+        Ruling::warning(format!(
+            "it carried out {} of {} calls whose input does not fit: {}",
+            taken.len(),
+            bad.calls.len(),
+            some(&taken)
+        ))
+        .next("the router checks the schema first, so this does no harm; an error would be kinder in tests")
+    })
+}
+
+pub(super) fn cancel(evidence: &Evidence) -> Ruling {
+    seen(&evidence.storm, |storm| {
+        if storm.strays > 0 {
+            return twice(storm.strays);
+        }
+        if storm.late > 0 {
+            return Ruling::failed(format!(
+                "{} of {} calls did not end although they were cancelled",
+                storm.late, storm.begun
+            ))
+            .next("look at `*cancelled` while you wait, or let `op_cancel` wake whoever waits; in Rust, do not block");
+        }
+        if !storm.ended {
+            return Ruling::failed("the instance did not end after its calls had")
+                .next("`shutdown` ends every thread of the instance and returns 0");
+        }
+        let outcomes: Vec<_> = storm
+            .outcomes
+            .iter()
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
+        Ruling::passed(format!(
+            "{} calls were begun and cancelled at once, and each ended once: {}",
+            storm.begun,
+            outcomes.join(", ")
+        ))
+    })
+}
+
+fn twice(strays: usize) -> Ruling {
+    Ruling::failed(format!("{strays} times it ended a call that had ended already"))
+        .next("call `done` exactly once for each call, on every path")
+}
+
+pub(super) fn panics(evidence: &Evidence) -> Ruling {
+    let mut panics = Vec::new();
+    if let Tried::Saw(starts) = &evidence.start {
+        panics.extend(
+            starts
+                .answers
+                .iter()
+                .filter_map(|answer| panic_of(answer, "its configuration")),
+        );
+    }
+    if let Tried::Saw(answers) = &evidence.bad_configs {
+        panics.extend(answers.iter().filter_map(|(what, answer)| panic_of(answer, what)));
+    }
+    if let Tried::Saw(bad) = &evidence.bad_inputs {
+        let panicked = bad.calls.iter().filter(|(_, called)| called.panicked);
+        panics.extend(panicked.map(|(what, called)| format!("called with {what}: {}", called.message)));
+    }
+    if let Tried::Saw(storm) = &evidence.storm {
+        panics.extend(storm.panics.iter().map(|message| format!("cancelled: {message}")));
+        // One stands for all.
+        panics.dedup();
+    }
+    let Some(first) = panics.first() else {
+        return match &evidence.bad_configs {
+            Tried::Saw(_) => Ruling::passed("none could be provoked from outside"),
+            Tried::Broke(_) => Ruling::skipped("`bad-config` failed"),
+            Tried::Skipped(why) => Ruling::skipped(why),
+        };
+    };
+    Ruling::warning(format!("{} were provoked, and contained; the first when {first}", panics.len()))
+        .next("a panic fails its call and nothing else, but nobody learns from it: return an error that says what is wrong")
+}
+
+fn panic_of(answer: &Answer, what: &str) -> Option<String> {
+    match answer {
+        Answer::Refused {
+            message,
+            panicked: true,
+        } => Some(format!("created with {what}: {message}")),
+        Answer::Refused { .. } | Answer::Made | Answer::Silent | Answer::Late => None,
+    }
+}
+
+pub(super) fn process(evidence: &Evidence) -> Ruling {
+    seen_by("load", &evidence.loading, |loading| {
+        let mut changed = Vec::new();
+        let mut note = |when: &str, what: &[String]| {
+            changed.extend(what.iter().map(|what| format!("{what}, {when}")));
+        };
+        note("when it was loaded", &loading.changes.shared);
+        let seen = match &evidence.start {
+            Tried::Saw(starts) => {
+                note("when it was created", &starts.alive.shared);
+                "loaded and created"
+            }
+            Tried::Broke(_) | Tried::Skipped(_) => "loaded",
+        };
+        if changed.is_empty() {
+            return Ruling::passed(format!(
+                "signal handlers, umask, working directory and environment are as they were, after it was {seen}"
+            ));
+        }
+        Ruling::failed(format!("it changed {}", changed.join("; ")))
+            .next("these belong to the whole process: a plugin leaves them alone")
+    })
+}
+
+pub(super) fn threads(evidence: &Evidence) -> Ruling {
+    of_what_is_left(evidence, |loading, starts| {
+        let left: Vec<_> = starts.left.iter().flat_map(|left| &left.threads).collect();
+        if !left.is_empty() {
+            return Ruling::failed(format!("threads go on after `destroy`: {}", some(&left)))
+                .next("`shutdown` ends every thread of the instance before it returns 0");
+        }
+        if !loading.is_empty() {
+            return Ruling::warning(format!(
+                "threads were started when it was loaded: {}",
+                some_of(loading)
+            ))
+            .next("start them in `create`, and end them in `shutdown`");
+        }
+        Ruling::passed("none is left after `destroy`")
+    })
+}
+
+pub(super) fn descriptors(evidence: &Evidence) -> Ruling {
+    of_what_is_left(evidence, |_, starts| {
+        let of = |number: usize| starts.left.get(number).map_or(&[][..], |left| &left.descriptors);
+        match (of(0), of(1)) {
+            ([], []) => Ruling::passed("none is left after `destroy`"),
+            // What is opened once in a process, and kept, costs nothing more with the next instance.
+            (once, []) => Ruling::passed(format!(
+                "{} stay open once for the whole library, and no more",
+                once.len()
+            )),
+            (_, more) => Ruling::failed(format!(
+                "each instance leaves descriptors open: {}",
+                some_of(more)
+            ))
+            .next("close them in `shutdown` or `destroy`"),
+        }
+    })
+}
+
+fn of_what_is_left(evidence: &Evidence, judge: impl FnOnce(&[String], &Starts) -> Ruling) -> Ruling {
+    let loading = match &evidence.loading {
+        Tried::Saw(loading) => &loading.changes.threads[..],
+        Tried::Broke(_) | Tried::Skipped(_) => &[],
+    };
+    seen_by("start", &evidence.start, |starts| {
+        if starts.left.is_empty() {
+            return Ruling::skipped("no instance was made");
+        }
+        judge(loading, starts)
+    })
+}
