@@ -42,7 +42,7 @@ use super::{
     vitals::Tally,
 };
 pub use life::WorkerError;
-use life::{Death, Life, Watch};
+use life::{Death, End, Life, Watch};
 pub use limits::Limits;
 pub use process::worker_main;
 
@@ -112,7 +112,7 @@ impl Worker {
             restarts: AtomicU64::new(0),
         });
         let tasks = TaskTracker::new();
-        tasks.spawn_on(supervise(Arc::clone(&shared), watch), &runtime);
+        tasks.spawn_on(supervise(Arc::clone(&shared), watch, tasks.clone()), &runtime);
         tasks.close();
         Ok(Self { shared, tasks })
     }
@@ -275,24 +275,38 @@ impl Shared {
 }
 
 /// Watches one process after the other until the instance is shut down.
-async fn supervise(shared: Arc<Shared>, mut watch: Watch) {
+async fn supervise(shared: Arc<Shared>, mut watch: Watch, tasks: TaskTracker) {
     let Setup { plugin, instance, .. } = &shared.setup;
     let mut rest = FIRST_REST;
     loop {
         let since = Instant::now();
-        let death = tokio::select! {
-            death = watch.follow(&shared.setup, shared.housing.limits.silence, &shared.stuck) => death,
+        let end = tokio::select! {
+            end = watch.follow(&shared.setup, shared.housing.limits.silence, &shared.stuck) => end,
             () = shared.ending.cancelled() => {
                 shared.state.send_replace(State::Over);
                 watch.end(&shared.setup, shared.grace()).await;
                 return;
             }
         };
-        tracing::error!(plugin, instance, reason = %death, "worker died; it is started again");
+        let why = match end {
+            End::Died(death) => {
+                tracing::error!(plugin, instance, reason = %death, "worker died; it is started again");
+                death.to_string()
+            }
+            End::Spent => {
+                tracing::error!(
+                    plugin,
+                    instance,
+                    "a call in the worker does not end; another worker takes its place"
+                );
+                tasks.spawn(outlive(Arc::clone(&shared), watch));
+                "a call in the worker does not end".to_owned()
+            }
+        };
         if since.elapsed() >= HEALTHY {
             rest = FIRST_REST;
         }
-        shared.fall(&death.to_string(), rest);
+        shared.fall(&why, rest);
         watch = tokio::select! {
             watch = shared.start_again(&mut rest) => watch,
             // What has begun to start is killed as it is dropped.
@@ -301,6 +315,21 @@ async fn supervise(shared: Arc<Shared>, mut watch: Watch) {
                 return;
             }
         };
+    }
+}
+
+/// Follows a process of which no more calls are made until those in it have ended, or the instance has to.
+async fn outlive(shared: Arc<Shared>, mut watch: Watch) {
+    let Setup { plugin, instance, .. } = &shared.setup;
+    // What is stuck in it is nothing to the process in its place.
+    let stuck = AtomicUsize::new(0);
+    let end = tokio::select! {
+        end = watch.follow(&shared.setup, shared.housing.limits.silence, &stuck) => Some(end),
+        () = shared.ending.cancelled() => None,
+    };
+    match end {
+        Some(End::Died(death)) => tracing::info!(plugin, instance, reason = %death, "worker ended"),
+        Some(End::Spent) | None => watch.kill(&shared.setup).await,
     }
 }
 

@@ -66,7 +66,7 @@ async fn a_worker_that_does_not_answer_is_asked_to_end() {
     // It says that its calls are handed over at once, and so is called by the thread that answers.
     bench.drop_c("trial.so", &["-DPROMPT"]);
     let trial = Trial::bounded(bench, impatient()).await;
-    dies(&trial, "block", &["did not answer for 1s, and died of SIGTERM"]).await;
+    dies(&trial, "squat", &["did not answer for 1s, and died of SIGTERM"]).await;
 }
 
 #[tokio::test]

@@ -464,8 +464,19 @@ static void misbehave(const jf_host *host, const jf_call *call) {
   end(call, JF_FATAL, JF_CODE_INVALID, "", "there is no such act");
 }
 
+static volatile int on = 1;
+
+static int overflow(volatile char *above) {
+  volatile char block[65536];
+  block[0] = above[0];
+  return on ? overflow(block) + block[0] : 0;
+}
+
 /* What nobody survives. */
 static void die(const jf_call *call) {
+  if (asks(call, "overflow")) overflow("");
+  if (asks(call, "spin")) while (on) continue;
+  if (asks(call, "fork-and-die") && fork()) *(volatile int *)1 = 0;
   if (asks(call, "leak")) { /* and no more than a machine can bear, where nothing sets a limit */
     for (int taken = 0; taken < 64; taken++) {
       void *block = malloc(16 << 20);
@@ -499,6 +510,10 @@ static void die(const jf_call *call) {
 static void act(jf_instance *instance, const jf_call *call) {
   const jf_host *host = instance->host;
   die(call);
+  if (asks(call, "fork") || asks(call, "fork-and-die")) { /* the child stays, with all that is open here */
+    if (asks(call, "fork-and-die") || !fork()) for (;;) pause();
+    return tell(call);
+  }
   if (asks(call, "done")) return tell(call);
   if (asks(call, "skip")) return end(call, JF_SKIPPED, JF_CODE_NONE, "", "nothing to do");
   if (asks(call, "retry")) return end(call, JF_RETRY, JF_CODE_NONE, "", "not now");

@@ -28,6 +28,8 @@ async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
             "died of SIGABRT, saying: first line / assertion failed: I exist",
         ),
         ("exit", "ended by itself, with status 3"),
+        ("overflow", "died of SIGSEGV"),
+        ("fork-and-die", "died of SIGSEGV"),
         ("close", "the worker of `trial` "),
         ("babble", "the worker of `trial` "),
     ] {
@@ -37,7 +39,15 @@ async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
             Reason::PluginCrashed,
             words,
         );
+        recovered(&trial).await;
         assert_eq!(trial.act("done").await.outcome, Outcome::Done, "after {act}");
+    }
+}
+
+/// Waits until calls are made again, after many deaths.
+async fn recovered(trial: &Trial) {
+    while trial.instance.caller.down().is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -86,6 +96,40 @@ async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
 }
 
 #[tokio::test]
+async fn a_call_that_never_ends_costs_its_worker_and_no_other_call() {
+    let trial = Trial::in_a_worker(Build::C).await;
+    let before = trial.instance.caller.vitals().process.unwrap();
+    let mut spinning = trial.call("spin");
+    spinning.deadline = tokio::time::Instant::now();
+    let waiting = trial.call("wait");
+    let cancelled = waiting.cancelled.clone();
+    // In the same process, where they go on until they are let.
+    let (spun, waited, ()) = tokio::join!(trial.make(spinning), trial.make(waiting), async {
+        while trial
+            .instance
+            .caller
+            .vitals()
+            .process
+            .is_none_or(|process| process == before)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(trial.act("done").await.outcome, Outcome::Done);
+        assert!(runs(before), "it is not ended over somebody's head");
+        cancelled.cancel();
+    });
+    check(&spun, Outcome::Retry, Reason::TimedOut, "and not within");
+    check(&waited, Outcome::Retry, Reason::Interrupted, "");
+    while runs(before) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn runs(process: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{process}")).exists()
+}
+
+#[tokio::test]
 async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
     let trial = Trial::in_a_worker(Build::C).await;
     let mut deaths = 0;
@@ -105,9 +149,7 @@ async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
         Reason::InstanceDown,
         "died of SIGSEGV",
     );
-    while trial.instance.caller.down().is_some() {
-        tokio::task::yield_now().await;
-    }
+    recovered(&trial).await;
     assert_eq!(trial.act("done").await.outcome, Outcome::Done);
 }
 

@@ -89,8 +89,19 @@ struct Pending {
     span: tracing::Span,
 }
 
+/// Why a process is followed no further.
+pub(super) enum End {
+    /// It is dead.
+    Died(Death),
+    /// A call in it does not end, and only its own end will change that. No further calls should be made of it; it is
+    /// followed on until those that are in it have ended.
+    Spent,
+}
+
 /// What has to be watched of a process.
 pub(super) struct Watch {
+    /// Whether it has been said that it is.
+    spent: bool,
     child: Child,
     notices: Inbox<Notice>,
     life: Arc<Life>,
@@ -148,6 +159,11 @@ impl Life {
         };
         drop(in_flight);
         report
+    }
+
+    /// Whether nobody waits for a call in it.
+    fn is_idle(&self) -> bool {
+        self.pending().as_ref().is_none_or(HashMap::is_empty)
     }
 
     /// Its number.
@@ -212,8 +228,8 @@ impl Drop for InFlight<'_> {
 }
 
 impl Watch {
-    /// Follows the process until it dies, or has to: when it has not answered for `silence`, for one.
-    pub(super) async fn follow(&mut self, setup: &Setup, silence: Duration, stuck: &AtomicUsize) -> Death {
+    /// Follows the process until it dies, or has to (when it has not answered for `silence`, for one), or is spent.
+    pub(super) async fn follow(&mut self, setup: &Setup, silence: Duration, stuck: &AtomicUsize) -> End {
         let mut beat = interval(silence / BEATS);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = 0;
@@ -223,11 +239,20 @@ impl Watch {
                     Ok(Some(Notice::Pong(_, count))) => {
                         silent = 0;
                         stuck.store(count, Relaxed);
+                        if count > 0 && !self.spent {
+                            self.spent = true;
+                            return End::Spent;
+                        }
                     }
                     Ok(Some(notice)) => self.heed(notice, setup).await,
                     Ok(None) => break None,
                     Err(error) => break Some(format!("sent what makes no sense ({error})")),
                 },
+                // Whatever it has started may hold its socket open.
+                _ = self.child.wait() => {
+                    self.hear_out(setup).await;
+                    break None;
+                }
                 _ = beat.tick() => {
                     if silent >= BEATS {
                         break Some(format!("did not answer for {silence:?}"));
@@ -236,9 +261,24 @@ impl Watch {
                     self.life.orders.offer(&Order::Ping(0));
                 }
             }
+            if self.spent && self.life.is_idle() {
+                break Some("was ended, since a call in it does not end".to_owned());
+            }
         };
         stuck.store(0, Relaxed);
-        self.bury(setup, why).await
+        End::Died(self.bury(setup, why).await)
+    }
+
+    /// Heeds what a process that has died said before.
+    async fn hear_out(&mut self, setup: &Setup) {
+        while let Ok(Ok(Some(notice))) = timeout(HEARING, self.notices.next()).await {
+            self.heed(notice, setup).await;
+        }
+    }
+
+    /// Ends the process, whatever is in it.
+    pub(super) async fn kill(&mut self, setup: &Setup) {
+        self.bury(setup, Some("was ended".to_owned())).await;
     }
 
     /// Ends the instance within `grace`, and then the process.
@@ -482,6 +522,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
         Arc::clone(&words),
     );
     Ok(Watch {
+        spent: false,
         child,
         notices: Inbox::new(read),
         life: Arc::new(Life {
@@ -568,6 +609,8 @@ const LATE: Duration = Duration::from_secs(2);
 const BEATS: u32 = 2;
 /// How long a process may take to die that has closed its socket, and its standard error to follow it.
 const DYING: Duration = Duration::from_millis(500);
+/// How long to wait for the rest of what a dead process said, which lies in the socket already.
+const HEARING: Duration = Duration::from_millis(20);
 /// How long a process that was asked to end may take before it is killed.
 const TIDYING: Duration = Duration::from_secs(2);
 /// Questions of one plugin that are answered at a time.

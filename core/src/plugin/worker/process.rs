@@ -220,6 +220,10 @@ impl Served {
                 None => report::fault("the router names no delivery".to_owned()),
             };
             lock(&cancels).remove(&id);
+            if instance.stuck() > 0 {
+                // Only the end of this process changes that, so that it is told at once.
+                let _ = notices.send(&Notice::Pong(0, instance.stuck())).await;
+            }
             // Where the router is gone, so is whoever waits.
             let _ = notices.send(&Notice::Ended(id, report)).await;
         };

@@ -1,0 +1,120 @@
+//! A plugin that is mistreated, and one beside it that should not notice.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use jackfield::{
+    plugin::{Caller, Instance, Report},
+    reason::Reason,
+};
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::bench::{Bench, Place};
+
+/// What is done to it, by the name that it has in the plugin.
+const ABUSES: [&str; 12] = [
+    "segfault",
+    "abort",
+    "overflow",
+    "leak",
+    "close",
+    "babble",
+    "fork",
+    "fork-and-die",
+    "twice",
+    "deaf",
+    "spin",
+    "large",
+];
+
+/// Prints the 99th percentile of the healthy plugin's calls, alone and beside each abuse, and how that ended.
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
+    let healthy = bench.caller(Place::Process);
+    println!("\na healthy plugin's 99th percentile, 500 calls a second, while another one is asked to");
+    for abuse in ABUSES {
+        // Alone right before, since the machine is never the same for long.
+        let alone = percentile(bench, &healthy, async {}).await;
+        let mut ended = String::new();
+        let beside = percentile(bench, &healthy, async {
+            ended = suffer(bench, abuse).await;
+        })
+        .await;
+        println!("  {abuse:<12} {:>5.1}x   {ended}", beside / alone);
+    }
+    Ok(())
+}
+
+/// In microseconds, over the time that is measured and as long as `meanwhile` lasts.
+async fn percentile(bench: &Bench, healthy: &Arc<dyn Caller>, meanwhile: impl Future<Output = ()>) -> f64 {
+    let over = Arc::new(AtomicBool::new(false));
+    let mut calling = JoinSet::new();
+    calling.spawn({
+        let (healthy, call, over) = (Arc::clone(healthy), bench.call(), Arc::clone(&over));
+        async move {
+            let began = Instant::now();
+            let mut times = Vec::new();
+            while began.elapsed() < MEASURED || !over.load(Relaxed) {
+                let before = Instant::now();
+                healthy.call(call.clone()).await;
+                times.push(before.elapsed().as_secs_f64() * 1e6);
+                sleep(Duration::from_millis(2)).await;
+            }
+            times
+        }
+    });
+    meanwhile.await;
+    over.store(true, Relaxed);
+    let mut times = calling
+        .join_next()
+        .await
+        .expect("it was spawned")
+        .expect("it does not panic");
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
+
+/// Has the plugin do this a few times, and says how that ended.
+async fn suffer(bench: &Bench, abuse: &str) -> String {
+    let abused = bench.abused();
+    let mut ended = String::new();
+    for time in 0..TIMES {
+        recovered(&abused).await;
+        let mut call = bench.call_with(
+            &json!({ "act": abuse, "size": 100_000_000 }),
+            &format!("dlv/{abuse}/{time}"),
+        );
+        call.deadline = Instant::now() + Duration::from_secs(2);
+        ended = match timeout(Duration::from_secs(30), abused.caller.call(call)).await {
+            Ok(report) => told(&report),
+            Err(_) => "NOT ENDED".to_owned(),
+        };
+    }
+    ended
+}
+
+/// Waits until it takes calls again.
+async fn recovered(abused: &Instance) {
+    while abused.caller.down().is_some() {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn told(report: &Report) -> String {
+    let reason = report.reason.map(Reason::code).unwrap_or_default();
+    let message = report.message.clone().unwrap_or_default();
+    let message: String = message.chars().take(90).collect();
+    format!("{} {reason}  {message}", report.outcome.word())
+}
+
+const MEASURED: Duration = Duration::from_secs(3);
+/// How often it is done: below what makes an instance count as one that keeps dying.
+const TIMES: usize = 4;

@@ -1,0 +1,182 @@
+//! The plugins that are measured, and how they are started.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use jackfield::plugin::{
+    self, Caller, Housing, Instance, InstanceOptions, Isolation, Limits, Options, Registry, Rehearsal,
+    Runner, Setup, StepCall, Worker,
+    directory::Directory,
+    elf,
+    stage::{Stage, Staged},
+};
+use jackfield_event::{DeliveryId, Timestamp};
+use jackfield_stage::{cargo, zeplin};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Where an instance lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Here,
+    Process,
+}
+
+/// A plugins directory with a plugin that does nothing and one that does what no plugin should, and instances of both.
+pub(crate) struct Bench {
+    directory: TempDir,
+    program: PathBuf,
+    registry: Registry,
+    event: Bytes,
+}
+
+impl Bench {
+    pub(crate) async fn set() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let plugins = directory.path().join("plugins");
+        fs::create_dir(&plugins)?;
+        eprintln!("building the router and a plugin that does nothing…");
+        let built = cargo::build(&["jackfield", "counting-plugin"], "release")?;
+        let program = built.binary("jackfield")?;
+        let quiet = plugins.join("counting.so");
+        fs::copy(built.library("counting-plugin")?, &quiet)?;
+        compile(&plugins.join("trial.so"))?;
+        for library in fs::read_dir(&plugins)? {
+            fs::set_permissions(library?.path(), fs::Permissions::from_mode(0o755))?;
+        }
+        let instance = |name: &str, plugin: &str, isolation, config| InstanceOptions {
+            name: name.to_owned(),
+            isolation,
+            config,
+            ..InstanceOptions::plain(plugin)
+        };
+        let options = Options {
+            dir: Some(plugins),
+            data_dir: directory.path().join("data"),
+            runner: Runner {
+                program: program.clone(),
+                args: vec!["plugin-describe".into()],
+                limit: Duration::from_secs(60),
+            },
+            trust: plugin::trust::Options::default(),
+            instances: vec![
+                instance("here", "counting-plugin", Isolation::None, json!({})),
+                instance("process", "counting-plugin", Isolation::Process, json!({})),
+                instance("abused", "trial", Isolation::Process, json!({})),
+            ],
+            drain: plugin::DEFAULT_DRAIN,
+        };
+        let registry = Registry::load(options, Arc::new(Rehearsal::default()), Handle::current()).await;
+        for name in ["here", "process", "abused"] {
+            let reason = registry.parked(name);
+            ensure!(
+                reason.is_none(),
+                "`{name}` does not run: {}",
+                reason.unwrap_or_default()
+            );
+        }
+        let event = json!({ "payload": String::from_utf8(zeplin::screen_version_of_3_kb())? });
+        Ok(Self {
+            directory,
+            program,
+            registry,
+            event: Bytes::from(event.to_string()),
+        })
+    }
+
+    pub(crate) fn caller(&self, place: Place) -> Arc<dyn Caller> {
+        let name = match place {
+            Place::Here => "here",
+            Place::Process => "process",
+        };
+        Arc::clone(&self.instance(name).caller)
+    }
+
+    pub(crate) fn abused(&self) -> Arc<Instance> {
+        self.instance("abused")
+    }
+
+    fn instance(&self, name: &str) -> Arc<Instance> {
+        self.registry
+            .instance(name)
+            .expect("it ran at the start, and no file changes")
+    }
+
+    /// A call of the plugin that does nothing.
+    pub(crate) fn call(&self) -> StepCall {
+        self.call_with(&json!({}), "dlv/step")
+    }
+
+    pub(crate) fn call_with(&self, input: &Value, key: &str) -> StepCall {
+        StepCall {
+            event: self.event.clone(),
+            input: Bytes::from(input.to_string()),
+            delivery: DeliveryId::new(Timestamp::from_secs(1_700_000_000).expect("it is a moment"), 7),
+            route: "route".to_owned(),
+            step: "step".to_owned(),
+            attempt: 1,
+            idempotency_key: key.to_owned(),
+            deadline: Instant::now() + Duration::from_secs(600),
+            workdir: self.directory.path().join("work"),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// Another worker of the plugin that does nothing.
+    pub(crate) async fn start_worker(&self) -> anyhow::Result<Worker> {
+        let setup = Setup {
+            plugin: "counting-plugin".to_owned(),
+            instance: "another".to_owned(),
+            config: json!({}),
+            secrets: BTreeMap::new(),
+            host: Arc::new(Rehearsal::default()),
+            runtime: Handle::current(),
+            limit: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+            busy: false,
+        };
+        let housing = Housing {
+            program: self.program.clone(),
+            limits: Limits::default(),
+        };
+        Ok(Worker::start(self.staged()?, setup, housing).await?)
+    }
+
+    fn staged(&self) -> anyhow::Result<Staged> {
+        let directory = Directory::open(&self.directory.path().join("plugins"))?;
+        let candidate = directory.read("counting.so".as_ref(), u64::MAX - 1)?;
+        let stage = Stage::open(&self.directory.path().join("data"))?;
+        Ok(stage.put(elf::inspect(candidate, plugin::glibc())?)?)
+    }
+
+    pub(crate) async fn end(self) {
+        self.registry.shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+/// Compiles the plugin in C that does whatever it is asked for.
+fn compile(to: &Path) -> anyhow::Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let status = Command::new("cc")
+        .args(["-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o"])
+        .arg(to)
+        .arg(here.join("tests/plugins/trial.c"))
+        .arg("-I")
+        .arg(here.join("../sdk/abi/include"))
+        .arg("-lpthread")
+        .status()
+        .context("a C compiler is needed")?;
+    ensure!(status.success(), "the plugin in C does not compile");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! What a call of a plugin costs, by where the plugin lives, as ratios to a call of a trait in the same process.
+//!
+//! In one run, with an event of 3 KB: (direct) a [`Caller`] that does nothing; (in process) a plugin that does nothing,
+//! through the C ABI; (worker) the same plugin in a process of its own. One call at a time, and 64 at a time. Rounds
+//! alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
+//! Then: how long a worker takes from its start to the first call, and what an idle one holds for itself of the memory.
+//! Then the abuse: what becomes of the slowest of a hundred calls of a healthy plugin while another one is mistreated.
+//!
+//! `cargo bench --package jackfield --bench calls`
+
+mod abuse;
+mod bench;
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bench::{Bench, Place};
+use jackfield::{
+    delivery::Outcome,
+    plugin::{Caller, Report, StepCall},
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// The binary's, so that nothing has a worse one here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    let result = runtime.block_on(measure());
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let bench = Bench::set().await?;
+    costs(&bench).await;
+    starts(&bench).await?;
+    memory(&bench)?;
+    abuse::measure(&bench).await?;
+    bench.end().await;
+    Ok(())
+}
+
+/// Prints what a call costs.
+async fn costs(bench: &Bench) {
+    let subjects: [(&str, Arc<dyn Caller>); 3] = [
+        ("direct", Arc::new(Nothing)),
+        ("in process", bench.caller(Place::Here)),
+        ("worker", bench.caller(Place::Process)),
+    ];
+    println!("{:<12} {:>24} {:>24}", "a call", "one at a time", "64 at a time");
+    let mut times: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for (subject, (_, caller)) in subjects.iter().enumerate() {
+            for in_flight in [1, 64] {
+                // What it takes to get going is not what it costs.
+                rate(bench, caller, in_flight, WARM_UP).await;
+                let time = rate(bench, caller, in_flight, MEASURED).await;
+                times.entry((subject, in_flight)).or_default().push(time);
+            }
+        }
+    }
+    let figure = |subject, in_flight| median(&times[&(subject, in_flight)]);
+    for (subject, (name, _)) in subjects.iter().enumerate() {
+        let told = |in_flight| {
+            let time = figure(subject, in_flight);
+            format!("{time:.2} µs, {:.0}x", time / figure(0, in_flight))
+        };
+        println!("{name:<12} {:>24} {:>24}", told(1), told(64));
+    }
+}
+
+/// How many microseconds pass for each call while so many are in flight.
+async fn rate(bench: &Bench, caller: &Arc<dyn Caller>, in_flight: usize, time: Duration) -> f64 {
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..in_flight {
+        let (caller, call) = (Arc::clone(caller), bench.call());
+        callers.spawn(async move {
+            let mut calls = 0_u32;
+            while began.elapsed() < time {
+                let report = caller.call(call.clone()).await;
+                assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+                calls += 1;
+            }
+            calls
+        });
+    }
+    let calls: u32 = callers.join_all().await.into_iter().sum();
+    began.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+}
+
+/// Prints how long a worker takes from its start to its first call.
+async fn starts(bench: &Bench) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        let worker = bench.start_worker().await?;
+        let ready = began.elapsed();
+        worker.shutdown(Duration::from_secs(5)).await;
+        times.push(ready.as_secs_f64() * 1e3);
+    }
+    println!(
+        "\na worker is ready {:.1} ms after its start (mark 5 ms)",
+        median(&times)
+    );
+    Ok(())
+}
+
+/// Prints what an idle worker holds for itself of the memory.
+fn memory(bench: &Bench) -> anyhow::Result<()> {
+    let process = bench
+        .caller(Place::Process)
+        .vitals()
+        .process
+        .context("the worker has a process")?;
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let line = |name: &str| -> anyhow::Result<f64> {
+        let value = rollup.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.with_context(|| format!("no {name} of the worker"))?;
+        Ok(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    };
+    println!(
+        "it holds {:.1} MiB that it wrote and shares with nobody (mark 6 MiB), and {:.1} MiB that it only read",
+        line("Private_Dirty:")?,
+        line("Private_Clean:")?
+    );
+    Ok(())
+}
+
+/// A caller without a plugin.
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl Caller for Nothing {
+    async fn call(&self, _: StepCall) -> Report {
+        Report {
+            outcome: Outcome::Done,
+            reason: None,
+            output: None,
+            message: None,
+            retry_after: None,
+        }
+    }
+
+    async fn shutdown(&self, _: Duration) {}
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+const ROUNDS: usize = 5;
+const WARM_UP: Duration = Duration::from_millis(100);
+const MEASURED: Duration = Duration::from_millis(700);
