@@ -182,9 +182,8 @@ fn told(directory: &Path, lang: Lang, words: &Words<'_>, notes: &[String]) -> St
         text += &format!("{note}\n\n");
     }
     text + &format!(
-        "Next:\n  cd {at}\n  {build}\n  jackfield plugin check {file}{input}\n  \
-         cp {file} …            into the plugins directory of a router\n\n\
-         README.md there shows a route that uses it."
+        "Next:\n  cd {at}\n  {build}\n  jackfield plugin check {file}{input}\n\n\
+         Then copy the library into the plugins directory of a router; README.md shows a route that uses it."
     )
 }
 
@@ -245,6 +244,13 @@ mod tests {
         for (name, kind) in [("a", "A"), ("a--b-", "AB"), ("x-3d", "X3d")] {
             assert_eq!(Words { name }.kind(), kind);
         }
+    }
+
+    #[test]
+    fn the_package_asks_for_the_rust_that_the_sdk_asks_for() {
+        let (_, manifest) = RUST.iter().find(|(file, _)| *file == "Cargo.toml").unwrap();
+        let version = concat!("rust-version = \"", env!("CARGO_PKG_RUST_VERSION"), "\"");
+        assert!(manifest.contains(version), "{version}");
     }
 
     #[test]
