@@ -96,6 +96,14 @@ enum Command {
     /// Try one thing with a plugin for `plugin check`, which starts this and says by standard input what.
     #[command(hide = true)]
     PluginTrial,
+    /// Carry standard input and output to a host, through the proxy of the router whose plugin started this.
+    #[command(hide = true)]
+    PluginTunnel {
+        /// The host.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
 }
 
 /// How the router runs.
@@ -156,6 +164,7 @@ impl Command {
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
             Self::PluginWorker => return Ok(crate::plugin::worker_main()),
             Self::PluginTrial => return Ok(crate::plugin::check::trial_main()),
+            Self::PluginTunnel { host, port } => return Ok(crate::plugin::tunnel_main(&host, port)),
         }
         Ok(ExitCode::SUCCESS)
     }

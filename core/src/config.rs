@@ -5,6 +5,7 @@
 //! source has a provider that can verify. Secrets are never written in the file itself, and never shown. Routes
 //! are not read here; only the path to them.
 
+mod grant;
 mod instance;
 mod reference;
 mod schema;

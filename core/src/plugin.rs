@@ -10,15 +10,19 @@
 //! [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes what only the one
 //! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. [`Watch`] has
 //! the registry look again when the directory has changed. A panic in
-//! a plugin, a time-out, a broken answer are [`Report`]s like others.
+//! a plugin, a time-out, a broken answer are [`Report`]s like others. What an instance may do at all
+//! is what it both needs and is granted ([`grant`]); its process confines itself to that (`sandbox`) before it loads the library.
 
 mod by_hand;
 pub mod check;
 pub mod describe;
+pub mod destination;
 pub mod digest;
 pub mod directory;
+mod egress;
 pub mod elf;
 mod ffi;
+pub mod grant;
 mod instance;
 mod limits;
 mod log;
@@ -28,6 +32,7 @@ mod portrait;
 mod registry;
 mod rehearsal;
 mod report;
+mod sandbox;
 pub mod stage;
 pub mod survey;
 pub mod trust;
@@ -46,7 +51,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use by_hand::{ByHand, ByHandError, Called, Logged};
 pub use describe::{Runner, describe_main};
+pub use egress::{Egress, tunnel_main};
 pub use ffi::{CreateError, InProcess, Library, OpenError, Setup, TableFault, glibc};
+pub use grant::Grant;
 pub use instance::{
     DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Instance, InstanceOptions, Isolation, Visit, Visits,
 };
@@ -55,10 +62,11 @@ pub use registry::{
     Approval, DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry,
 };
 pub use rehearsal::Rehearsal;
+pub use sandbox::{Sandbox, SandboxError, unenforced};
 pub use survey::Survey;
 pub use vitals::Vitals;
 pub use watch::Watch;
-pub use worker::{Housing, Limits, Worker, worker_main};
+pub use worker::{Exit, Housing, Limits, Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason};
 

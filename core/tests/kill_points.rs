@@ -131,7 +131,8 @@ async fn killed_while_an_artifact_arrives_it_is_fetched_whole_and_announced_once
 #[tokio::test]
 async fn killed_while_a_push_is_under_way_there_is_exactly_one_commit() {
     let mut scene = scene(TOKENS).await;
-    let (arrived, go) = (scene.directory().join("arrived"), scene.directory().join("go"));
+    let repository = scene.repository.path().to_owned();
+    let (arrived, go) = (repository.join("arrived"), repository.join("go"));
     let wait = format!(
         "touch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.05; done",
         arrived.display(),
@@ -141,6 +142,15 @@ async fn killed_while_a_push_is_under_way_there_is_exactly_one_commit() {
         .repository
         .hook("post-receive", &format!("#!/bin/sh\n{wait}\n"))
         .unwrap();
+    // A repository of this machine has its hooks run by the plugin's git, and so within the plugin's bounds.
+    let hook = repository.join("hooks/post-receive");
+    let programs = format!(r#"programs = ["git", "touch", "sleep", "{}"]"#, hook.display());
+    let configuration = fs::read_to_string(scene.router.configuration()).unwrap();
+    let more = configuration.replace(r#"programs = ["git"]"#, &programs);
+    assert_ne!(more, configuration);
+    fs::write(scene.router.configuration(), more).unwrap();
+    scene.router.stop().await.unwrap();
+    scene.router.start().await.unwrap();
     let export = scene.supernova.webhook("6", "Success");
     assert_eq!(scene.supernova_posts(&export).await.unwrap().status, 200);
     until_exists(&arrived).await;

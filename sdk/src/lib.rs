@@ -71,8 +71,10 @@ mod instance;
 mod kv;
 mod log;
 mod manifest;
+mod needs;
 mod panic;
 mod plugin;
+mod proxy;
 mod receipt;
 mod secret;
 mod start;
@@ -93,7 +95,9 @@ pub use crate::{
     error::{Error, Result},
     kv::Kv,
     manifest::Manifest,
+    needs::Needs,
     plugin::{Outcome, Plugin},
+    proxy::Proxy,
     receipt::Receipt,
     secret::Secret,
     start::Start,
@@ -104,7 +108,7 @@ pub use crate::{
 /// The derives of serde and schemars name their crates, so a plugin's `Cargo.toml` lists `serde` and `schemars` too.
 pub mod prelude {
     pub use crate::{
-        Cx, Empty, Error, Kv, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait,
+        Cx, Empty, Error, Kv, Needs, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait,
         event::Event, export_plugin, tracing,
     };
     pub use schemars::JsonSchema;

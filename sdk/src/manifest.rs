@@ -10,7 +10,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Plugin;
+use crate::{Needs, Plugin};
 
 /// What a plugin says about itself, made from its types, and therefore never stale.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +27,9 @@ pub struct Manifest {
     pub docs: &'static str,
     /// What the plugin is: `action`.
     pub capabilities: &'static [&'static str],
+    /// [`Plugin::NEEDS`].
+    #[serde(skip_serializing_if = "Needs::is_nothing")]
+    pub needs: Needs,
     /// The JSON Schema (2020-12) of [`Plugin::Config`].
     pub config_schema: Value,
     /// The JSON Schema (2020-12) of [`Plugin::Input`].
@@ -44,6 +47,7 @@ impl Manifest {
             description: P::DESCRIPTION,
             docs: P::DOCS,
             capabilities: &["action"],
+            needs: P::NEEDS,
             config_schema: schema::<P::Config>(SchemaSettings::draft2020_12()),
             input_schema: schema::<P::Input>(SchemaSettings::draft2020_12()),
             output_schema: schema::<P::Output>(SchemaSettings::draft2020_12().for_serialize()),

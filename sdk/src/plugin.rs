@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Cx, Start, error::Result};
+use crate::{Cx, Needs, Start, error::Result};
 
 /// A plugin: what it is called, what it takes, and what it does.
 ///
@@ -32,6 +32,8 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     const DESCRIPTION: &'static str = "";
     /// More for people, in Markdown: usually `include_str!("../README.md")`.
     const DOCS: &'static str = "";
+    /// What it needs of the machine: the network, files, programs. Nothing, unless said.
+    const NEEDS: Needs = Needs::NOTHING;
     /// How long a canceled call may go on to tidy up, before its future is dropped.
     ///
     /// With the default, none, a canceled call ends at its next `.await`, and a plugin need not know of cancellation. One that

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Kv, Secret, command::Scope, error::Result, ffi::Host};
+use crate::{Kv, Proxy, Secret, command::Scope, error::Result, ffi::Host};
 
 /// What an instance is given when it starts. It may be kept, and cloned, for work between calls.
 #[derive(Clone, Debug)]
@@ -38,6 +38,12 @@ impl Start {
     /// Where the configuration has no secret of this name, or it cannot be read.
     pub async fn secret(&self, name: &str) -> Result<Secret> {
         self.host.secret(name).await.secret(name)
+    }
+
+    /// The way to the hosts that are granted, in a process of the plugin's own; `None` where it needs no proxy to them, or has
+    /// none.
+    pub fn proxy(&self) -> Option<Proxy> {
+        Proxy::of_process()
     }
 
     /// Adds `value`, which is not negative, to the counter `name`. Labels have few distinct values: never an id.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use jackfield::plugin::{
     self, Caller, Housing, Instance, InstanceOptions, Isolation, Limits, Options, Registry, Rehearsal,
-    Runner, Setup, StepCall, Worker,
+    Runner, Sandbox, Setup, StepCall, Worker,
     directory::Directory,
     elf,
     stage::{Stage, Staged},
@@ -64,6 +64,7 @@ impl Bench {
         let options = Options {
             dir: Some(plugins),
             data_dir: directory.path().join("data"),
+            work_root: directory.path().join("data/work"),
             runner: Runner {
                 program: program.clone(),
                 args: vec!["plugin-describe".into()],
@@ -149,6 +150,8 @@ impl Bench {
         let housing = Housing {
             program: self.program.clone(),
             limits: Limits::default(),
+            sandbox: Sandbox::default(),
+            exit: None,
         };
         Ok(Worker::start(self.staged()?, setup, housing).await?)
     }

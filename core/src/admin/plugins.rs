@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{InstanceRecord, PluginRecord, Registry, Vitals};
+use crate::plugin::{InstanceRecord, PluginRecord, Registry, Vitals, unenforced};
 
 /// The plugins and their instances.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -11,6 +11,9 @@ pub struct Listed {
     pub plugins: Vec<PluginRecord>,
     /// Every instance that is configured or came about by itself.
     pub instances: Vec<InstanceListed>,
+    /// What the kernel does not enforce of the bounds of plugins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unenforced: Vec<String>,
 }
 
 /// An instance, and how it is.
@@ -41,5 +44,6 @@ pub(super) fn listed(registry: &Registry) -> Listed {
     Listed {
         plugins: registry.list().to_vec(),
         instances: instances.collect(),
+        unenforced: unenforced().into_iter().map(str::to_owned).collect(),
     }
 }

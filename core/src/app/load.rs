@@ -36,6 +36,7 @@ pub fn plugin_options(config: &Config) -> plugin::Options {
     plugin::Options {
         dir: config.plugins.dir.clone(),
         data_dir: config.data_dir.clone(),
+        work_root: config.data_dir.join("work"),
         runner: Runner::this(),
         trust: config.plugins.trust.clone(),
         instances: config.instances.clone(),

@@ -97,6 +97,12 @@ fn instance() -> Value {
             "open_files": { "type": "integer", "minimum": 32, "default": 1024, "description": "Files and sockets open at a time." },
             "silence": time("10s", "How long its process may leave the router without an answer before it is ended."),
         })),
+        "grant": section(json!({
+            "network": texts("Hosts that it may talk to: host[:port], *.host[:port]; the port is 443 where none is said."),
+            "read": texts("Files and directories that it may read; relative ones begin in data_dir."),
+            "write": texts("The same, to be written as well. A directory that is not there is made."),
+            "programs": texts("Programs that it may run, by name or by the absolute path of the file."),
+        })),
         "config": { "type": "object", "description": "The plugin's own; { env = … } and { file = … } are secrets at any depth." },
         "secrets": { "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } },
     }));
@@ -114,6 +120,10 @@ fn address(default: &str, description: &str) -> Value {
 
 fn count(description: &str) -> Value {
     json!({ "type": "integer", "minimum": 1, "description": description })
+}
+
+fn texts(description: &str) -> Value {
+    json!({ "type": "array", "items": { "type": "string" }, "description": description })
 }
 
 fn time(default: &str, description: &str) -> Value {

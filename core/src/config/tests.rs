@@ -231,7 +231,7 @@ limits.memory = "1GiB"
       9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
         |                                                                ^^^^^
         = there is: `memory`, `open_files`, `silence`
-    jackfield.toml:13:1: `instance.limits`: these are limits of a process, and with `isolation = "none"` it is the router's
+    jackfield.toml:13:1: `instance.limits`: it bounds a process, and with `isolation = "none"` that is the router's
      13 | limits.memory = "1GiB"
         | ^^^^^^
         = leave out one of the two

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    elf,
+    Sandbox, elf,
     ffi::Library,
     manifest::{Manifest, ManifestError},
     reason_of,
@@ -244,7 +244,10 @@ fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error
     // Whatever the plugin prints must not get between us and the manifest.
     let output = File::from(rustix::io::dup(io::stdout())?);
     rustix::stdio::dup2_stdout(io::stderr())?;
-    let library = Library::open_apart(&Reopened::take(path)?)?;
+    let reopened = Reopened::take(path)?;
+    // To say what it needs, it needs nothing.
+    Sandbox::default().enter(reopened.staged().path())?;
+    let library = Library::open_apart(&reopened)?;
     Ok((output, library.describe()))
 }
 

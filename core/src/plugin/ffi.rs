@@ -34,6 +34,21 @@ pub(super) use signals::Snapshot;
 
 use super::elf::Glibc;
 
+/// Which version of Landlock the kernel has; 0 where it has none, or was started without it.
+pub(super) fn landlock_version() -> u32 {
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag and no attributes, the call makes nothing and reads nothing.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    u32::try_from(version).unwrap_or(0)
+}
+
 /// The version of the C library that this process runs on; `None` where it is another than GNU's.
 #[cfg(target_env = "gnu")]
 pub fn glibc() -> Option<Glibc> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::{Caller, Limits};
+use super::{Caller, Grant, Limits};
 use crate::{schema::Schema, secret::Secret};
 
 /// What the configuration says of an instance.
@@ -31,6 +31,8 @@ pub struct InstanceOptions {
     pub isolation: Isolation,
     /// What its process may take, where it has one of its own.
     pub limits: Limits,
+    /// What it may do beyond that, where it needs it.
+    pub grant: Grant,
     /// The plugin's own configuration, secrets resolved in it.
     pub config: Value,
     /// The secrets: by the JSON Pointer of their place in `config`, whose values are never shown, or by whatever
@@ -48,6 +50,7 @@ impl InstanceOptions {
             timeout: DEFAULT_TIMEOUT,
             isolation: Isolation::default(),
             limits: Limits::default(),
+            grant: Grant::default(),
             config: Value::Object(serde_json::Map::new()),
             secrets: BTreeMap::new(),
         }
@@ -64,6 +67,7 @@ impl fmt::Debug for InstanceOptions {
             .field("timeout", &self.timeout)
             .field("isolation", &self.isolation)
             .field("limits", &self.limits)
+            .field("grant", &self.grant)
             .finish_non_exhaustive()
     }
 }

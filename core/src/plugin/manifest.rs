@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::note::Identity;
+use super::{destination::DestinationError, grant::Needs, note::Identity};
 use crate::schema::{Schema, SchemaError};
 
 /// A manifest that was read, agrees with the library's note, and has schemas that can be used.
@@ -21,6 +21,9 @@ pub struct Manifest {
     pub docs: Option<String>,
     /// What it can be used for.
     pub capabilities: Vec<String>,
+    /// What it needs of the machine.
+    #[serde(skip_serializing_if = "Needs::is_nothing")]
+    pub needs: Needs,
     /// What the configuration of an instance must fit.
     #[serde(serialize_with = "given")]
     pub config_schema: Arc<Schema>,
@@ -57,6 +60,7 @@ impl Manifest {
         if !raw.capabilities.iter().any(|capability| capability == "action") {
             return Err(ManifestError::NoAction(raw.capabilities.join("`, `")));
         }
+        raw.needs.check()?;
         Ok(Self {
             config_schema: compile("config_schema", raw.config_schema)?,
             input_schema: compile("input_schema", raw.input_schema)?,
@@ -69,6 +73,7 @@ impl Manifest {
             description: raw.description,
             docs: raw.docs,
             capabilities: raw.capabilities,
+            needs: raw.needs,
         })
     }
 }
@@ -92,6 +97,9 @@ pub enum ManifestError {
     /// It is not an action.
     #[error("the capabilities in it are `{0}`; this Jackfield can only use plugins with `action`")]
     NoAction(String),
+    /// A host that it needs is none.
+    #[error("a host in its `needs.network` is none")]
+    Needs(#[from] DestinationError),
     /// A schema in it is wrong.
     #[error("its `{field}` is unusable")]
     Schema {
@@ -110,6 +118,8 @@ struct Raw {
     description: Option<String>,
     docs: Option<String>,
     capabilities: Vec<String>,
+    #[serde(default)]
+    needs: Needs,
     config_schema: Value,
     input_schema: Value,
     output_schema: Option<Value>,
@@ -162,6 +172,8 @@ mod tests {
         insta::assert_snapshot!(refused(|it| it["name"] = json!("other")), @"it is that of `other 1.0.0`, the note that of `hello 1.0.0`: the library was linked from parts of two plugins");
         insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["provider"])), @"the capabilities in it are `provider`; this Jackfield can only use plugins with `action`");
         insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"it is not what the ABI asks for: missing field `input_schema` at line 1 column 121");
+        insta::assert_snapshot!(refused(|it| it["needs"] = json!({ "network": ["https://slack.com"] })), @r#"a host in its `needs.network` is none: found "https://slack.com", expected a host and a port such as "slack.com:443", "*.example.com" or "[::1]:8080""#);
+        insta::assert_snapshot!(refused(|it| it["needs"] = json!({ "devices": [] })), @"it is not what the ABI asks for: unknown field `devices`, expected one of `network`, `files`, `programs` at line 1 column 141");
         assert!(
             refused(|it| it["config_schema"] = json!({ "type": "text" }))
                 .starts_with("its `config_schema` is unusable")

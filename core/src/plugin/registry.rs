@@ -35,7 +35,9 @@ use super::{
     Host,
     describe::Runner,
     instance::{Instance, InstanceOptions, Isolation},
-    reason_of, trust,
+    reason_of,
+    sandbox::unenforced,
+    trust,
 };
 use crate::schema::Catalog;
 pub use record::{InstanceRecord, PluginRecord, PluginState, Refused};
@@ -48,6 +50,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Where the router keeps its own files, private copies of plugins among them.
     pub data_dir: PathBuf,
+    /// Where work directories lie, which plugins that need files may reach.
+    pub work_root: PathBuf,
     /// How plugins are asked for their manifests; its program is that of worker processes, too.
     pub runner: Runner,
     /// Whose code is run.
@@ -95,6 +99,7 @@ impl Registry {
         let renewal = Renewal::new(options, host, runtime);
         let registry = Self::holding(Roster::default(), Some(renewal));
         registry.renew().await;
+        registry.tell_bounds();
         registry
     }
 
@@ -115,6 +120,18 @@ impl Registry {
         roster.instances = records.into();
         roster.catalog = Arc::new(catalog);
         Self::holding(roster, None)
+    }
+
+    /// Says what of the bounds of workers the kernel does not enforce, if there are workers.
+    fn tell_bounds(&self) {
+        let unenforced = unenforced().join("; ");
+        let instances = self.instances();
+        let mut bounded = instances
+            .iter()
+            .filter(|record| record.isolation == Isolation::Process);
+        if !unenforced.is_empty() && bounded.any(|record| record.state == PluginState::Loaded) {
+            tracing::warn!(unenforced, "this kernel does not bound plugins in full");
+        }
     }
 
     fn holding(roster: Roster, renewal: Option<Renewal>) -> Self {

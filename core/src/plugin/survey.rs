@@ -81,6 +81,7 @@ impl Survey {
             runner,
             trust,
             instances,
+            work_root: _,
             drain: _,
         } = options;
         let mut survey = Self {
@@ -169,11 +170,18 @@ impl Survey {
             Isolation::None => drop(ready.staged.harmless()?),
             Isolation::Process => {}
         }
-        match misfits(ready, options) {
-            violations if violations.is_empty() => Ok(Arc::clone(ready)),
-            violations => Err(PlanError::Configuration {
+        let violations = misfits(ready, options);
+        if !violations.is_empty() {
+            return Err(PlanError::Configuration {
                 plugin: options.plugin.clone(),
                 violations,
+            });
+        }
+        match not_granted(ready, options) {
+            lines if lines.is_empty() => Ok(Arc::clone(ready)),
+            lines => Err(PlanError::NotGranted {
+                plugin: options.plugin.clone(),
+                lines,
             }),
         }
     }
@@ -417,15 +425,33 @@ fn dropped_in(ready: &Arc<Ready>, plans: &[Plan]) -> Result<Plan, LoadError> {
         return Err(LoadError::InstanceNameTaken(name.clone()));
     }
     let options = InstanceOptions::plain(name);
-    match misfits(ready, &options) {
-        violations if violations.is_empty() => Ok(Plan {
-            options,
-            plugin: Ok(Arc::clone(ready)),
-        }),
-        violations => Err(LoadError::NeedsConfiguration {
+    let violations = misfits(ready, &options);
+    if !violations.is_empty() {
+        return Err(LoadError::NeedsConfiguration {
             name: name.clone(),
             violations,
-        }),
+        });
+    }
+    let lines = not_granted(ready, &options);
+    if !lines.is_empty() {
+        return Err(LoadError::NeedsGrant {
+            name: name.clone(),
+            lines,
+        });
+    }
+    Ok(Plan {
+        options,
+        plugin: Ok(Arc::clone(ready)),
+    })
+}
+
+/// The lines that grant an instance what its plugin needs; none where it has that, or is not bounded at all.
+fn not_granted(ready: &Ready, options: &InstanceOptions) -> Vec<String> {
+    match options.isolation {
+        Isolation::Process => options
+            .grant
+            .missing(&ready.manifest.needs, &options.config, &options.secrets),
+        Isolation::None => Vec::new(),
     }
 }
 

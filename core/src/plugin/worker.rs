@@ -36,7 +36,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Caller, Report, Setup, StepCall, Vitals,
+    Caller, Egress, Report, Sandbox, Setup, StepCall, Vitals,
+    destination::Destination,
     report::{Stopped, crashed, cut_short, down, not_begun, quarantined},
     stage::Staged,
     vitals::Tally,
@@ -59,6 +60,19 @@ pub struct Housing {
     pub program: PathBuf,
     /// What they may take.
     pub limits: Limits,
+    /// What they may do.
+    pub sandbox: Sandbox,
+    /// Which hosts they may talk to, and by what; none without.
+    pub exit: Option<Exit>,
+}
+
+/// The way out of an instance's processes.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// The proxy.
+    pub egress: Egress,
+    /// The hosts that are granted.
+    pub destinations: Vec<Destination>,
 }
 
 struct Shared {

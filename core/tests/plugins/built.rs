@@ -88,6 +88,11 @@ fn once(name: &str, build: impl FnOnce(&str) -> PathBuf) -> PathBuf {
 
 /// The plugin in C, at `to`; `arguments` make it wrong, if any.
 pub(crate) fn c(to: &Path, arguments: &[&str]) {
+    compile("trial.c", to, arguments);
+}
+
+/// A plugin in C that is beside this file, at `to`.
+pub(crate) fn compile(source: &str, to: &Path, arguments: &[&str]) {
     let output = Command::new("cc")
         .args([
             "-std=c11",
@@ -100,7 +105,7 @@ pub(crate) fn c(to: &Path, arguments: &[&str]) {
             "-o",
         ])
         .arg(to)
-        .arg(here().join("trial.c"))
+        .arg(here().join(source))
         .arg("-I")
         .arg(here().join("../../../sdk/abi/include"))
         .args(arguments)

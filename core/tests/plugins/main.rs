@@ -18,6 +18,7 @@ mod instances;
 mod lock;
 mod museum;
 mod replacement;
+mod sandbox;
 mod trial;
 mod workers;
 mod wrong;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -11,9 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, Caller, CreateError, DEFAULT_DRAIN, Housing, InProcess, Instance, InstanceOptions, Isolation,
-    Library, Limits, Options, PluginRecord, PluginState, Registry, Report, Runner, Setup, StepCall, Survey,
-    Worker,
+    self, Caller, CreateError, DEFAULT_DRAIN, Grant, Housing, InProcess, Instance, InstanceOptions,
+    Isolation, Library, Limits, Options, PluginRecord, PluginState, Registry, Report, Runner, Sandbox, Setup,
+    StepCall, Survey, Worker,
     directory::Directory,
     elf,
     stage::{Stage, Staged},
@@ -33,20 +34,36 @@ use crate::{
 /// A router's directories.
 pub(crate) struct Bench {
     directory: TempDir,
+    /// The one port that plugins here may reach.
+    port: TcpListener,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let bench = Self {
             directory: tempfile::tempdir().unwrap(),
+            port: TcpListener::bind("127.0.0.1:0").unwrap(),
         };
         fs::create_dir(bench.plugins()).unwrap();
-        fs::create_dir(bench.path("work")).unwrap();
+        fs::create_dir_all(bench.path("data/work")).unwrap();
         bench
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The port that plugins are granted.
+    pub(crate) fn port(&self) -> &TcpListener {
+        &self.port
+    }
+
+    fn grant(&self) -> Grant {
+        let address = self.port.local_addr().unwrap().to_string();
+        Grant {
+            network: vec![address.parse().unwrap()],
+            ..Grant::default()
+        }
     }
 
     pub(crate) fn plugins(&self) -> PathBuf {
@@ -78,6 +95,7 @@ impl Bench {
         Options {
             dir: Some(self.plugins()),
             data_dir: self.path("data"),
+            work_root: self.path("data/work"),
             runner: Runner {
                 program,
                 args: vec!["plugin-describe".into()],
@@ -99,7 +117,7 @@ impl Bench {
             attempt: 3,
             idempotency_key: format!("dlv/{act}"),
             deadline: Instant::now() + Duration::from_secs(600),
-            workdir: self.path("work"),
+            workdir: self.path("data/work"),
             cancelled: CancellationToken::new(),
         }
     }
@@ -205,6 +223,8 @@ impl Trial {
                 let housing = Housing {
                     program: env!("CARGO_BIN_EXE_jackfield").into(),
                     limits: Limits::default(),
+                    sandbox: Sandbox::default(),
+                    exit: None,
                 };
                 Arc::new(Worker::start(staged, setup, housing).await.unwrap())
             }
@@ -301,6 +321,7 @@ async fn start(
     let options = bench.options(vec![InstanceOptions {
         isolation,
         limits,
+        grant: bench.grant(),
         ..configured("trial", config)
     }]);
     Registry::load(options, Arc::clone(host) as _, runtime).await

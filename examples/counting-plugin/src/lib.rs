@@ -34,9 +34,14 @@ impl Plugin for Counting {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const DOCS: &'static str = include_str!("../README.md");
+    const NEEDS: Needs = Needs::NOTHING.network(&[]);
 
-    async fn create(config: Config, _start: Start) -> Result<Self> {
-        Ok(Self(config.report_to.map(Reporter::new)))
+    async fn create(config: Config, start: Start) -> Result<Self> {
+        Ok(Self(
+            config
+                .report_to
+                .map(|address| Reporter::new(address, start.proxy())),
+        ))
     }
 
     async fn call(&self, _input: Input, cx: &Cx) -> Result<Outcome<()>> {
@@ -53,19 +58,21 @@ export_plugin!(Counting);
 mod tests {
     use jackfield_sdk::testing::{Call, Ended, Harness, event};
     use tokio::{
-        io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+        io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
         net::{TcpListener, UnixListener},
     };
 
     use super::*;
 
-    async fn line(from: &mut (impl AsyncRead + Unpin)) -> String {
+    /// Hears one line, and says that it has.
+    async fn line(from: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
         let mut line = String::new();
         // Of one byte, so that nothing is read ahead and lost with the reader.
-        BufReader::with_capacity(1, from)
+        BufReader::with_capacity(1, &mut *from)
             .read_line(&mut line)
             .await
             .unwrap();
+        from.write_all(b"\n").await.unwrap();
         line
     }
 
@@ -83,11 +90,16 @@ mod tests {
         let plugin = Harness::<Counting>::start(json!({ "report_to": path }))
             .await
             .unwrap();
-        plugin.call(Call::new(json!({}))).await.done();
-        let (mut connection, _) = listener.accept().await.unwrap();
-        assert_eq!(line(&mut connection).await, format!("{}\n", event().id));
-        plugin.call(Call::new(json!({}))).await.done();
-        assert_eq!(line(&mut connection).await, format!("{}\n", event().id));
+        let first = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            (line(&mut connection).await, connection)
+        };
+        let (ended, (heard, mut connection)) = tokio::join!(plugin.call(Call::new(json!({}))), first);
+        ended.done();
+        assert_eq!(heard, format!("{}\n", event().id));
+        let (ended, heard) = tokio::join!(plugin.call(Call::new(json!({}))), line(&mut connection));
+        ended.done();
+        assert_eq!(heard, format!("{}\n", event().id));
     }
 
     #[tokio::test]
@@ -100,8 +112,12 @@ mod tests {
             .unwrap();
         assert_eq!(plugin.call(Call::new(json!({}))).await.outcome, Ended::Retry);
         let listener = TcpListener::bind(address).await.unwrap();
-        plugin.call(Call::new(json!({}))).await.done();
-        let (mut connection, _) = listener.accept().await.unwrap();
-        assert_eq!(line(&mut connection).await, format!("{}\n", event().id));
+        let listening = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            line(&mut connection).await
+        };
+        let (ended, heard) = tokio::join!(plugin.call(Call::new(json!({}))), listening);
+        ended.done();
+        assert_eq!(heard, format!("{}\n", event().id));
     }
 }

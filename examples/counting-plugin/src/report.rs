@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use jackfield_sdk::{Error, Result, schemars::JsonSchema, serde::Deserialize};
+use jackfield_sdk::{Error, Proxy, Result, schemars::JsonSchema, serde::Deserialize};
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     sync::Mutex,
 };
@@ -32,25 +32,28 @@ impl From<String> for Address {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     address: Address,
+    proxy: Option<Proxy>,
     // Held over the writing of one line, so that lines do not mix.
     connection: Mutex<Option<Connection>>,
 }
 
-type Connection = Box<dyn Writer>;
+type Connection = Box<dyn Stream>;
 
-trait Writer: AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
 
-impl<W: AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Writer for W {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Stream for S {}
 
 impl Reporter {
-    pub(crate) fn new(address: Address) -> Self {
+    pub(crate) fn new(address: Address, proxy: Option<Proxy>) -> Self {
         Self {
             address,
+            proxy,
             connection: Mutex::new(None),
         }
     }
 
-    /// Hands the line `id` to the system.
+    /// Has the listener count `id`. That the system has taken the line is not enough: between here and there may be the
+    /// router's proxy, which ends with the router.
     pub(crate) async fn report(&self, id: &str) -> Result<()> {
         let line = format!("{id}\n");
         // Taken out, and put back only when the line is whole: a call that is canceled, or fails, in the middle of it
@@ -67,6 +70,8 @@ impl Reporter {
             .write_all(line.as_bytes())
             .await
             .map_err(|error| self.failed("writing to", error))?;
+        let counted = current.read_u8().await;
+        counted.map_err(|error| self.failed("hearing from", error))?;
         *connection = Some(current);
         Ok(())
     }
@@ -75,7 +80,10 @@ impl Reporter {
         Ok(match &self.address {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
+                let stream = match &self.proxy {
+                    Some(proxy) => proxy.connect(address).await?,
+                    None => TcpStream::connect(address).await?,
+                };
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }

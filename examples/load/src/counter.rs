@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -71,14 +71,18 @@ async fn listen(listener: TcpListener, counts: Arc<Mutex<HashMap<String, u64>>>,
     connections.join_all().await;
 }
 
-/// Counts whole lines. One without an end was cut off by the end of the router, and was not reported.
+/// Counts whole lines, and says of each that it has. One without an end was cut off by the end of the router, and was not
+/// reported.
 async fn count(stream: TcpStream, counts: Arc<Mutex<HashMap<String, u64>>>) {
-    let mut reader = BufReader::new(stream);
+    let (from, mut to) = stream.into_split();
+    let mut reader = BufReader::new(from);
     let mut line = String::new();
     while reader.read_line(&mut line).await.is_ok_and(|length| length > 0) {
         if let Some(id) = line.strip_suffix('\n') {
-            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            *counts.entry(id.to_owned()).or_default() += 1;
+            let count = |counts: &mut HashMap<String, u64>| *counts.entry(id.to_owned()).or_default() += 1;
+            count(&mut counts.lock().unwrap_or_else(PoisonError::into_inner));
+            // Whoever does not hear it reports again.
+            let _ = to.write_all(b"\n").await;
         }
         line.clear();
     }
@@ -86,8 +90,6 @@ async fn count(stream: TcpStream, counts: Arc<Mutex<HashMap<String, u64>>>) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
-
     use super::*;
 
     #[tokio::test]

@@ -176,6 +176,7 @@ secrets = [{ env = "ZEPLIN_SECRET" }]
 [[instance]]
 name = "counting-plugin"
 concurrency = 64
+grant.network = ["{counter}"]
 config = { report_to = "{counter}" }
 "#;
 const ROUTES: &str = r#"

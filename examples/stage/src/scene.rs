@@ -98,6 +98,7 @@ impl Scene {
             .context("the temporary directory's name is not UTF-8")?;
         let words = HashMap::from([
             ("{slack_api}", self.slack.api()),
+            ("{slack}", self.slack.address()),
             ("{supernova_origin}", self.supernova.origin()),
             ("{supernova_api}", api),
             ("{supernova_storage}", storage),
@@ -206,6 +207,7 @@ path_token = { env = "PATH_TOKEN" }
 [[instance]]
 name = "artifact-fetch"
 plugin = "artifact-fetch"
+grant.network = ["{supernova_api}", "{supernova_storage}", "{appflow}"]
 [instance.config]
 allow_private = ["{supernova_api}", "{supernova_storage}", "{appflow}"]
 credentials.supernova = { origins = ["{supernova_origin}"], bearer = { env = "SUPERNOVA_PAT" } }
@@ -213,6 +215,8 @@ credentials.supernova = { origins = ["{supernova_origin}"], bearer = { env = "SU
 [[instance]]
 name = "git-commit"
 plugin = "git-commit"
+grant.programs = ["git"]
+grant.write = ["cache", "{repository}"]
 [instance.config]
 repositories = ["{repository}"]
 protocols = ["file"]
@@ -223,6 +227,7 @@ cache = "cache"
 name = "slack"
 plugin = "slack-notify"
 concurrency = 1
+grant.network = ["{slack}"]
 [instance.config]
 api = "{slack_api}"
 bot_token = { env = "SLACK_TOKEN" }
@@ -230,6 +235,7 @@ bot_token = { env = "SLACK_TOKEN" }
 [[instance]]
 name = "slack-webhook"
 plugin = "slack-notify"
+grant.network = ["{slack}"]
 [instance.config]
 webhook_url = { env = "SLACK_WEBHOOK" }
 "#;

@@ -82,6 +82,11 @@ impl Slack {
         Ok(Self { server, state })
     }
 
+    /// Its `host:port`.
+    pub fn address(&self) -> String {
+        self.server.address().to_string()
+    }
+
     /// What stands in for `https://slack.com/api`.
     pub fn api(&self) -> String {
         format!("{}/api", self.server.url())

@@ -11,6 +11,7 @@ mod hop;
 
 use std::path::PathBuf;
 
+use jackfield_sdk::Proxy;
 use reqwest::{
     Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
@@ -73,11 +74,11 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher by the rules of `options`, which looks names up with `resolver`.
-    pub(crate) fn new(options: &Options, resolver: Resolver) -> Self {
+    /// A fetcher by the rules of `options`, which goes by `proxy`, or else looks names up with `resolver`.
+    pub(crate) fn new(options: &Options, resolver: Resolver, proxy: Option<Proxy>) -> Self {
         Self {
             gate: Gate::new(
-                Http::new(options.stall_timeout),
+                Http::new(options.stall_timeout, proxy),
                 resolver,
                 options.allow_private.clone(),
             ),

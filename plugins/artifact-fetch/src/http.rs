@@ -1,10 +1,11 @@
-//! The HTTP client: one for each hop, bound to the addresses that were checked for it.
+//! The HTTP client: one for each hop, bound to the addresses that were checked for it, or to the proxy that checks them.
 //!
 //! Environment proxies are ignored, redirects are not followed, nothing is retried and no referrer is sent: each of
 //! these would reach an address that nobody checked.
 
 use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
+use jackfield_sdk::Proxy;
 use reqwest::{Client, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::Verifier;
@@ -16,15 +17,16 @@ pub(crate) struct Http {
     /// Why no certificate of a server can be verified here, where that is so.
     no_roots: Option<String>,
     stall: Duration,
+    proxy: Option<Proxy>,
 }
 
 impl Http {
-    /// A client that gives up on a server which is silent for `stall`.
+    /// A client that gives up on a server which is silent for `stall`, and goes by `proxy`, if there is one.
     ///
     /// The provider of cryptography is handed over here, not installed for the process. Roots are the system's, so
     /// that an administrator's own authority (or a removed one) counts; `SSL_CERT_FILE` points elsewhere. A machine
     /// without any can still fetch from the hosts that are excepted from https.
-    pub(crate) fn new(stall: Duration) -> Self {
+    pub(crate) fn new(stall: Duration, proxy: Option<Proxy>) -> Self {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -43,7 +45,12 @@ impl Http {
         };
         let mut tls = builder.with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { tls, no_roots, stall }
+        Self {
+            tls,
+            no_roots,
+            stall,
+            proxy,
+        }
     }
 
     /// Why https is out of the question on this machine.
@@ -51,11 +58,15 @@ impl Http {
         self.no_roots.as_deref()
     }
 
-    /// A client that reaches `host` at `addresses` and nowhere else.
+    /// Whether names are resolved, and their addresses checked, elsewhere: by the router's proxy.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// A client that reaches `host` at `addresses` and nowhere else; by the proxy, where it is told none.
     pub(crate) fn client(&self, host: &str, addresses: &[SocketAddr]) -> reqwest::Result<Client> {
-        Client::builder()
+        let builder = Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
-            .resolve_to_addrs(host, addresses)
             .no_proxy()
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -67,8 +78,12 @@ impl Http {
                 env!("CARGO_PKG_NAME"),
                 "/",
                 env!("CARGO_PKG_VERSION")
-            ))
-            .build()
+            ));
+        match &self.proxy {
+            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.url())?),
+            None => builder.resolve_to_addrs(host, addresses),
+        }
+        .build()
     }
 }
 

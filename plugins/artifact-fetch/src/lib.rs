@@ -28,7 +28,7 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 use jackfield_sdk::{
-    Cx, Error, Outcome, Plugin, Receipt, Result, Start, async_trait, export_plugin, tracing,
+    Cx, Error, Needs, Outcome, Plugin, Receipt, Result, Start, async_trait, export_plugin, tracing,
 };
 
 pub use crate::{
@@ -61,10 +61,11 @@ impl Plugin for ArtifactFetch {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const DOCS: &'static str = include_str!("../README.md");
+    const NEEDS: Needs = Needs::NOTHING.network(&["*"]).work();
 
-    async fn create(config: Config, _start: Start) -> Result<Self> {
+    async fn create(config: Config, start: Start) -> Result<Self> {
         let options = Options::new(config).map_err(|mistakes| Error::invalid(mistakes.join("; ")))?;
-        let fetcher = Fetcher::new(&options, Resolver::System);
+        let fetcher = Fetcher::new(&options, Resolver::System, start.proxy());
         Ok(Self { options, fetcher })
     }
 

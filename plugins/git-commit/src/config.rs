@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use jackfield_sdk::Secret;
+use jackfield_sdk::{Proxy, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -112,6 +112,8 @@ pub(crate) struct Options {
     pub(crate) max_files: usize,
     pub(crate) max_bytes: u64,
     pub(crate) push_attempts: u32,
+    /// By what hosts are reached, where not directly. Not configured: it is the router's.
+    pub(crate) proxy: Option<Proxy>,
     commit_url: Option<String>,
 }
 
@@ -171,6 +173,7 @@ impl Options {
             protected,
             max_files: usize::try_from(config.max_files).unwrap_or(usize::MAX),
             max_bytes: config.max_bytes,
+            proxy: None,
             push_attempts: config.push_attempts,
             commit_url: config.commit_url,
         })

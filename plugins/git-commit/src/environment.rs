@@ -5,6 +5,8 @@
 
 use std::{fmt, path::Path};
 
+use jackfield_sdk::Proxy;
+
 use crate::{
     config::{Options, Ssh, Token},
     remote::{Protocol, Remote},
@@ -24,7 +26,9 @@ impl Environment {
         let authorization = token.map(authorization);
         let mut variables = base(remote.protocol(), home);
         if let (Protocol::Ssh, Some(ssh)) = (remote.protocol(), &options.ssh) {
-            variables.push(pair("GIT_SSH_COMMAND", ssh_command(ssh)));
+            let proxy = options.proxy.as_ref();
+            variables.push(pair("GIT_SSH_COMMAND", ssh_command(ssh, proxy.is_some())));
+            variables.extend(proxy.iter().flat_map(|proxy| proxy.environment()));
             // Otherwise git guesses from the program's name, and runs it to find out.
             variables.push(pair("GIT_SSH_VARIANT", "ssh"));
         }
@@ -33,6 +37,7 @@ impl Environment {
             .zip(authorization)
             .into_iter()
             .flat_map(|(token, header)| [token.token.expose().to_owned(), header])
+            .chain(options.proxy.iter().map(|proxy| proxy.secret().to_owned()))
             .collect();
         Self { variables, secrets }
     }
@@ -118,6 +123,9 @@ fn configuration(options: &Options, remote: &Remote, authorization: Option<&str>
         let key = format!("http.{origin}/.extraHeader");
         entries.push(pair(&key, format!("Authorization: Basic {authorization}")));
     }
+    if let (Protocol::Http | Protocol::Https, Some(proxy)) = (remote.protocol(), &options.proxy) {
+        entries.push(pair("http.proxy", proxy.url()));
+    }
     let count = pair("GIT_CONFIG_COUNT", entries.len().to_string());
     let numbered = entries
         .into_iter()
@@ -132,7 +140,7 @@ fn configuration(options: &Options, remote: &Remote, authorization: Option<&str>
 }
 
 /// The command line of ssh. git gives it to a shell: every word is quoted, and the configuration lets no quote in.
-fn ssh_command(ssh: &Ssh) -> String {
+fn ssh_command(ssh: &Ssh, proxied: bool) -> String {
     let known_hosts = match &ssh.known_hosts {
         Some(file) => format!("UserKnownHostsFile=\"{}\"", file.display()),
         None => "UserKnownHostsFile=/dev/null".to_owned(),
@@ -159,6 +167,9 @@ fn ssh_command(ssh: &Ssh) -> String {
     );
     for option in options {
         command.push_str(&format!(" -o '{option}'"));
+    }
+    if proxied {
+        command.push_str(&format!(" -o 'ProxyCommand={}'", Proxy::COMMAND));
     }
     command
 }
@@ -284,6 +295,31 @@ mod tests {
              -o 'ClearAllForwardings=yes' -o 'PermitLocalCommand=no' -o 'ConnectTimeout=20' \
              -o 'ServerAliveInterval=15' -o 'ServerAliveCountMax=4'"
         );
+    }
+
+    #[test]
+    fn hosts_are_reached_by_the_proxy_where_there_is_one() {
+        let url = "socks5h://7:t0ken@127.0.0.1:4711";
+        let proxied = |repository: &str| {
+            let config = json!({ "repositories": ["*"], "protocols": ["https", "ssh", "file"], "ssh": { "key": "/key" } });
+            let mut options =
+                Options::new(serde_json::from_value(config).unwrap(), std::path::PathBuf::new).unwrap();
+            options.proxy = Some(Proxy::new(url));
+            let remote = options.repository(repository).unwrap();
+            Environment::new(&options, &remote, Path::new("/cache/home"))
+        };
+        let git = proxied("https://h/x.git");
+        assert_eq!(setting(&git, "http.proxy"), Some(url));
+        assert_eq!(git.secrets, ["t0ken"]);
+        let git = proxied("git@h:x");
+        assert_eq!(setting(&git, "http.proxy"), None);
+        assert_eq!(variable(&git, "JACKFIELD_PROXY"), Some(url));
+        let command = variable(&git, "GIT_SSH_COMMAND").unwrap();
+        assert!(
+            command.ends_with(" -o 'ProxyCommand=\"$JACKFIELD_TUNNEL\" plugin-tunnel %h %p'"),
+            "{command}"
+        );
+        assert_eq!(variable(&proxied("/srv/x"), "JACKFIELD_PROXY"), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod target;
 
 use std::time::Duration;
 
-use jackfield_sdk::{Cx, Error, Outcome, Plugin, Result, Start, async_trait, export_plugin};
+use jackfield_sdk::{Cx, Error, Needs, Outcome, Plugin, Result, Start, async_trait, export_plugin};
 
 use crate::{cache::Cache, commit::Call, config::Options, input::Job};
 pub use crate::{
@@ -46,11 +46,18 @@ impl Plugin for GitCommit {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const DOCS: &'static str = include_str!("../README.md");
+    const NEEDS: Needs = Needs::NOTHING
+        .network(&[])
+        .programs(&["git"])
+        .work()
+        .read(&["/ca_file", "/sources", "/ssh/key", "/ssh/known_hosts"])
+        .write(&["/cache"]);
     /// A canceled call sees git end before it gives up the mirror.
     const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
     async fn create(config: Config, start: Start) -> Result<Self> {
-        let options = Options::new(config, Cache::default_directory).map_err(Error::invalid)?;
+        let mut options = Options::new(config, Cache::default_directory).map_err(Error::invalid)?;
+        options.proxy = start.proxy();
         git::check(&options.git, start.scope()).await?;
         let cache = Cache::open(&options.cache)
             .map_err(|error| Error::fatal(format!("the cache {:?} is unusable: {error}", options.cache)))?;

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
-use jackfield_sdk::{Error, Result};
+use jackfield_sdk::{Error, Proxy, Result};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::Verifier;
@@ -25,7 +25,7 @@ pub(crate) enum NoAnswer {
     Unknown(String),
 }
 
-/// A client that waits for an answer for `timeout`; for an address of plain http it does not matter whether this machine
+/// A client that goes by `proxy`, if there is one, and by none of the environment's, and waits for an answer for `timeout`; for an address of plain http it does not matter whether this machine
 /// can verify certificates.
 ///
 /// Redirects are not followed and nothing is sent twice. Connections are not kept: one that the server closes at the
@@ -35,7 +35,7 @@ pub(crate) enum NoAnswer {
 /// # Errors
 ///
 /// Where https is wanted and this machine has no roots to verify certificates with.
-pub(crate) fn client(timeout: Duration, https: bool) -> Result<Client> {
+pub(crate) fn client(timeout: Duration, https: bool, proxy: Option<&Proxy>) -> Result<Client> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -53,7 +53,7 @@ pub(crate) fn client(timeout: Duration, https: bool) -> Result<Client> {
     };
     let mut tls = builder.with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let client = Client::builder()
+    let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(redirect::Policy::none())
@@ -68,14 +68,17 @@ pub(crate) fn client(timeout: Duration, https: bool) -> Result<Client> {
             env!("CARGO_PKG_NAME"),
             "/",
             env!("CARGO_PKG_VERSION")
-        ))
-        .build();
-    client.map_err(|error| {
+        ));
+    let unusable = |error| {
         Error::unsupported(format_args!(
             "the HTTP client could not be set up: {}",
             chain(error)
         ))
-    })
+    };
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url()).map_err(unusable)?);
+    }
+    builder.build().map_err(unusable)
 }
 
 /// Sends a request and reads the answer whole, up to a bound that no honest answer comes near.

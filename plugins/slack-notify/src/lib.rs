@@ -14,7 +14,7 @@ mod receipt;
 mod webhook;
 
 use jackfield_sdk::{
-    Cx, Error, Outcome, Plugin, Receipt, Result, Start, async_trait, export_plugin, tracing,
+    Cx, Error, Needs, Outcome, Plugin, Receipt, Result, Start, async_trait, export_plugin, tracing,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,23 +65,25 @@ impl Plugin for SlackNotify {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const DOCS: &'static str = include_str!("../README.md");
+    const NEEDS: Needs = Needs::NOTHING.network(&["slack.com:443", "hooks.slack.com:443"]);
 
-    async fn create(config: Config, _start: Start) -> Result<Self> {
+    async fn create(config: Config, start: Start) -> Result<Self> {
         let options = Options::new(&config).map_err(|mistakes| Error::invalid(mistakes.join("; ")))?;
+        let proxy = start.proxy();
         let sender = match options.way {
             Way::Bot {
                 api,
                 authorization,
                 channel,
             } => {
-                let client = http::client(options.timeout, api.scheme() == "https")?;
+                let client = http::client(options.timeout, api.scheme() == "https", proxy.as_ref())?;
                 Sender::Bot(Bot {
                     api: Api::new(client, api, authorization),
                     channel,
                 })
             }
             Way::Webhook(WebhookUrl(address)) => {
-                let client = http::client(options.timeout, address.scheme() == "https")?;
+                let client = http::client(options.timeout, address.scheme() == "https", proxy.as_ref())?;
                 Sender::Webhook(Webhook { client, address })
             }
         };

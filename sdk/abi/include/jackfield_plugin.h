@@ -259,6 +259,12 @@ typedef struct jf_plugin {
    *   description     one line for people
    *   docs            more, in Markdown; may be absent
    *   capabilities    ["action"]: what this plugin is
+   *   needs           what it needs of the machine, which its process can do only if that is granted as well; may be
+   *                   absent, and so may each part: { "network": ["host:port", ...], "programs": ["name", ...],
+   *                   "files": { "read": ["/pointer/into/config", ...], "write": [...] } }. Files without pointers are
+   *                   those of jf_call.workdir. An empty list says that it can do without, or that config names them.
+   *                   Hosts are reached by a SOCKS5 proxy, which resolves names: the environment variable JACKFIELD_PROXY
+   *                   has its URL, socks5h://user:password@address:port, and is not there where no host is granted.
    *   config_schema   JSON Schema 2020-12 of jf_start.config
    *   input_schema    the same of jf_call.input
    *   output_schema   the same of jf_result.output */

@@ -115,7 +115,10 @@ impl Call {
         let scratch = Scratch::new().context("no temporary directory can be made")?;
         let work = Scratch::new().context("no temporary directory can be made")?;
         work.path().clone_into(&mut by_hand.work_root);
-        let options = self.options(&config, scratch.path())?;
+        let options = Options {
+            work_root: work.path().to_owned(),
+            ..self.options(&config, scratch.path())?
+        };
         // Whatever the plugin calls by a relative path lies with the router's own data.
         if config.data_dir.is_dir() {
             std::env::set_current_dir(&config.data_dir)?;

@@ -18,7 +18,7 @@ use crate::{
     admin::{InstanceListed, Listed},
     app,
     config::data_dir,
-    plugin::{Isolation, PluginRecord, PluginState, Survey, Vitals},
+    plugin::{Isolation, PluginRecord, PluginState, Survey, Vitals, unenforced},
 };
 
 /// List the instances, and the plugins that none of them is of: their state, their code, and how they do.
@@ -68,6 +68,7 @@ fn survey(config: &Path) -> anyhow::Result<Listed> {
                 vitals: None,
             })
             .collect(),
+        unenforced: unenforced().into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -134,7 +135,11 @@ fn table(listed: &Listed) -> String {
             why(&plugin.state, Some(plugin)),
         ]);
     }
-    table.show("no plugins; drop a library into the plugins directory")
+    let mut shown = table.show("no plugins; drop a library into the plugins directory");
+    for part in &listed.unenforced {
+        shown += &format!("\nnot enforced by this kernel: {part}");
+    }
+    shown
 }
 
 fn numbers(vitals: Option<&Vitals>) -> [String; 5] {

@@ -45,7 +45,7 @@ impl Renewal {
     pub(super) fn new(options: Options, host: Arc<dyn Host>, runtime: Handle) -> Self {
         let program = options.runner.program.clone();
         Self {
-            starter: Starter::new(host, runtime, program),
+            starter: Starter::new(host, runtime, program, options.work_root.clone()),
             options,
             generations: Generations::new(),
             numbers: BTreeMap::new(),

@@ -2,17 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, Semaphore},
+    task::JoinSet,
+};
 
 use crate::plugin::{
-    Caller, Host, Housing, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError, Setup,
-    Worker, instance::Visits, reason_of, survey::Ready,
+    Caller, Egress, Exit, Host, Housing, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError,
+    Sandbox, Setup, Worker, instance::Visits, reason_of, survey::Ready,
 };
 
 /// Starts instances.
@@ -21,6 +25,10 @@ pub(super) struct Starter {
     runtime: Handle,
     /// This program, which is that of worker processes too.
     program: PathBuf,
+    /// Where work directories lie.
+    work: PathBuf,
+    /// The way out of worker processes, opened for the first that needs it.
+    egress: OnceCell<Egress>,
     /// By instance: one generation of a plugin takes over the permits of the one before. A leaf lock.
     permits: Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
@@ -40,11 +48,13 @@ enum Place {
 }
 
 impl Starter {
-    pub(super) fn new(host: Arc<dyn Host>, runtime: Handle, program: PathBuf) -> Self {
+    pub(super) fn new(host: Arc<dyn Host>, runtime: Handle, program: PathBuf, work: PathBuf) -> Self {
         Self {
             host,
             runtime,
             program,
+            work,
+            egress: OnceCell::new(),
             permits: Mutex::default(),
         }
     }
@@ -57,12 +67,19 @@ impl Starter {
         let mut placed = Vec::new();
         for (options, ready) in orders {
             let place = match options.isolation {
-                Isolation::None => open(&ready).await.map(Place::Here),
-                Isolation::Process => Ok(Place::Process(self.housing(&options))),
+                Isolation::None => open(&ready)
+                    .await
+                    .map(Place::Here)
+                    .map_err(|error| reason_of(&error)),
+                Isolation::Process => self
+                    .housing(&options, &ready)
+                    .await
+                    .map(Place::Process)
+                    .map_err(|error| format!("the proxy for its connections cannot be opened: {error}")),
             };
             match place {
                 Ok(place) => placed.push((options, ready, place)),
-                Err(error) => drop(results.insert(options.name, Err(reason_of(&error)))),
+                Err(reason) => drop(results.insert(options.name, Err(reason))),
             }
         }
         let mut starting = JoinSet::new();
@@ -93,11 +110,34 @@ impl Starter {
         }
     }
 
-    fn housing(&self, options: &InstanceOptions) -> Housing {
-        Housing {
+    async fn housing(&self, options: &InstanceOptions, ready: &Ready) -> io::Result<Housing> {
+        let (needs, grant) = (&ready.manifest.needs, &options.grant);
+        for kind in grant.idle(needs) {
+            let (instance, plugin) = (&options.name, &options.plugin);
+            tracing::warn!(
+                instance,
+                plugin,
+                kind,
+                "grant not given: the plugin does not say that it needs it"
+            );
+        }
+        let egress = match grant.is_networked(needs) {
+            true => Some(
+                self.egress
+                    .get_or_try_init(|| Egress::open(&self.runtime))
+                    .await?,
+            ),
+            false => None,
+        };
+        Ok(Housing {
             program: self.program.clone(),
             limits: options.limits,
-        }
+            sandbox: Sandbox::of(needs, grant, &self.work, egress.map(Egress::port)),
+            exit: egress.map(|egress| Exit {
+                egress: egress.clone(),
+                destinations: grant.network.clone(),
+            }),
+        })
     }
 
     fn permits(&self, options: &InstanceOptions) -> Arc<Semaphore> {

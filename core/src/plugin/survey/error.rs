@@ -58,6 +58,17 @@ pub enum LoadError {
         /// What is missing.
         violations: Vec<Violation>,
     },
+    /// Nobody granted it what it needs.
+    #[error(
+        "no `[[instance]]` says `plugin = \"{name}\"`, and it needs what only that can grant: give it one with {}",
+        quoted(lines)
+    )]
+    NeedsGrant {
+        /// The plugin.
+        name: String,
+        /// What its instance needs to say.
+        lines: Vec<String>,
+    },
     /// An instance of another plugin has its name.
     #[error(
         "no `[[instance]]` says `plugin = \"{0}\"`, and the instance that has that name is one of another plugin: \
@@ -70,9 +81,11 @@ impl LoadError {
     /// What it makes of a plugin: that nobody uses it is nothing wrong.
     pub(super) fn state(&self) -> PluginState {
         match self {
-            Self::NeedsConfiguration { .. } | Self::InstanceNameTaken(_) => PluginState::Idle {
-                reason: reason_of(self),
-            },
+            Self::NeedsConfiguration { .. } | Self::NeedsGrant { .. } | Self::InstanceNameTaken(_) => {
+                PluginState::Idle {
+                    reason: reason_of(self),
+                }
+            }
             Self::Directory(_)
             | Self::Read(_)
             | Self::Untrusted(_)
@@ -101,6 +114,17 @@ pub enum PlanError {
     /// It is to live in the router, and must not.
     #[error(transparent)]
     NeedsIsolation(#[from] NeedsIsolation),
+    /// It needs what it is not granted.
+    #[error(
+        "plugin `{plugin}` needs what it is not granted; add to its `[[instance]]`: {}",
+        quoted(lines)
+    )]
+    NotGranted {
+        /// The plugin.
+        plugin: String,
+        /// What the configuration needs to say.
+        lines: Vec<String>,
+    },
     /// What is configured is not what the plugin wants.
     #[error("its configuration does not fit plugin `{plugin}`: {}", listed(violations))]
     Configuration {
@@ -109,6 +133,11 @@ pub enum PlanError {
         /// Where and why.
         violations: Vec<Violation>,
     },
+}
+
+fn quoted(lines: &[String]) -> String {
+    let lines: Vec<_> = lines.iter().map(|line| format!("`{line}`")).collect();
+    lines.join(", ")
 }
 
 fn known(names: &[String]) -> String {

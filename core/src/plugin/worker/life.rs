@@ -34,6 +34,7 @@ use super::{
 use crate::plugin::{
     HostError, Report, Setup, StepCall,
     describe::signal_name,
+    egress::{self, Pass},
     elf, limits, log,
     report::{self, Stopped, stuck},
     stage::Staged,
@@ -103,6 +104,8 @@ pub(super) struct Watch {
     /// Whether it has been said that it is.
     spent: bool,
     child: Child,
+    /// Its way out, which ends with it.
+    _pass: Option<Pass>,
     notices: Inbox<Notice>,
     life: Arc<Life>,
     /// What it wrote last to its standard error.
@@ -465,6 +468,7 @@ fn start_of(staged: &Staged, setup: &Setup, housing: &Housing) -> Start {
         limit: setup.limit,
         grace: setup.grace,
         limits: housing.limits,
+        sandbox: housing.sandbox.clone(),
         level: log::number(LevelFilter::current()),
     }
 }
@@ -509,6 +513,18 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
+    let exit = housing.exit.as_ref();
+    let pass = exit
+        .map(|exit| {
+            exit.egress
+                .admit(&setup.plugin, &setup.instance, &exit.destinations)
+        })
+        .transpose()?;
+    if let Some(pass) = &pass {
+        command
+            .env(egress::VARIABLE, pass.url())
+            .env(egress::TUNNEL, &housing.program);
+    }
     let mut child = on_lasting_thread(command, Handle::current()).await?;
     let (read, write) = UnixStream::from_std(ours)?.into_split();
     let (orders, writing) = wire::outbox(write);
@@ -524,6 +540,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     Ok(Watch {
         spent: false,
         child,
+        _pass: pass,
         notices: Inbox::new(read),
         life: Arc::new(Life {
             orders,

@@ -151,12 +151,18 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
         .apply()
         .map_err(|error| format!("the limits of its process cannot be set: {error}"))?;
     let path = PathBuf::from(OsString::from_vec(start.library));
+    let reopened = Reopened::take(&path).map_err(|error| reason_of(&error))?;
     let config: Value = serde_json::from_str(&start.config).map_err(|error| error.to_string())?;
-    let opening = tokio::task::spawn_blocking(move || {
-        let library = Reopened::take(&path).map_err(|error| reason_of(&error))?;
-        Library::open_apart(&library).map_err(|error| reason_of(&error))
-    });
-    let library = opening.await.map_err(|error| error.to_string())??;
+    // There is no other thread yet, which would stay outside; the library is loaded on the first of them.
+    start
+        .sandbox
+        .enter(reopened.staged().path())
+        .map_err(|error| reason_of(&error))?;
+    let opening = tokio::task::spawn_blocking(move || Library::open_apart(&reopened));
+    let library = opening
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| reason_of(&error))?;
     let secrets = start.secrets.into_iter();
     let setup = Setup {
         plugin: start.plugin,

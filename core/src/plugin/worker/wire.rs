@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use crate::plugin::{HostError, Receipt, Report, StepCall};
+use crate::plugin::{HostError, Receipt, Report, Sandbox, StepCall};
 
 /// What both ends must agree on.
 pub(super) const PROTOCOL: u32 = 2;
@@ -91,6 +91,7 @@ pub(super) struct Start {
     pub(super) limit: Duration,
     pub(super) grace: Duration,
     pub(super) limits: Limits,
+    pub(super) sandbox: Sandbox,
     /// What is logged: 0 nothing, 1 error … 5 trace.
     pub(super) level: u32,
 }

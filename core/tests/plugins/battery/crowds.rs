@@ -44,7 +44,9 @@ fn begin(trial: &Trial, calls: impl Iterator<Item = StepCall>) -> JoinSet<(usize
 
 everywhere! {
     async fn three_hundred_calls_talk_to_a_server_at_the_same_time(trial: Trial) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = trial.bench.port().try_clone().unwrap();
+        port.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(port).unwrap();
         let port = listener.local_addr().unwrap().port();
         let calls = (0..300).map(|number| StepCall {
             idempotency_key: format!("dlv/{number}"),

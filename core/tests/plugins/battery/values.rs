@@ -23,7 +23,7 @@ everywhere! {
             "delivery": delivery, "route": "tokens", "step": "commit", "attempt": 3, "key": "dlv/done"
         });
         assert_eq!(trial.output("done").await, expected);
-        let trace = std::fs::read_to_string(trial.bench.path("work/trace")).unwrap();
+        let trace = std::fs::read_to_string(trial.bench.path("data/work/trace")).unwrap();
         assert_eq!(trace, event().kind);
     }
 
@@ -43,7 +43,7 @@ everywhere! {
     }
 
     async fn a_work_directory_of_any_name_is_made(trial: Trial) {
-        let mut name = trial.bench.path("work-").into_os_string().into_vec();
+        let mut name = trial.bench.path("data/work/of-").into_os_string().into_vec();
         name.extend(b"\xff of nobody");
         let workdir = std::path::PathBuf::from(OsString::from_vec(name));
         trial.output_of(StepCall { workdir: workdir.clone(), ..trial.call("done") }).await;

@@ -69,12 +69,14 @@ impl Gate {
         })
     }
 
-    /// The addresses of the URL's host that may be connected to: at least one.
+    /// The addresses of the URL's host that may be connected to: at least one, unless the proxy sees to it.
     async fn addresses(&self, url: &Url, excepted: bool) -> Result<Vec<SocketAddr>, FetchError> {
         let port = url.port_or_known_default().unwrap_or_default();
         let all = match url.host() {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
+            // The proxy resolves the name, and refuses what is not public by the same rules and its own exceptions.
+            Some(Host::Domain(_)) if self.http.is_proxied() => return Ok(Vec::new()),
             Some(Host::Domain(name)) => self.resolver.resolve(name, port).await?,
             None => Vec::new(),
         };

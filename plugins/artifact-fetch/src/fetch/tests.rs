@@ -92,7 +92,7 @@ impl Try {
         };
         Self {
             directory,
-            fetcher: Fetcher::new(&options, Resolver::Table(table)),
+            fetcher: Fetcher::new(&options, Resolver::Table(table), None),
             job,
         }
     }

@@ -115,6 +115,7 @@ enum Act {
 
 struct Trial {
     token: Option<Secret>,
+    proxy: Option<jackfield_sdk::Proxy>,
     bell: Arc<Bell>,
     panic: Option<Place>,
 }
@@ -127,15 +128,17 @@ impl Plugin for Trial {
     const NAME: &'static str = "trial";
     const VERSION: &'static str = "1.0.0";
     const DESCRIPTION: &'static str = "Does whatever its input asks for";
+    const NEEDS: Needs = Needs::NOTHING.work().network(&[]);
     // For ever: a canceled call ends when it wants to, or never.
     const CANCEL_GRACE: Duration = Duration::from_secs(1 << 32);
 
-    async fn create(config: Config, _start: Start) -> Result<Self> {
+    async fn create(config: Config, start: Start) -> Result<Self> {
         Place::Create.reached(config.panic);
         match config.refuse {
             Some(why) => Err(Error::invalid(why)),
             None => Ok(Self {
                 token: config.token,
+                proxy: start.proxy(),
                 bell: Arc::default(),
                 panic: config.panic,
             }),
@@ -158,7 +161,7 @@ impl Plugin for Trial {
             }
             Act::Large => json!("a".repeat(input.size)),
             Act::Left => json!(left(cx)),
-            Act::Connect => json!(connect(input.port, cx.idempotency_key()).await?),
+            Act::Connect => json!(connect(self.proxy.as_ref(), input.port, cx.idempotency_key()).await?),
 
             Act::Panic => panic!("on purpose"),
             Act::PanicLate => panics::late().await,
@@ -225,8 +228,12 @@ fn left(cx: &Cx) -> u128 {
     left.unwrap_or_default().as_millis()
 }
 
-async fn connect(port: u16, name: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn connect(proxy: Option<&jackfield_sdk::Proxy>, port: u16, name: &str) -> Result<String> {
+    let address = format!("127.0.0.1:{port}");
+    let mut stream = match proxy {
+        Some(proxy) => proxy.connect(&address).await?,
+        None => TcpStream::connect(&address).await?,
+    };
     stream.write_all(format!("{name}\n").as_bytes()).await?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).await?;

@@ -1,0 +1,279 @@
+//! The way out: every connection of a plugin in a process of its own goes through this proxy, which knows hosts, where the
+//! kernel knows but ports.
+//!
+//! It speaks SOCKS5 ([RFC 1928], [RFC 1929]) on one port of loopback. That carries whatever a plugin and its programs speak
+//! (TLS, plain HTTP, ssh), and libraries and programs know it; `CONNECT` would carry no plain HTTP, since clients do not ask
+//! it to. A client names a *pass*, which each process is given one of and which ends with it. What always holds:
+//!
+//! - No connection is made but to a destination that the pass is for. Names are resolved here, and a connection goes to an
+//!   address that was checked, not to what the name resolves to the next time.
+//! - Addresses within some network are refused, unless they are granted themselves, by number and port; `localhost` stands for
+//!   this machine's.
+//! - What is refused is logged, with the plugin, the instance, the host and the reason.
+//!
+//! [RFC 1928]: https://www.rfc-editor.org/rfc/rfc1928
+//! [RFC 1929]: https://www.rfc-editor.org/rfc/rfc1929
+
+mod address;
+mod client;
+mod socks;
+mod tunnel;
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use subtle::ConstantTimeEq as _;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::Semaphore,
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::destination::Destination;
+use crate::secret::Secret;
+pub use client::tunnel_main;
+pub(super) use client::{TUNNEL, VARIABLE};
+
+/// The proxy of a router.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    port: u16,
+    passes: Arc<Passes>,
+    _running: Arc<DropGuard>,
+}
+
+/// Who may pass, by the number of the pass. A leaf lock.
+#[derive(Default)]
+struct Passes {
+    next: AtomicU64,
+    holders: Mutex<HashMap<u64, Arc<Holder>>>,
+}
+
+/// Whom a pass is for.
+struct Holder {
+    plugin: String,
+    instance: String,
+    destinations: Vec<Destination>,
+    token: Secret,
+    /// One permit for each connection.
+    connections: Arc<Semaphore>,
+    /// One permit for each name that is being looked up.
+    lookups: Arc<Semaphore>,
+    /// Ends its connections.
+    over: CancellationToken,
+}
+
+/// The right of one process to go out. It ends when this is dropped, and so do its connections.
+#[derive(Debug)]
+pub(super) struct Pass {
+    number: u64,
+    port: u16,
+    token: Secret,
+    passes: Arc<Passes>,
+}
+
+impl Egress {
+    /// Opens the proxy; it is closed when the last of its clones has gone.
+    ///
+    /// # Errors
+    /// When there is no port for it.
+    pub async fn open(runtime: &Handle) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let passes = Arc::new(Passes::default());
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn_on(
+            accept(listener, Arc::clone(&passes), tasks.clone(), closing.clone()),
+            runtime,
+        );
+        Ok(Self {
+            port,
+            passes,
+            _running: Arc::new(closing.drop_guard()),
+        })
+    }
+
+    /// Its port on loopback.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A pass to `destinations` for one process.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn admit(
+        &self,
+        plugin: &str,
+        instance: &str,
+        destinations: &[Destination],
+    ) -> io::Result<Pass> {
+        let number = self.passes.next.fetch_add(1, Relaxed);
+        let token = Secret::new(&token()?);
+        let holder = Holder {
+            plugin: plugin.to_owned(),
+            instance: instance.to_owned(),
+            destinations: destinations.to_vec(),
+            token: token.clone(),
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            over: CancellationToken::new(),
+        };
+        self.passes.holders().insert(number, Arc::new(holder));
+        Ok(Pass {
+            number,
+            port: self.port,
+            token,
+            passes: Arc::clone(&self.passes),
+        })
+    }
+}
+
+impl Pass {
+    /// Where the process finds the proxy, in the form that most programs take: the token is in it.
+    pub(super) fn url(&self) -> String {
+        let (number, token, port) = (self.number, self.token.expose(), self.port);
+        format!("socks5h://{number}:{token}@{}:{port}", Ipv4Addr::LOCALHOST)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(holder) = self.passes.holders().remove(&self.number) {
+            holder.over.cancel();
+        }
+    }
+}
+
+impl Passes {
+    fn holders(&self) -> MutexGuard<'_, HashMap<u64, Arc<Holder>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose pass it is.
+    fn find(&self, number: &[u8], token: &[u8]) -> Option<Arc<Holder>> {
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let holder = self.holders().get(&number).cloned()?;
+        bool::from(holder.token.expose().as_bytes().ct_eq(token)).then_some(holder)
+    }
+}
+
+impl fmt::Debug for Passes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passes").finish_non_exhaustive()
+    }
+}
+
+async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, closing: CancellationToken) {
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    loop {
+        // Whoever has not shown a pass yet waits in a short line; the rest waits in the system's.
+        let Ok(place) = Arc::clone(&strangers).acquire_owned().await else {
+            return;
+        };
+        let stream = tokio::select! {
+            () = closing.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(error = %error, "a connection to the egress proxy was not accepted");
+                    // Descriptors come back when others end.
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            },
+        };
+        let passes = Arc::clone(&passes);
+        let closed = closing.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = serve(stream, &passes, place) => {}
+                () = closed.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, passes: &Passes, place: tokio::sync::OwnedSemaphorePermit) {
+    let greeting = socks::greet(&mut stream, |number, token| passes.find(number, token));
+    let holder = match tokio::time::timeout(GREETING, greeting).await {
+        Ok(Ok(holder)) => holder,
+        Ok(Err(error)) => {
+            return tracing::debug!(error = %error, "nobody with a pass came to the egress proxy");
+        }
+        Err(_) => return tracing::debug!("somebody came to the egress proxy and said nothing"),
+    };
+    drop(place);
+    tokio::select! {
+        () = tunnel::carry(stream, &holder) => {}
+        () = holder.over.cancelled() => {}
+    }
+}
+
+/// 256 bits that nobody guesses.
+fn token() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Connections of one process at a time: more than the calls of an instance have, by default, each with several.
+const CONNECTIONS: usize = 1024;
+/// Names of one process that are looked up at a time.
+const LOOKUPS: usize = 16;
+/// Connections at a time that have not shown a pass.
+const STRANGERS: usize = 64;
+/// How long they may take to.
+const GREETING: Duration = Duration::from_secs(10);
+const BREATH: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::{client::connect, *};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_pass_ends_with_the_process_that_has_it_and_its_connections_with_it() {
+        let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = host.local_addr().unwrap().port();
+        let granted = [format!("127.0.0.1:{port}").parse().unwrap()];
+        let egress = Egress::open(&Handle::current()).await.unwrap();
+        let (pass, other) = (
+            egress.admit("plugin", "one", &granted).unwrap(),
+            egress.admit("plugin", "other", &granted).unwrap(),
+        );
+        assert_ne!(pass.token.expose(), other.token.expose());
+        assert!(!format!("{pass:?}").contains(pass.token.expose()));
+        let (url, others) = (pass.url(), other.url());
+        tokio::task::block_in_place(|| {
+            let mut connection = connect(&url, "127.0.0.1", port).unwrap();
+            connection.write_all(b"hello").unwrap();
+            drop(pass);
+            assert_eq!(connection.read(&mut [0; 8]).unwrap_or(0), 0, "it is closed");
+            assert!(connect(&url, "127.0.0.1", port).is_err());
+            assert!(connect(&others, "127.0.0.1", port).is_ok());
+            // The number of one pass with the token of another.
+            let mixed = others.replace("//1:", "//0:");
+            assert_ne!(mixed, others);
+            assert!(connect(&mixed, "127.0.0.1", port).is_err());
+        });
+    }
+}
