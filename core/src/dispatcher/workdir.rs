@@ -7,11 +7,12 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use jackfield_event::DeliveryId;
+use rustix::fs::{Dir, FileType, Mode, OFlags};
 
 use crate::journal::Journal;
 
@@ -94,19 +95,40 @@ fn is_empty(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Syncs files before the directories that name them. Links are not followed: a step's files are its own.
-fn sync_tree(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
+/// Syncs files before the directories that name them. Links are not followed, also where a plugin puts one in the place
+/// of a file meanwhile, and nothing is waited for that is no file: a step's files are its own.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    let flags = LOOKING | OFlags::DIRECTORY;
+    sync_directory(&rustix::fs::open(path, flags, Mode::empty())?, 0)
+}
+
+fn sync_directory(directory: &OwnedFd, depth: usize) -> io::Result<()> {
+    if depth > DEEPEST {
+        return Err(io::Error::other(format!(
+            "directories lie more than {DEEPEST} deep in one another"
+        )));
+    }
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            sync_tree(&entry.path())?;
-        } else if kind.is_file() {
-            File::open(entry.path())?.sync_all()?;
+        let open = |flags| rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty());
+        match entry.file_type() {
+            _ if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+            FileType::Directory => sync_directory(&open(LOOKING | OFlags::DIRECTORY)?, depth + 1)?,
+            FileType::RegularFile => rustix::fs::fsync(open(LOOKING)?)?,
+            // Links and the like, which are part of their directory.
+            _ => {}
         }
     }
-    File::open(directory)?.sync_all()
+    Ok(rustix::fs::fsync(directory)?)
 }
+
+/// A pipe that took a file's place must not make this wait for its other end.
+const LOOKING: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+/// No archive that anybody means nests deeper, and each level takes some of the stack.
+const DEEPEST: usize = 200;
 
 async fn unblock<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work)
@@ -154,6 +176,28 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", path.join("dangling")).unwrap();
         std::os::unix::fs::symlink("/", path.join("everything")).unwrap();
         work.sync(delivery()).await.unwrap();
+        work.remove(delivery()).await;
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn syncing_waits_for_no_pipe_and_goes_no_deeper_than_there_is_stack_for() {
+        let root = tempfile::tempdir().unwrap();
+        let work = WorkRoot::open(root.path()).unwrap();
+        let path = work.of(delivery());
+        fs::create_dir(&path).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path.join("pipe"),
+            FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        work.sync(delivery()).await.unwrap();
+        fs::create_dir_all(path.join("d/".repeat(DEEPEST + 1))).unwrap();
+        let error = work.sync(delivery()).await.unwrap_err();
+        assert!(error.to_string().contains("deep"), "{error}");
         work.remove(delivery()).await;
         assert!(!path.exists());
     }
