@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use jackfield_event::Event;
@@ -83,6 +84,22 @@ impl Cx {
     /// When the router cancels the call, if it does.
     pub fn deadline(&self) -> Option<Instant> {
         self.open.facts().deadline
+    }
+
+    /// How much time there is until the [deadline](Self::deadline); none once it is over.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use jackfield_sdk::prelude::*;
+    /// /// What to give to a client that has a time-out of its own: a little less than is left.
+    /// fn limit(cx: &Cx) -> Duration {
+    ///     let left = cx.time_left().unwrap_or(Duration::from_secs(60));
+    ///     left.mul_f64(0.9)
+    /// }
+    /// ```
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline = self.deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// A directory of the delivery's own, where a step leaves files for the steps after it. It is made here, by the first

@@ -11,7 +11,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{EnterGuard, Handle},
     sync::watch,
     time::{Instant, sleep},
 };
@@ -21,10 +21,12 @@ use crate::{
     Cx, Outcome, Plugin, Start,
     call::{Code, Report},
     command::Scope,
+    engine::{Engine, Hooks},
     error::{Error, Result},
     ffi::{Host, OpenCall},
     log,
     panic::{self, Contained, drop_quietly},
+    probe::{self, Probe, Watch},
 };
 
 /// How long a start may take that has no deadline of its own.
@@ -43,8 +45,10 @@ pub(crate) struct Instance<P> {
 struct Home {
     host: Arc<Host>,
     /// Taken by the shutdown.
-    runtime: Mutex<Option<Runtime>>,
+    engine: Mutex<Option<Engine>>,
     handle: Handle,
+    /// Of a test's instance.
+    probe: Option<Arc<dyn Probe>>,
     scope: Scope,
     /// Turns true when the instance ends.
     closing: watch::Sender<bool>,
@@ -75,7 +79,8 @@ impl<P: Plugin> Instance<P> {
         let host = Arc::new(host);
         let made = Home::build::<P>(host.clone()).and_then(|home| {
             let start = Start::new(host.clone(), name, home.scope.clone());
-            match home.wait(create::<P>(config.to_owned(), start), deadline) {
+            let create = create::<P>(config.to_owned(), start, home.probe.clone());
+            match home.wait(create, deadline) {
                 Ok(plugin) => Ok(Self {
                     plugin: Mutex::new(Some(Arc::new(plugin))),
                     home,
@@ -92,15 +97,21 @@ impl<P: Plugin> Instance<P> {
         made
     }
 
+    /// Makes this thread see the instance's time, where that is not everybody's.
+    pub(crate) fn enter_its_time(&self) -> Option<EnterGuard<'_>> {
+        self.home.probe.as_ref().map(|_| self.home.handle.enter())
+    }
+
     /// Takes on one call. It ends by itself; the handle can hurry it.
     pub(crate) fn call(&self, open: OpenCall) -> CancelHandle {
         let (cancel, cancelled) = watch::channel(false);
+        let watch = Watch::new(self.home.probe.clone(), open.id());
         let cx = Cx::new(open, self.home.host.clone(), cancelled, &self.home.scope);
         match lock(&self.plugin).clone() {
             Some(plugin) => {
                 let open = self.home.open_calls.subscribe();
                 let closing = self.home.closing.subscribe();
-                self.home.handle.spawn(drive(open, cx, plugin, closing));
+                self.home.handle.spawn(drive(open, cx, plugin, watch, closing));
             }
             None => cx.finish(&Report::stopped(
                 Code::Shutdown,
@@ -141,29 +152,43 @@ impl<P: Plugin> Instance<P> {
     }
 }
 
-async fn create<P: Plugin>(config: Vec<u8>, start: Start) -> Result<P> {
-    let config = parse("the configuration", &config)?;
-    P::create(config, start).await
+async fn create<P: Plugin>(config: Vec<u8>, start: Start, probe: Option<Arc<dyn Probe>>) -> Result<P> {
+    let made = Contained::new(async {
+        let config = parse("the configuration", &config)?;
+        P::create(config, start).await
+    });
+    let made = made.await;
+    if let Some(probe) = probe {
+        probe.created();
+    }
+    made.unwrap_or_else(|message| Err(Error::panicked(message)))
 }
 
 /// One call, from its start to its end.
 ///
 /// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first,
 /// and `open` says that the call has ended, which dropping `cx` does.
-async fn drive<P: Plugin>(open: watch::Receiver<()>, cx: Cx, plugin: Arc<P>, closing: watch::Receiver<bool>) {
-    let report = attempt(&*plugin, &cx, closing)
+async fn drive<P: Plugin>(
+    open: watch::Receiver<()>,
+    cx: Cx,
+    plugin: Arc<P>,
+    watch: Watch,
+    closing: watch::Receiver<bool>,
+) {
+    let report = attempt(&*plugin, &cx, &watch, closing)
         .instrument(log::call_span(cx.id()))
         .await;
+    drop(watch);
     cx.finish(&report);
     drop_quietly(plugin);
     drop(open);
 }
 
-async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, closing: watch::Receiver<bool>) -> Report {
+async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch, closing: watch::Receiver<bool>) -> Report {
     if cx.is_cancelled() {
         return Report::stopped(Code::Cancelled, "the call was canceled before it began");
     }
-    let call = Contained::new(carry_out(plugin, cx));
+    let call = watch.over(Contained::new(carry_out(plugin, cx)));
     tokio::select! {
         biased;
         ended = call => match ended {
@@ -236,31 +261,36 @@ impl Home {
     fn build<P: Plugin>(host: Arc<Host>) -> Result<Self, Refusal> {
         let (closing, closed) = watch::channel(false);
         let threads = Arc::new(AtomicUsize::new(0));
-        let (dispatch, begun, ended) = (log::dispatch(host.clone()), threads.clone(), threads.clone());
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name(format!("plug-{}", P::NAME))
-            .enable_all()
-            .on_thread_start(move || {
-                begun.fetch_add(1, Ordering::Relaxed);
+        let dispatch = log::dispatch(host.clone());
+        let hooks = Hooks {
+            begin: Arc::new(move || {
                 log::forward_from_this_thread(&dispatch);
                 panic::report_from_this_thread();
-            })
-            .on_thread_stop(move || {
-                log::forget_this_thread();
-                ended.fetch_sub(1, Ordering::Relaxed);
-            })
-            .build()
-            .map_err(|error| {
-                Refusal::new(
-                    Code::None,
-                    format!("the plugin's runtime cannot be started: {error}"),
-                )
-            })?;
+            }),
+            end: Arc::new(log::forget_this_thread),
+            alive: threads.clone(),
+        };
+        let probe = probe::take();
+        let name = format!("plug-{}", P::NAME);
+        let engine = match &probe {
+            #[cfg(feature = "virtual-time")]
+            Some(probe) if probe.is_paused() => Engine::start_paused(&name, hooks),
+            _ => Engine::start(&name, hooks),
+        };
+        let engine = engine.map_err(|error| {
+            Refusal::new(
+                Code::None,
+                format!("the plugin's runtime cannot be started: {error}"),
+            )
+        })?;
+        if let Some(probe) = &probe {
+            probe.built(engine.handle());
+        }
         Ok(Self {
-            handle: runtime.handle().clone(),
+            handle: engine.handle().clone(),
             scope: Scope::of_instance(P::NAME, closed),
-            runtime: Mutex::new(Some(runtime)),
+            engine: Mutex::new(Some(engine)),
+            probe,
             host,
             closing,
             open_calls: Arc::new(watch::channel(()).0),
@@ -299,8 +329,9 @@ impl Home {
     /// Ends the runtime: tasks at their next `.await`, threads within `grace`.
     fn end(&self, grace: Duration) {
         self.closing.send_replace(true);
-        if let Some(runtime) = lock(&self.runtime).take() {
-            runtime.shutdown_timeout(grace);
+        let engine = lock(&self.engine).take();
+        if let Some(engine) = engine {
+            engine.end(grace);
         }
         self.scope.end();
     }

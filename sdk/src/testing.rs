@@ -44,13 +44,20 @@
 //!
 //! To see what a plugin does after a crash, start it on a host with a [receipt](TestHost::set_receipt), or
 //! [hold](TestHost::hold) one of its requests, [crash](Harness::crash) it there, and start another on the same host.
+//! [`Harness::cancel_at_each_await`] goes through all the points at which a call can be cut off. With the feature `virtual-time`,
+//! `Harness::start_paused` makes an instance whose time the test keeps. [`TestHost::asked`] tells what was asked of the router.
 
+mod asked;
 mod call;
+mod clock;
+mod cut;
 mod harness;
 mod host;
 
 pub use self::{
+    asked::Asked,
     call::{Call, Report, Running, event},
+    cut::Cut,
     harness::{Harness, Refused},
     host::{Emitted, HostCall, Log, Metric, TestHost},
 };

@@ -113,12 +113,18 @@ unsafe fn make<P: Plugin>(host: *const abi::Host, start: &abi::Start) -> Result<
 }
 
 unsafe extern "C" fn call<P: Plugin>(instance: *mut abi::Instance, call: *const abi::Call) -> *mut abi::Op {
-    // SAFETY: the host's call, taken on once.
-    let Ok(Some(open)) = contain(|| unsafe { OpenCall::accept(call) }) else {
+    // SAFETY: what `create` has made, and `destroy` has not freed.
+    let instance = unsafe { instance.cast::<Instance<P>>().as_ref() };
+    let accept = || {
+        // The deadline is a moment of the instance's own time.
+        let _time = instance.and_then(Instance::enter_its_time);
+        // SAFETY: the host's call, taken on once.
+        unsafe { OpenCall::accept(call) }
+    };
+    let Ok(Some(open)) = contain(accept) else {
         return ptr::null_mut();
     };
-    // SAFETY: what `create` has made, and `destroy` has not freed.
-    let Some(instance) = (unsafe { instance.cast::<Instance<P>>().as_ref() }) else {
+    let Some(instance) = instance else {
         // Dropping `open` ends the call.
         return ptr::null_mut();
     };

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Code, Ended, host::TestHost};
+use super::{
+    Code, Ended,
+    clock::{Clock, Timer},
+    host::TestHost,
+};
 use crate::{call, ffi::double::Op};
 
 /// A call to be made: an input, and whatever else a test cares about.
@@ -169,11 +174,22 @@ impl Report {
 
 /// A call that has begun. Dropped before its end, it is abandoned, as by a router that gives up waiting.
 pub struct Running {
-    pub(super) op: Op,
+    pub(super) op: Arc<Op>,
     pub(super) ended: oneshot::Receiver<call::Report>,
     pub(super) host: TestHost,
     pub(super) id: u64,
-    pub(super) cancel_at: Option<Instant>,
+    pub(super) time: Time,
+}
+
+/// By whose time a call is canceled.
+pub(super) enum Time {
+    /// By that of whoever waits for it.
+    Ours(Instant),
+    /// By the instance's own.
+    Theirs(
+        Arc<Clock>,
+        #[expect(dead_code, reason = "it is there to be dropped")] Timer,
+    ),
 }
 
 impl Running {
@@ -188,13 +204,17 @@ impl Running {
     ///
     /// Where the plugin's side never ends the call, which the SDK rules out.
     pub async fn end(mut self) -> Report {
-        let cancel_at = self.cancel_at.into_iter().chain(self.op.deadline()).min();
-        let limit = cancel_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
-        let report = tokio::select! {
-            biased;
-            report = &mut self.ended => report,
-            () = sleep_until(limit) => {
-                self.op.cancel();
+        let report = match &self.time {
+            Time::Ours(limit) => tokio::select! {
+                biased;
+                report = &mut self.ended => report,
+                () = sleep_until(*limit) => {
+                    self.op.cancel();
+                    (&mut self.ended).await
+                }
+            },
+            Time::Theirs(clock, _) => {
+                clock.run_until_the_end_of(self.id);
                 (&mut self.ended).await
             }
         };

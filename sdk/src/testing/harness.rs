@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     path::{Path, PathBuf},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -13,16 +13,18 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use super::{
     Code,
-    call::{Call, Report, Running},
+    call::{Call, Report, Running, Time},
+    clock::Clock,
     host::TestHost,
 };
 use crate::{
     Plugin,
     ffi::double::{CallParts, Driven, describe},
+    probe::Probe,
 };
 
 /// One instance of the plugin `P`, driven through the same C functions that the router calls.
@@ -31,6 +33,7 @@ use crate::{
 pub struct Harness<P> {
     driven: Option<Driven>,
     host: TestHost,
+    clock: Option<Arc<Clock>>,
     workdir: OnceLock<TempDir>,
     plugin: PhantomData<fn() -> P>,
 }
@@ -60,13 +63,69 @@ impl<P: Plugin> Harness<P> {
     ///
     /// As for [`start`](Self::start).
     pub async fn start_on(host: &TestHost, config: Value) -> Result<Self, Refused> {
+        Self::make(host, config, None).await
+    }
+
+    /// Starts an instance whose time the test keeps: for it, an hour of sleep takes no time at all.
+    ///
+    /// Its time stands still, but for two occasions. [`advance`](Self::advance) lets as much of it pass as it is told to. And while a
+    /// test waits for the end of a call, of the start or of the shutdown, time leaps to the instance's next timer whenever everything
+    /// in it waits: also to the call's deadline, at which it is canceled as ever. The host answers at once.
+    ///
+    /// What the plugin waits for in the world outside, a server or a program, is not waited for by its clock: time limits around such
+    /// things may be over before they are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Ended, Harness, TestHost}, tokio::time::sleep};
+    /// # struct Patient;
+    /// # #[async_trait]
+    /// # impl Plugin for Patient {
+    /// #     type Config = Empty;
+    /// #     type Input = Empty;
+    /// #     type Output = ();
+    /// #     const NAME: &'static str = "patient";
+    /// #     const VERSION: &'static str = "1.0.0";
+    /// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    /// #     async fn call(&self, _: Empty, _: &Cx) -> Result<Outcome<()>> {
+    /// #         sleep(Duration::from_secs(3600)).await;
+    /// #         Ok(Outcome::Done(()))
+    /// #     }
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// // `Patient` sleeps for an hour.
+    /// let patient = Harness::<Patient>::start_paused(&TestHost::new(), json!({})).await.unwrap();
+    /// let running = patient.begin(Call::new(json!({})).deadline(Duration::from_secs(7200)));
+    /// patient.advance(Duration::from_secs(3599)).await;
+    /// assert!(!running.has_ended());
+    /// assert_eq!(running.end().await.outcome, Ended::Done);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    #[cfg(feature = "virtual-time")]
+    pub async fn start_paused(host: &TestHost, config: Value) -> Result<Self, Refused> {
+        host.reply_inline();
+        Self::make(host, config, Some(Clock::new())).await
+    }
+
+    async fn make(host: &TestHost, config: Value, clock: Option<Arc<Clock>>) -> Result<Self, Refused> {
         let (double, level) = (host.as_double(), host.level());
+        let probe = Arc::new(Watcher {
+            host: host.clone(),
+            clock: clock.clone(),
+        });
         let config = config.to_string();
-        let made = on_a_thread(move || Driven::create::<P>(double, level, "test", config.as_bytes())).await;
+        let made =
+            on_a_thread(move || Driven::create::<P>(double, level, probe, "test", config.as_bytes())).await;
         match made {
             Ok(driven) => Ok(Self {
                 driven: Some(driven),
                 host: host.clone(),
+                clock,
                 workdir: OnceLock::new(),
                 plugin: PhantomData,
             }),
@@ -93,10 +152,16 @@ impl<P: Plugin> Harness<P> {
 
     /// Begins a call.
     pub fn begin(&self, call: Call) -> Running {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.begin_as(next_id(), call)
+    }
+
+    pub(super) fn begin_as(&self, id: u64, call: Call) -> Running {
         self.host.open_call(id, &call.key);
+        if let Some(clock) = &self.clock {
+            clock.begin(id);
+        }
         let now = Instant::now();
+        let limit = call.cancel_after.unwrap_or(call.deadline).min(call.deadline);
         let parts = CallParts {
             id,
             attempt: call.attempt,
@@ -111,13 +176,35 @@ impl<P: Plugin> Harness<P> {
             traceparent: String::new(),
         };
         let (op, ended) = self.driven().call(parts);
+        let op = Arc::new(op);
+        let time = match &self.clock {
+            None => Time::Ours(now + limit),
+            Some(clock) => {
+                let op = op.clone();
+                Time::Theirs(clock.clone(), clock.after(limit, move || op.cancel()))
+            }
+        };
         Running {
             op,
             ended,
             host: self.host.clone(),
             id,
-            cancel_at: call.cancel_after.map(|pause| now + pause),
+            time,
         }
+    }
+
+    /// Lets so much of the instance's time pass. All that falls due in it happens in its order, and has come to where it waits again
+    /// when this returns, as far as it needs nothing from outside.
+    ///
+    /// # Panics
+    ///
+    /// Where the instance was not started with [`start_paused`](Self::start_paused).
+    #[cfg(feature = "virtual-time")]
+    pub async fn advance(&self, by: Duration) {
+        let clock = self.clock.as_ref();
+        let clock =
+            clock.expect("only the time of an instance that was started with `start_paused` can be advanced");
+        clock.advance(by).await;
     }
 
     /// The host under it.
@@ -137,6 +224,7 @@ impl<P: Plugin> Harness<P> {
     /// Where it has, and a call has not ended exactly once.
     pub async fn shutdown(mut self, grace: Duration) -> bool {
         let mut driven = self.driven.take().expect("it is taken here and in drop only");
+        self.set_time_free();
         let (ended, counts) = on_a_thread(move || driven.shutdown(grace)).await;
         assert!(
             !ended || counts.iter().all(|count| *count == 1),
@@ -156,9 +244,19 @@ impl<P: Plugin> Harness<P> {
     }
 }
 
+impl<P> Harness<P> {
+    /// The end takes whatever time it needs.
+    fn set_time_free(&self) {
+        if let Some(clock) = &self.clock {
+            clock.set_free();
+        }
+    }
+}
+
 impl<P> Drop for Harness<P> {
     fn drop(&mut self) {
         if let Some(driven) = self.driven.take() {
+            self.set_time_free();
             // The shutdown waits for the instance's own runtime, which a thread of another runtime must not.
             let _ = thread::spawn(move || drop(driven)).join();
         }
@@ -169,6 +267,50 @@ impl<P> fmt::Debug for Harness<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Harness")
     }
+}
+
+/// What the instance under test is watched by.
+struct Watcher {
+    host: TestHost,
+    clock: Option<Arc<Clock>>,
+}
+
+impl Probe for Watcher {
+    #[cfg(feature = "virtual-time")]
+    fn is_paused(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    fn built(&self, runtime: &Handle) {
+        if let Some(clock) = &self.clock {
+            clock.built(runtime);
+        }
+    }
+
+    fn created(&self) {
+        if let Some(clock) = &self.clock {
+            clock.created();
+        }
+    }
+
+    fn polling(&self, call: u64) {
+        self.host.polling(call);
+    }
+
+    fn polled(&self, call: u64, waits: bool) {
+        self.host.polled(call, waits);
+    }
+
+    fn ended(&self, call: u64) {
+        if let Some(clock) = &self.clock {
+            clock.ended(call);
+        }
+    }
+}
+
+pub(super) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Runs what may block on a thread of its own.

@@ -16,6 +16,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Level;
 
+use super::{
+    asked::Asked,
+    cut::{self, Cutting, NextOp},
+};
 use crate::{
     Receipt,
     ffi::{
@@ -99,6 +103,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    asked: Vec<Asked>,
     logs: Vec<Log>,
     metrics: Vec<Metric>,
     kv: BTreeMap<String, (Vec<u8>, Option<Duration>)>,
@@ -109,6 +114,8 @@ struct State {
     calls: HashMap<u64, String>,
     failing: HashMap<HostCall, usize>,
     holding: HashMap<HostCall, Vec<(Request, Replier)>>,
+    /// Calls that are to be cut off, by their ids.
+    cuts: HashMap<u64, Cutting>,
     inline: bool,
 }
 
@@ -191,7 +198,7 @@ impl TestHost {
     pub fn release(&self, call: HostCall) {
         let held = self.state().holding.remove(&call).unwrap_or_default();
         for (request, replier) in held {
-            self.shared.request(request, replier);
+            self.shared.carry_out(request, replier);
         }
     }
 
@@ -203,6 +210,39 @@ impl TestHost {
 
 /// Tells what happened on the host.
 impl TestHost {
+    /// All that was asked of it, in order, also what failed or is held; without what was logged, which has a list of its own.
+    ///
+    /// ```
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Harness}};
+    /// # use serde_json::Value;
+    /// # struct Poster;
+    /// # #[async_trait]
+    /// # impl Plugin for Poster {
+    /// #     type Config = Empty;
+    /// #     type Input = Value;
+    /// #     type Output = ();
+    /// #     const NAME: &'static str = "poster";
+    /// #     const VERSION: &'static str = "1.0.0";
+    /// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    /// #     async fn call(&self, _: Value, cx: &Cx) -> Result<Outcome<()>> {
+    /// #         cx.intend(&7).await?;
+    /// #         cx.metric("posts_total", &[("kind", "card")], 1.0);
+    /// #         cx.record(&"1.2").await?;
+    /// #         Ok(Outcome::Done(()))
+    /// #     }
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let poster = Harness::<Poster>::start(json!({})).await.unwrap();
+    /// poster.call(Call::new(json!({}))).await.done();
+    /// let asked: Vec<_> = poster.host().asked().iter().map(ToString::to_string).collect();
+    /// assert_eq!(asked, ["intend 7", "metric posts_total{kind=\"card\"} + 1", "record \"1.2\""]);
+    /// # });
+    /// ```
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state().asked.clone()
+    }
+
     /// All that was logged.
     pub fn logs(&self) -> Vec<Log> {
         self.state().logs.clone()
@@ -282,6 +322,42 @@ impl TestHost {
         self.state().calls.remove(&id);
     }
 
+    /// Has the call canceled when it waits for the `at`th time, by the op that comes.
+    pub(super) fn cut(&self, id: u64, at: usize, op: NextOp) {
+        self.state().cuts.insert(id, Cutting::new(at, op));
+    }
+
+    /// Whether the call came to where it was to be cut off.
+    pub(super) fn was_cut(&self, id: u64) -> bool {
+        let cutting = self.state().cuts.remove(&id);
+        cutting.is_some_and(|cutting| cutting.was_reached())
+    }
+
+    pub(super) fn polling(&self, call: u64) {
+        if self.state().cuts.contains_key(&call) {
+            cut::polling(Some(call));
+        }
+    }
+
+    pub(super) fn polled(&self, call: u64, waits: bool) {
+        if cut::polling(None).is_none() {
+            return;
+        }
+        let cutting = self
+            .state()
+            .cuts
+            .get_mut(&call)
+            .map(|cutting| cutting.polled(waits));
+        let (op, answers) = cutting.unwrap_or_default();
+        // Whoever began the call is about to send it, or has panicked.
+        if let Some(op) = op.and_then(|op| op.recv().ok()) {
+            op.cancel();
+        }
+        for (answer, reply) in answers {
+            self.shared.reply(answer, reply);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
     }
@@ -306,31 +382,49 @@ impl Double for Shared {
 
     fn metric(&self, name: String, labels: &[u8], value: f64) {
         let labels = serde_json::from_slice(labels).unwrap_or_default();
-        self.state().metrics.push(Metric { name, labels, value });
+        let metric = Metric { name, labels, value };
+        let mut state = self.state();
+        state.asked.push(Asked::Metric(metric.clone()));
+        state.metrics.push(metric);
     }
 
     fn request(&self, request: Request, reply: Replier) {
+        let mut state = self.state();
+        state.asked.push(Asked::of(&request));
         let kind = HostCall::of(&request);
-        let (answer, inline) = {
-            let mut state = self.state();
-            if let Some(held) = state.holding.get_mut(&kind) {
-                held.push((request, reply));
-                drop(state);
-                self.held.send_replace(());
-                return;
-            }
-            (state.answer(kind, request), state.inline)
-        };
-        if inline {
+        if let Some(held) = state.holding.get_mut(&kind) {
+            held.push((request, reply));
+            drop(state);
+            self.held.send_replace(());
+            return;
+        }
+        drop(state);
+        self.carry_out(request, reply);
+    }
+}
+
+impl Shared {
+    fn carry_out(&self, request: Request, reply: Replier) {
+        let mut state = self.state();
+        let answer = state.answer(HostCall::of(&request), request);
+        let cutting = cut::being_polled().and_then(|call| state.cuts.get_mut(&call));
+        if let Some(cutting) = cutting {
+            cutting.hold_back(answer, reply);
+        } else {
+            drop(state);
+            self.reply(answer, reply);
+        }
+    }
+
+    fn reply(&self, answer: Answer, reply: Replier) {
+        if self.state().inline {
             reply.send(&answer);
         } else {
             // The thread ends with the host. Where it has, dropping the replier is a reply.
             let _ = self.replies.send((answer, reply));
         }
     }
-}
 
-impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,6 +20,7 @@ use crate::{
     Plugin,
     call::{Code, Ended, Report},
     ffi::{CODES, ENDED, bytes, call::mono_ns, read, slice, struct_size, table::table, text, word},
+    probe::{self, Probe},
 };
 
 /// An instance, driven through its table. Its functions with "control" in their contract block, so they belong on a thread
@@ -95,6 +96,7 @@ impl Driven {
     pub(crate) fn create<P: Plugin>(
         double: Arc<dyn Double>,
         level: Arc<AtomicU32>,
+        probe: Arc<dyn Probe>,
         name: &str,
         config: &[u8],
     ) -> Result<Self, Failure> {
@@ -120,7 +122,7 @@ impl Driven {
         };
         let create = table.create.expect("the SDK's tables are complete");
         // SAFETY: the host lives until the instance is destroyed, `start` until `create` returns.
-        let instance = unsafe { create(&raw const host.raw, &raw const start) };
+        let instance = probe::offer(probe, || unsafe { create(&raw const host.raw, &raw const start) });
         assert_eq!(
             failures.len(),
             usize::from(instance.is_null()),
@@ -257,11 +259,12 @@ impl Op {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.ended.load(Ordering::Acquire) > 0
+        self.times_ended() > 0
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.state.parts.deadline
+    /// How often the plugin has said that the call has ended.
+    pub(crate) fn times_ended(&self) -> usize {
+        self.state.ended.load(Ordering::Acquire)
     }
 }
 
