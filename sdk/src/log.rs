@@ -3,6 +3,9 @@
 //! A `.so` has its own copy of `tracing`, so nobody listens in it but this. The subscriber is not the process's but set on
 //! each thread of an instance's runtime: then two instances of one library tell their messages apart, and a test's own
 //! subscriber is left alone. Threads that a plugin makes by other means are not heard.
+//!
+//! A line has the fields of its message and of all spans around it, what is closest to it first; and in `span` the names of those
+//! spans, `outer:inner`, unless a field of that name says something else.
 
 use std::{cell::RefCell, fmt, sync::Arc};
 
@@ -48,6 +51,11 @@ pub(crate) fn call_span(call: u64) -> tracing::Span {
     tracing::error_span!(target: "jackfield", "call", jackfield_call = call)
 }
 
+/// Whether it is the span of [`call_span`].
+fn is_call(span: &Metadata<'_>) -> bool {
+    span.fields().field(CALL).is_some()
+}
+
 struct Forward {
     host: Arc<Host>,
 }
@@ -83,12 +91,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forward {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut own = Fields::default();
         event.record(&mut own);
-        let mut all = Fields::default();
-        for span in context
-            .event_scope(event)
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        let scope = context.event_scope(event);
+        let spans: Vec<_> = scope.into_iter().flat_map(|scope| scope.from_root()).collect();
+        let mut all = Fields::within(
+            spans
+                .iter()
+                .filter(|span| !is_call(span.metadata()))
+                .map(|span| span.name()),
+        );
+        for span in &spans {
             if let Some(fields) = span.extensions().get::<Fields>() {
                 all.take_in(fields.clone());
             }
@@ -125,6 +136,16 @@ struct Fields {
 }
 
 impl Fields {
+    /// What is known of a message by the names of the spans that it lies in, from the outermost.
+    fn within<'a>(spans: impl Iterator<Item = &'a str>) -> Self {
+        let path = spans.collect::<Vec<_>>().join(":");
+        let mut fields = Self::default();
+        if !path.is_empty() {
+            fields.values.insert("span".to_owned(), path.into());
+        }
+        fields
+    }
+
     /// Adds what is recorded closer to the event; it wins.
     fn take_in(&mut self, closer: Self) {
         self.call = closer.call.or(self.call);

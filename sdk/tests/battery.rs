@@ -521,7 +521,7 @@ async fn messages_reach_the_host_with_the_fields_of_their_spans() {
     assert_eq!(logs[0].level, tracing::Level::WARN);
     assert_eq!(
         logs[0].fields,
-        json!({ "colour": "red", "size": 2, "ready": true })
+        json!({ "span": "outer", "colour": "red", "size": 2, "ready": true })
     );
     assert!(logs[0].in_call);
     assert_eq!((logs.len(), logs[1].message.as_str()), (2, "in detail"));
