@@ -160,8 +160,12 @@ impl Host for JournalHost {
         let routes =
             routes.ok_or_else(|| HostError::Unavailable("the rules are not loaded yet".to_owned()))?;
         if self.depth(key).await? >= DEEPEST {
-            let words = format!("the event would be the {DEEPEST}th that plugins raised one after the other");
-            return Err(HostError::Invalid(words));
+            return Err(HostError::Invalid(format!(
+                "it would be the {}th that plugins raised one after the other, of {DEEPEST} at most: does a route answer what it leads \
+                 to? Its `when` can leave out the type `{}`, or the provider `{PROVIDER}`",
+                DEEPEST + 1,
+                raised.kind
+            )));
         }
         let (event, payload) = self.event(instance, key, raised);
         let (received, kind) = (event.time, event.kind.clone());

@@ -41,6 +41,29 @@ async fn a_message_that_is_not_utf8_is_mended() {
 }
 
 #[tokio::test]
+async fn a_line_has_the_fields_of_the_spans_that_the_plugin_logged_it_in() {
+    log();
+    for trial in [
+        Trial::of(Build::RUST).await,
+        Trial::in_a_worker(Build::RUST).await,
+    ] {
+        let before = logged().len();
+        trial.output("log-within").await;
+        let logged = logged().split_off(before);
+        let line = logged.lines().find(|line| line.contains("a line within"));
+        let line = line.unwrap_or_else(|| panic!("{logged}"));
+        for part in [
+            r#"commit\":\"abc"#,
+            r#"files\":3"#,
+            r#"part\":4"#,
+            r#"span\":\"publish:upload"#,
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_end_of_a_call_is_an_error_that_does_no_harm() {
     log();
     let trial = Trial::of(Build::C).await;

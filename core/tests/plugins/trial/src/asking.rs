@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jackfield_sdk::{NewEvent, prelude::*};
+use jackfield_sdk::{NewEvent, prelude::*, tracing::Instrument as _};
 use serde_json::Value;
 
 use super::waiting::Bell;
@@ -95,6 +95,18 @@ pub(super) fn log(cx: &Cx) -> Value {
     tracing::warn!(kind = "trial", "a line of {}", cx.step());
     tracing::trace!("a line that nobody wants");
     cx.metric("trials_total", &[("kind", "log")], 2.0);
+    Value::Null
+}
+
+pub(super) async fn log_within() -> Value {
+    let outer = tracing::info_span!("publish", commit = "abc", files = tracing::field::Empty);
+    let inner = tracing::info_span!(parent: &outer, "upload", part = 2);
+    let work = async {
+        outer.record("files", 3);
+        tokio::task::yield_now().await;
+        tracing::warn!(part = 4, "a line within");
+    };
+    work.instrument(inner).await;
     Value::Null
 }
 

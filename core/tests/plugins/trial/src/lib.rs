@@ -107,6 +107,8 @@ enum Act {
     Secret,
     Emit,
     Log,
+    /// Log a line within spans. Only in Rust.
+    LogWithin,
     /// Log a line of that size.
     Shout,
     /// Take memory until there is none, or more than a machine can bear.
@@ -188,6 +190,7 @@ impl Plugin for Trial {
             Act::Secret => asking::secret(cx, self.token.as_ref()).await?,
             Act::Emit => asking::emit(cx).await?,
             Act::Log => asking::log(cx),
+            Act::LogWithin => asking::log_within().await,
             Act::Shout => asking::shout(input.size),
             Act::Leak => {
                 let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 16 << 20]).collect();
