@@ -7,6 +7,7 @@
 
 mod host;
 mod load;
+mod offspring;
 mod signal;
 mod supervisor;
 

@@ -44,8 +44,8 @@ async fn a_plugin_that_sets_itself_off_comes_to_an_end_with_the_reason() {
     assert_eq!(failure["reason"], "plugin-fatal");
     assert_eq!(
         failure["error"],
-        "raising the event `first`: it would be the 9th that plugins raised one after the other, of 8 at most: does a route answer \
-         what it leads to? Its `when` can leave out the type `com.example.trial`, or the provider `plugin`"
+        "raising the event `first`: it would follow 8 that plugins raised one after the other, which is the most that there may be: \
+         does a route answer what it leads to? Its `when` can leave out the type `com.example.trial`, or the provider `plugin`"
     );
     router.stop().await.unwrap();
 }

@@ -165,7 +165,8 @@ impl Cx {
     ///
     /// # Errors
     ///
-    /// Where the router cannot write, or refuses the event.
+    /// Where the router cannot write, or refuses the event: for what it says of itself, or since it would be one of a loop or a flood.
+    /// Of one event from outside there may come 8 that plugins raise one after the other, and 1000 in all.
     pub async fn emit(&self, name: &str, event: &NewEvent) -> Result<String> {
         let json = to_json("the follow-up event", event)?;
         let reply = self

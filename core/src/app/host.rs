@@ -17,6 +17,7 @@ use prometheus_client::{
 };
 use serde::Deserialize;
 
+use super::offspring::{MOST_MEMBERS, Offspring};
 use crate::{
     clock::Clock,
     journal::{Arrival, Journal, JournalError, KeptReceipt},
@@ -29,6 +30,7 @@ pub(super) struct JournalHost {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     routes: Arc<ArcSwapOption<Generation>>,
+    offspring: Offspring,
     metrics: PluginMetrics,
 }
 
@@ -54,6 +56,7 @@ impl JournalHost {
             journal,
             clock,
             routes,
+            offspring: Offspring::default(),
             metrics: PluginMetrics::register(registry),
         }
     }
@@ -85,13 +88,13 @@ impl JournalHost {
         (event, payload)
     }
 
-    /// How many events stand between the step of `key` and one that came from outside.
+    /// How many events stand between the step of `key` and one that came from outside; and that one, or the first that is known.
     ///
     /// A route that answers its own events would go round for ever. Every event that a plugin raised names the
     /// delivery that it was raised in, so that the chain can be followed back without keeping a count anywhere.
-    async fn depth(&self, key: &str) -> Result<usize, HostError> {
+    async fn descent(&self, key: &str) -> Result<(usize, Option<EventId>), HostError> {
         let mut key = Some(key.to_owned());
-        let mut depth = 0;
+        let (mut depth, mut ancestor) = (0, None);
         while let Some(delivery) = key.take().as_deref().and_then(delivery_of) {
             let Some(delivery) = self.journal.delivery(delivery).await? else {
                 break;
@@ -102,6 +105,7 @@ impl JournalHost {
             let Some(story) = self.journal.event(*newest).await? else {
                 break;
             };
+            ancestor = Some(*newest);
             let cause = Event::from_json(story.event.get().as_bytes()).map_err(|error| {
                 HostError::Unavailable(format!("the event {newest} cannot be read: {error}"))
             })?;
@@ -113,7 +117,28 @@ impl JournalHost {
                 break;
             }
         }
-        Ok(depth)
+        Ok((depth, ancestor))
+    }
+
+    /// Refuses an event that is one of a loop or a flood.
+    async fn admit(&self, key: &str, kind: &str) -> Result<(), HostError> {
+        let (depth, ancestor) = self.descent(key).await?;
+        let too_many = |most: usize, how: &str| {
+            HostError::Invalid(format!(
+                "it would follow {most} that plugins raised {how}, which is the most that there may be: does a route answer what it \
+                 leads to? Its `when` can leave out the type `{kind}`, or the provider `{PROVIDER}`"
+            ))
+        };
+        if depth >= DEEPEST {
+            return Err(too_many(DEEPEST, "one after the other"));
+        }
+        match ancestor {
+            Some(ancestor) if !self.offspring.admit(ancestor, key) => {
+                let how = format!("because of the event {ancestor}");
+                Err(too_many(MOST_MEMBERS, &how))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -159,14 +184,7 @@ impl Host for JournalHost {
         let routes = self.routes.load_full();
         let routes =
             routes.ok_or_else(|| HostError::Unavailable("the rules are not loaded yet".to_owned()))?;
-        if self.depth(key).await? >= DEEPEST {
-            return Err(HostError::Invalid(format!(
-                "it would be the {}th that plugins raised one after the other, of {DEEPEST} at most: does a route answer what it leads \
-                 to? Its `when` can leave out the type `{}`, or the provider `{PROVIDER}`",
-                DEEPEST + 1,
-                raised.kind
-            )));
-        }
+        self.admit(key, &raised.kind).await?;
         let (event, payload) = self.event(instance, key, raised);
         let (received, kind) = (event.time, event.kind.clone());
         // An attempt that is made again raises the same event, not another.
@@ -361,6 +379,30 @@ mod tests {
         let refused = host.emit("echo", &key, raised()).await.unwrap_err();
         assert!(matches!(refused, HostError::Invalid(_)), "{refused}");
         assert_eq!(host.journal.counts().await.unwrap().events, 8);
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_raises_events_without_end_is_stopped() {
+        let (host, _directory) = host().await;
+        let outside = host.emit("echo", "outside/echo/raised", raised()).await.unwrap();
+        let step = key_of(&host, &outside).await;
+        for number in 0..MOST_MEMBERS {
+            assert!(
+                host.offspring
+                    .admit(outside.parse().unwrap(), &format!("{step}-{number}"))
+            );
+        }
+        let raise = async |key: String| host.emit("echo", &key, raised()).await;
+        // Those that are known may be raised again; and others because of others.
+        raise(format!("{step}-7")).await.unwrap();
+        raise("outside/echo/other".to_owned()).await.unwrap();
+        let refused = raise(format!("{step}-more")).await.unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!(
+                "follow 1000 that plugins raised because of the event {outside}, which"
+            )),
+            "{refused}"
+        );
     }
 
     #[tokio::test]
