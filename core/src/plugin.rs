@@ -38,6 +38,7 @@ pub mod survey;
 pub mod trust;
 mod vitals;
 mod watch;
+mod work;
 pub mod worker;
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -66,6 +67,7 @@ pub use sandbox::{Sandbox, SandboxError, unenforced};
 pub use survey::Survey;
 pub use vitals::Vitals;
 pub use watch::Watch;
+pub use work::RequestCall;
 pub use worker::{Exit, Housing, Limits, Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason};
@@ -115,6 +117,12 @@ pub struct Report {
 pub trait Caller: Send + Sync + fmt::Debug {
     /// Makes one call and waits for its end. Never panics, whatever the plugin does.
     async fn call(&self, call: StepCall) -> Report;
+
+    /// Has one request verified and translated, by an instance that is a provider. What it is done with is the output: a
+    /// verdict, as the ABI has it, or anything.
+    async fn receive(&self, _request: RequestCall) -> Report {
+        report::no_provider()
+    }
 
     /// Ends the instance: no call is made afterwards.
     async fn shutdown(&self, grace: Duration);

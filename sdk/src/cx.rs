@@ -282,6 +282,10 @@ impl Cx {
         self.open.input()
     }
 
+    pub(crate) fn is_request(&self) -> bool {
+        self.open.is_request()
+    }
+
     /// Ends the call. Nothing borrowed from it can be left: that is what taking `self` says.
     pub(crate) fn finish(self, report: &Report) {
         self.open.finish(report);

@@ -58,6 +58,8 @@ unsafe impl Sized32 for abi::Host {}
 // SAFETY: as above.
 unsafe impl Sized32 for abi::Reply {}
 // SAFETY: as above.
+unsafe impl Sized32 for abi::Request {}
+// SAFETY: as above.
 unsafe impl Sized32 for abi::Start {}
 
 /// Copies a struct that the other side wrote, or nothing where there is none, or one that is too short. What an older writer did

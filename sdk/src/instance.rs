@@ -27,6 +27,7 @@ use crate::{
     log,
     panic::{self, Contained, drop_quietly},
     probe::{self, Probe, Watch},
+    provider::Request,
 };
 
 /// How long a start may take that has no deadline of its own.
@@ -188,7 +189,12 @@ async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch, closing: watch::
     if cx.is_cancelled() {
         return Report::stopped(Code::Cancelled, "the call was canceled before it began");
     }
-    let call = watch.over(Contained::new(carry_out(plugin, cx)));
+    let call = watch.over(Contained::new(async {
+        match cx.is_request() {
+            true => receive(plugin, cx).await,
+            false => carry_out(plugin, cx).await,
+        }
+    }));
     tokio::select! {
         biased;
         ended = call => match ended {
@@ -214,6 +220,18 @@ async fn carry_out<P: Plugin>(plugin: &P, cx: &Cx) -> Report {
             .into_report(),
         },
         Ok(Outcome::Skipped(reason)) => Report::skipped(reason),
+        Err(error) => error.into_report(),
+    }
+}
+
+/// The same for a request, whose head and body stand in the places of event and input.
+async fn receive<P: Plugin>(plugin: &P, cx: &Cx) -> Report {
+    let verdict = async {
+        let head = parse("the request", cx.event_json())?;
+        plugin.receive(&Request::new(head, cx.input_json())).await
+    };
+    match verdict.await {
+        Ok(verdict) => Report::done(verdict.to_json()),
         Err(error) => error.into_report(),
     }
 }

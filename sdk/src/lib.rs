@@ -49,6 +49,8 @@
 //! # });
 //! ```
 //!
+//! A plugin can bring a [provider](provider::Provider) instead: then a source uses it, and no step.
+//!
 //! # What always holds
 //!
 //! - Each instance has a tokio runtime of its own, with one worker thread. A plugin that blocks stalls only itself.
@@ -76,6 +78,7 @@ mod needs;
 mod panic;
 mod plugin;
 mod probe;
+pub mod provider;
 mod proxy;
 mod receipt;
 mod secret;
@@ -111,7 +114,7 @@ pub use crate::{
 pub mod prelude {
     pub use crate::{
         Cx, Empty, Error, Kv, Needs, NewEvent, Outcome, Plugin, Receipt, Result, Secret, Start, async_trait,
-        event::Event, export_plugin, tracing,
+        event::Event, export_plugin, export_provider, tracing,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
@@ -121,7 +124,10 @@ pub mod prelude {
 /// For [`export_plugin!`] alone; not part of the interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::ffi::{Note, Table, entry, note};
+    pub use crate::{
+        ffi::{Note, Table, entry, note},
+        provider::AsPlugin,
+    };
 }
 
 /// Makes a library of the crate: exports the plugin's one function and its identity.
@@ -166,6 +172,14 @@ macro_rules! export_plugin {
                 $crate::__private::entry::<$plugin>(host_major, host_minor)
             }
         };
+    };
+}
+
+/// Makes a library of the crate, like [`export_plugin!`], of a type that implements [`Provider`](provider::Provider).
+#[macro_export]
+macro_rules! export_provider {
+    ($provider:ty) => {
+        $crate::export_plugin!($crate::__private::AsPlugin<$provider>);
     };
 }
 

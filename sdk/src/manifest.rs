@@ -25,7 +25,7 @@ pub struct Manifest {
     /// [`Plugin::DOCS`].
     #[serde(skip_serializing_if = "str::is_empty")]
     pub docs: &'static str,
-    /// What the plugin is: `action`.
+    /// What the plugin is: `action` for a [`Plugin`], `provider` for a [`Provider`](crate::provider::Provider).
     pub capabilities: &'static [&'static str],
     /// [`Plugin::NEEDS`].
     #[serde(skip_serializing_if = "Needs::is_nothing")]
@@ -46,7 +46,7 @@ impl Manifest {
             version: P::VERSION,
             description: P::DESCRIPTION,
             docs: P::DOCS,
-            capabilities: &["action"],
+            capabilities: P::CAPABILITIES,
             needs: P::NEEDS,
             config_schema: schema::<P::Config>(SchemaSettings::draft2020_12()),
             input_schema: schema::<P::Input>(SchemaSettings::draft2020_12()),

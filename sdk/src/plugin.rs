@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Cx, Needs, Start, error::Result};
+use crate::{
+    Cx, Error, Needs, Start,
+    error::Result,
+    provider::{Request, Verdict},
+};
 
 /// A plugin: what it is called, what it takes, and what it does.
 ///
@@ -60,6 +64,16 @@ pub trait Plugin: Send + Sync + Sized + 'static {
 
     /// Ends the instance, after its last call. Runs under the router's grace period.
     async fn shutdown(&self) {}
+
+    /// What the plugin is; not part of the interface: see [`Provider`](crate::provider::Provider).
+    #[doc(hidden)]
+    const CAPABILITIES: &'static [&'static str] = &["action"];
+
+    /// Takes on a request, as a provider; not part of the interface either.
+    #[doc(hidden)]
+    async fn receive(&self, _request: &Request<'_>) -> Result<Verdict> {
+        Err(Error::unsupported("this plugin is no provider"))
+    }
 }
 
 /// How a call that did not fail has ended.

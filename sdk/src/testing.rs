@@ -53,6 +53,7 @@ mod clock;
 mod cut;
 mod harness;
 mod host;
+mod provider;
 
 pub use self::{
     asked::Asked,
@@ -60,5 +61,6 @@ pub use self::{
     cut::Cut,
     harness::{Harness, Refused},
     host::{Emitted, HostCall, Log, Metric, TestHost},
+    provider::{Incoming, ProviderHarness},
 };
 pub use crate::call::{Code, Ended};

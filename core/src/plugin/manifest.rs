@@ -57,13 +57,21 @@ impl Manifest {
                 manifest: format!("{} {}", raw.name, raw.version),
             });
         }
-        if !raw.capabilities.iter().any(|capability| capability == "action") {
-            return Err(ManifestError::NoAction(raw.capabilities.join("`, `")));
+        let can = |capability| raw.capabilities.iter().any(|known| known == capability);
+        let (is_action, is_provider) = (can(ACTION), can(PROVIDER));
+        if !is_action && !is_provider {
+            return Err(ManifestError::NoUse(raw.capabilities.join("`, `")));
         }
         raw.needs.check()?;
+        let input_schema = match (is_action, raw.input_schema) {
+            // No step can use it, so no input fits.
+            (false, _) => Value::Bool(false),
+            (true, Some(schema)) => schema,
+            (true, None) => return Err(ManifestError::NoInput),
+        };
         Ok(Self {
             config_schema: compile("config_schema", raw.config_schema)?,
-            input_schema: compile("input_schema", raw.input_schema)?,
+            input_schema: compile("input_schema", input_schema)?,
             output_schema: raw
                 .output_schema
                 .map(|json| compile("output_schema", json))
@@ -75,6 +83,20 @@ impl Manifest {
             capabilities: raw.capabilities,
             needs: raw.needs,
         })
+    }
+
+    /// Whether steps can use the plugin.
+    pub fn is_action(&self) -> bool {
+        self.can(ACTION)
+    }
+
+    /// Whether sources can: it brings a provider.
+    pub fn is_provider(&self) -> bool {
+        self.can(PROVIDER)
+    }
+
+    fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|known| known == capability)
     }
 }
 
@@ -94,9 +116,14 @@ pub enum ManifestError {
         /// Name and version in the manifest.
         manifest: String,
     },
-    /// It is not an action.
-    #[error("the capabilities in it are `{0}`; this Jackfield can only use plugins with `action`")]
-    NoAction(String),
+    /// It is of no use.
+    #[error(
+        "the capabilities in it are `{0}`; this Jackfield can only use plugins with `action` or `provider`"
+    )]
+    NoUse(String),
+    /// It takes nothing.
+    #[error("it has no `input_schema`, which a plugin with the capability `action` has")]
+    NoInput,
     /// A host that it needs is none.
     #[error("a host in its `needs.network` is none")]
     Needs(#[from] DestinationError),
@@ -121,9 +148,14 @@ struct Raw {
     #[serde(default)]
     needs: Needs,
     config_schema: Value,
-    input_schema: Value,
+    input_schema: Option<Value>,
     output_schema: Option<Value>,
 }
+
+/// What steps can use.
+const ACTION: &str = "action";
+/// What sources can use.
+const PROVIDER: &str = "provider";
 
 fn compile(field: &'static str, json: Value) -> Result<Arc<Schema>, ManifestError> {
     Schema::compile(json)
@@ -170,14 +202,25 @@ mod tests {
     #[test]
     fn a_manifest_that_does_not_fit_is_refused() {
         insta::assert_snapshot!(refused(|it| it["name"] = json!("other")), @"it is that of `other 1.0.0`, the note that of `hello 1.0.0`: the library was linked from parts of two plugins");
-        insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["provider"])), @"the capabilities in it are `provider`; this Jackfield can only use plugins with `action`");
-        insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"it is not what the ABI asks for: missing field `input_schema` at line 1 column 121");
+        insta::assert_snapshot!(refused(|it| it["capabilities"] = json!(["filter"])), @"the capabilities in it are `filter`; this Jackfield can only use plugins with `action` or `provider`");
+        insta::assert_snapshot!(refused(|it| { it.as_object_mut().unwrap().remove("input_schema"); }), @"it has no `input_schema`, which a plugin with the capability `action` has");
         insta::assert_snapshot!(refused(|it| it["needs"] = json!({ "network": ["https://slack.com"] })), @r#"a host in its `needs.network` is none: found "https://slack.com", expected a host and a port such as "slack.com:443", "*.example.com" or "[::1]:8080""#);
         insta::assert_snapshot!(refused(|it| it["needs"] = json!({ "devices": [] })), @"it is not what the ABI asks for: unknown field `devices`, expected one of `network`, `files`, `programs` at line 1 column 141");
         assert!(
             refused(|it| it["config_schema"] = json!({ "type": "text" }))
                 .starts_with("its `config_schema` is unusable")
         );
+    }
+
+    #[test]
+    fn a_provider_takes_no_input_unless_it_is_an_action_too() {
+        let mut manifest = manifest();
+        manifest["capabilities"] = json!(["provider"]);
+        let provider = read(&manifest).unwrap();
+        assert!(provider.is_provider() && !provider.input_schema.check(&json!({})).is_empty());
+        manifest["capabilities"] = json!(["provider", "action"]);
+        let both = read(&manifest).unwrap();
+        assert!(both.is_provider() && both.input_schema.check(&json!({})).is_empty());
     }
 
     #[test]

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn another_abi_is_refused_with_both_versions() {
         let other = Abi { major: 7, minor: 3 };
-        insta::assert_snapshot!(refusal(&description(other, 0, b"hello")), @"(plugin `hello`) speaks ABI 7.3, this Jackfield speaks 0.2: build it with the SDK or header of this release");
+        insta::assert_snapshot!(refusal(&description(other, 0, b"hello")), @"(plugin `hello`) speaks ABI 7.3, this Jackfield speaks 0.3: build it with the SDK or header of this release");
         let newer = Abi {
             minor: Abi::OURS.minor + 1,
             ..Abi::OURS

@@ -149,6 +149,11 @@ pub(super) fn not_begun(stopped: Stopped, why: &str) -> Report {
     }
 }
 
+/// The report of a request that was given to a plugin of another kind.
+pub(super) fn no_provider() -> Report {
+    fault("the plugin is no provider: its library has no `jackfield.provider/1`".to_owned())
+}
+
 /// The report of a plugin that does not keep to the ABI: nobody knows what it did, so a person has to look.
 pub(super) fn fault(message: String) -> Report {
     Report {

@@ -122,6 +122,12 @@ impl Survey {
             .collect()
     }
 
+    /// Whether the instance of that name is one of a plugin that brings a provider; `None` where none could be started.
+    pub fn is_provider(&self, instance: &str) -> Option<bool> {
+        let ready = self.plan(instance)?.plugin.as_ref().ok()?;
+        Some(ready.manifest.is_provider())
+    }
+
     /// What is planned for the instance of that name.
     pub(super) fn plan(&self, instance: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.options.name == instance)

@@ -36,11 +36,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Caller, Egress, Report, Sandbox, Setup, StepCall, Vitals,
+    Caller, Egress, Report, RequestCall, Sandbox, Setup, StepCall, Vitals,
     destination::Destination,
     report::{Stopped, crashed, cut_short, down, not_begun, quarantined},
     stage::Staged,
     vitals::Tally,
+    work::Work,
 };
 pub use life::WorkerError;
 use life::{Death, End, Life, Watch};
@@ -131,24 +132,27 @@ impl Worker {
         Ok(Self { shared, tasks })
     }
 
-    async fn carry_out(&self, call: StepCall) -> Report {
-        let key = call.idempotency_key.clone();
-        let life = match self.life(&call).await {
+    async fn carry_out(&self, work: Work) -> Report {
+        let key = work.key().map(str::to_owned);
+        let life = match self.life(&work).await {
             Ok(life) => life,
             Err(report) => return report,
         };
-        match life.call(call, &self.shared.setup).await {
-            Ok(report) => {
+        match (life.call(work, &self.shared.setup).await, key) {
+            (Ok(report), Some(key)) => {
                 self.shared.deaths().remove(&key);
                 report
             }
-            Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
-            Err(death) => self.shared.bury(key, &death),
+            (Ok(report), None) => report,
+            (Err(death), _) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
+            (Err(death), Some(key)) => self.shared.bury(key, &death),
+            // Whether it comes again is its sender's business.
+            (Err(death), None) => crashed(death.to_string()),
         }
     }
 
     /// The process, as soon as there is one; or why the call is not made.
-    async fn life(&self, call: &StepCall) -> Result<Arc<Life>, Report> {
+    async fn life(&self, work: &Work) -> Result<Arc<Life>, Report> {
         let mut states = self.shared.state.subscribe();
         loop {
             let why = match &*states.borrow_and_update() {
@@ -163,8 +167,8 @@ impl Worker {
             tokio::select! {
                 // The sender lives as long as this does.
                 _ = states.changed() => {}
-                () = call.cancelled.cancelled() => return Err(not_begun(Stopped::Cancelled, &why)),
-                () = sleep_until(call.deadline) => return Err(not_begun(Stopped::Deadline, &why)),
+                () = work.cancelled().cancelled() => return Err(not_begun(Stopped::Cancelled, &why)),
+                () = sleep_until(work.deadline()) => return Err(not_begun(Stopped::Deadline, &why)),
             }
         }
     }
@@ -173,7 +177,14 @@ impl Worker {
 #[async_trait]
 impl Caller for Worker {
     async fn call(&self, call: StepCall) -> Report {
-        self.shared.tally.count(self.carry_out(call)).await
+        self.shared.tally.count(self.carry_out(Work::Step(call))).await
+    }
+
+    async fn receive(&self, request: RequestCall) -> Report {
+        self.shared
+            .tally
+            .count(self.carry_out(Work::Request(request)))
+            .await
     }
 
     async fn shutdown(&self, grace: Duration) {

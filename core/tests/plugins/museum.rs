@@ -1,13 +1,15 @@
 //! The museum: a plugin for each minor of the ABI that there has been, compiled against the header of its time.
 
-use std::{fs, path::PathBuf, process::Command, sync::Arc};
+use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use jackfield::{
     delivery::Outcome,
-    plugin::{InstanceOptions, Isolation, note::Abi},
+    plugin::{InstanceOptions, Isolation, RequestCall, note::Abi},
     reason::Reason,
 };
 use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     battery::check,
@@ -163,6 +165,16 @@ async fn runs(exhibit: &Exhibit, isolation: Isolation) {
     assert_eq!(host.kept().emitted.len(), 1);
     assert!(logged().contains("an old line"));
 
+    let request = RequestCall {
+        head: "{}".into(),
+        body: "{}".into(),
+        deadline: Instant::now() + Duration::from_secs(60),
+        cancelled: CancellationToken::new(),
+    };
+    let report = instance.caller.receive(request).await;
+    assert_eq!(report.outcome, Outcome::Done, "{}: {report:?}", exhibit.abi);
+    assert!(report.output.unwrap().starts_with(b"{\"event\""));
+
     let call = bench.call("wait");
     let cancelled = call.cancelled.clone();
     let (report, ()) = tokio::join!(instance.caller.call(call), async {
@@ -170,7 +182,7 @@ async fn runs(exhibit: &Exhibit, isolation: Isolation) {
         cancelled.cancel();
     });
     check(&report, Outcome::Retry, Reason::Interrupted, "stopped");
-    registry.shutdown(std::time::Duration::from_secs(60)).await;
+    registry.shutdown(Duration::from_secs(60)).await;
 }
 
 async fn is_parked(exhibit: &Exhibit, header: &str, abi: Abi) {

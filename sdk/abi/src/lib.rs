@@ -12,7 +12,7 @@ use core::ffi::c_void;
 /// Incompatible changes; 0 until the ABI is fixed. A host refuses every other major.
 pub const ABI_MAJOR: u32 = 0;
 /// Additions; while the major is 0, incompatible changes as well.
-pub const ABI_MINOR: u32 = 2;
+pub const ABI_MINOR: u32 = 3;
 
 /// The ELF section of the [`Note`].
 pub const NOTE_SECTION: &str = ".note.jackfield";
@@ -28,6 +28,8 @@ pub const IDENT_PANIC_ABORT: u32 = 1;
 pub const PLUGIN_PROMPT: u32 = 1;
 /// The one exported symbol, of type [`Entry`].
 pub const ENTRY_SYMBOL: &str = "jf_plugin_entry";
+/// The name under which [`Plugin::get_extension`] gives a [`Provider`].
+pub const PROVIDER_1: &str = "jackfield.provider/1";
 
 /// An outcome: it happened.
 pub const DONE: u32 = 1;
@@ -352,3 +354,39 @@ pub struct Plugin {
 
 /// `jf_plugin_entry`: the one exported function.
 pub type Entry = unsafe extern "C" fn(host_major: u32, host_minor: u32) -> *const Plugin;
+
+/// `jf_request`: one request for a source whose provider is the instance.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// As its writer saw it.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// Names this request to [`Host::log`].
+    pub id: u64,
+    /// `CLOCK_MONOTONIC`; 0 for none.
+    pub deadline_mono_ns: u64,
+    /// Headers and what is configured, JSON.
+    pub head: Slice,
+    /// Byte for byte as it came.
+    pub body: Slice,
+    /// Live: not 0 once the request should end.
+    pub cancelled: *const u32,
+    /// Ends the request with a verdict, exactly once.
+    pub done: Option<DoneFn>,
+    /// The first argument of `done`.
+    pub done_ctx: *mut c_void,
+}
+
+/// `jf_provider`: what a plugin that brings a provider does besides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Provider {
+    /// As its writer saw it.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// Takes on one request.
+    pub receive: Option<unsafe extern "C" fn(instance: *mut Instance, request: *const Request) -> *mut Op>,
+}

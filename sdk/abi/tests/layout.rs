@@ -60,6 +60,10 @@ impl Facts {
                 struct_size, abi_major, abi_minor, flags, name, version, describe, create, call, op_cancel,
                 op_release, shutdown, destroy, get_extension
             }
+            Request = "jf_request" {
+                struct_size, flags, id, deadline_mono_ns, head, body, cancelled, done, done_ctx
+            }
+            Provider = "jf_provider" { struct_size, flags, receive }
         }
         constants! { facts:
             ABI_MAJOR ABI_MINOR NOTE_TYPE IDENT_PANIC_ABORT PLUGIN_PROMPT
@@ -69,6 +73,7 @@ impl Facts {
             STAGE_INTENT STAGE_DONE
         }
         facts.add("sizeof(JF_NOTE_OWNER)", abi::NOTE_OWNER.len() + 1);
+        facts.add("sizeof(JF_PROVIDER_1)", abi::PROVIDER_1.len() + 1);
         facts
     }
 
@@ -87,7 +92,9 @@ impl Facts {
             )
             .expect("a string takes all");
         }
-        program.push_str("  puts(JF_NOTE_SECTION \" \" JF_NOTE_OWNER \" \" JF_ENTRY_SYMBOL);\n");
+        program.push_str(
+            "  puts(JF_NOTE_SECTION \" \" JF_NOTE_OWNER \" \" JF_ENTRY_SYMBOL \" \" JF_PROVIDER_1);\n",
+        );
         program.push_str("  printf(\"%.8s\\n\", (const char *)jf_plugin_note.desc.magic);\n");
         program.push_str("  return 0;\n}\n");
         program
@@ -101,10 +108,11 @@ impl Facts {
         let magic = str::from_utf8(&abi::MAGIC).expect("the magic is ASCII");
         writeln!(
             lines,
-            "{} {} {}\n{magic}",
+            "{} {} {} {}\n{magic}",
             abi::NOTE_SECTION,
             abi::NOTE_OWNER,
-            abi::ENTRY_SYMBOL
+            abi::ENTRY_SYMBOL,
+            abi::PROVIDER_1
         )
         .expect("a string takes all");
         lines

@@ -22,6 +22,7 @@ pub(crate) struct OpenCall {
     raw: abi::Call,
     done: abi::DoneFn,
     facts: Facts,
+    is_request: bool,
     finished: bool,
 }
 
@@ -71,8 +72,45 @@ impl OpenCall {
             raw,
             done,
             facts,
+            is_request: false,
             finished: false,
         })
+    }
+
+    /// Takes on a request, which is a call with its head for an event and its body for an input, and no delivery.
+    ///
+    /// # Safety
+    ///
+    /// `request` is what the host passed to `jf_provider.receive`, and is taken on once.
+    pub(super) unsafe fn accept_request(request: *const abi::Request) -> Option<Self> {
+        // SAFETY: the host wrote it.
+        let request = unsafe { read(request) }?;
+        let none = slice(b"");
+        let call = abi::Call {
+            struct_size: struct_size::<abi::Call>(),
+            attempt: 1,
+            id: request.id,
+            deadline_mono_ns: request.deadline_mono_ns,
+            event: request.head,
+            input: request.body,
+            delivery: none,
+            route: none,
+            step: none,
+            idempotency_key: none,
+            workdir: none,
+            traceparent: none,
+            cancelled: request.cancelled,
+            done: request.done,
+            done_ctx: request.done_ctx,
+        };
+        // SAFETY: all that it points to is the host's, valid until `done` is called, or static; it is copied.
+        let mut open = unsafe { Self::accept(&raw const call) }?;
+        open.is_request = true;
+        Some(open)
+    }
+
+    pub(crate) fn is_request(&self) -> bool {
+        self.is_request
     }
 
     pub(crate) fn id(&self) -> u64 {

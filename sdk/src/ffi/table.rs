@@ -67,8 +67,14 @@ impl<P: Plugin> Exported<P> {
         op_release: Some(op_release),
         shutdown: Some(shutdown::<P>),
         destroy: Some(destroy::<P>),
-        get_extension: Some(get_extension),
+        get_extension: Some(get_extension::<P>),
     });
+
+    const PROVIDER: &'static abi::Provider = &abi::Provider {
+        struct_size: struct_size::<abi::Provider>(),
+        flags: 0,
+        receive: Some(receive::<P>),
+    };
 }
 
 unsafe extern "C" fn describe<P: Plugin>() -> abi::Slice {
@@ -113,13 +119,35 @@ unsafe fn make<P: Plugin>(host: *const abi::Host, start: &abi::Start) -> Result<
 }
 
 unsafe extern "C" fn call<P: Plugin>(instance: *mut abi::Instance, call: *const abi::Call) -> *mut abi::Op {
+    // SAFETY: the host's call, taken on once.
+    let accept = || unsafe { OpenCall::accept(call) };
+    // SAFETY: the host's instance.
+    unsafe { take_on::<P>(instance, accept) }
+}
+
+unsafe extern "C" fn receive<P: Plugin>(
+    instance: *mut abi::Instance,
+    request: *const abi::Request,
+) -> *mut abi::Op {
+    // SAFETY: the host's request, taken on once.
+    let accept = || unsafe { OpenCall::accept_request(request) };
+    // SAFETY: the host's instance.
+    unsafe { take_on::<P>(instance, accept) }
+}
+
+/// # Safety
+///
+/// The instance is the one of `call` or `receive`.
+unsafe fn take_on<P: Plugin>(
+    instance: *mut abi::Instance,
+    accept: impl FnOnce() -> Option<OpenCall>,
+) -> *mut abi::Op {
     // SAFETY: what `create` has made, and `destroy` has not freed.
     let instance = unsafe { instance.cast::<Instance<P>>().as_ref() };
     let accept = || {
         // The deadline is a moment of the instance's own time.
         let _time = instance.and_then(Instance::enter_its_time);
-        // SAFETY: the host's call, taken on once.
-        unsafe { OpenCall::accept(call) }
+        accept()
     };
     let Ok(Some(open)) = contain(accept) else {
         return ptr::null_mut();
@@ -165,8 +193,13 @@ unsafe extern "C" fn destroy<P: Plugin>(instance: *mut abi::Instance) {
     }
 }
 
-unsafe extern "C" fn get_extension(_id: abi::Slice) -> *const c_void {
-    ptr::null()
+unsafe extern "C" fn get_extension<P: Plugin>(id: abi::Slice) -> *const c_void {
+    // SAFETY: the host's slice, valid until this returns.
+    let id = unsafe { bytes(id) };
+    match id == abi::PROVIDER_1.as_bytes() && P::CAPABILITIES.contains(&"provider") {
+        true => ptr::from_ref(Exported::<P>::PROVIDER).cast(),
+        false => ptr::null(),
+    }
 }
 
 const _: () = assert!(

@@ -48,6 +48,14 @@ impl Call {
         }
     }
 
+    /// A request, whose head and body stand in the places of event and input.
+    pub(super) fn of_request(head: &Value, body: Vec<u8>) -> Self {
+        Self {
+            input: body,
+            ..Self::new(Value::Null).event(head)
+        }
+    }
+
     /// For this event: an [`Event`], or its JSON as a [`Value`].
     ///
     /// # Panics

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Plugin,
-    ffi::double::{CallParts, Driven, describe},
+    ffi::double::{CallParts, Driven, Op, describe},
     probe::Probe,
 };
 
@@ -155,7 +155,21 @@ impl<P: Plugin> Harness<P> {
         self.begin_as(next_id(), call)
     }
 
+    /// Hands a request to the plugin, whose head and body stand in the places of event and input.
+    pub(super) async fn receive(&self, request: Call) -> Report {
+        self.begin_by(Driven::receive, next_id(), request).end().await
+    }
+
     pub(super) fn begin_as(&self, id: u64, call: Call) -> Running {
+        self.begin_by(Driven::call, id, call)
+    }
+
+    fn begin_by(
+        &self,
+        begin: impl FnOnce(&Driven, CallParts) -> (Op, oneshot::Receiver<crate::call::Report>),
+        id: u64,
+        call: Call,
+    ) -> Running {
         self.host.open_call(id, &call.key);
         if let Some(clock) = &self.clock {
             clock.begin(id);
@@ -175,7 +189,7 @@ impl<P: Plugin> Harness<P> {
             workdir: call.workdir.unwrap_or_else(|| self.workdir().to_owned()),
             traceparent: String::new(),
         };
-        let (op, ended) = self.driven().call(parts);
+        let (op, ended) = begin(self.driven(), parts);
         let op = Arc::new(op);
         let time = match &self.clock {
             None => Time::Ours(now + limit),

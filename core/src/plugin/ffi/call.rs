@@ -21,7 +21,7 @@ use super::{
     library::Library,
     memory,
 };
-use crate::plugin::{StepCall, report::Ended};
+use crate::plugin::{StepCall, report::Ended, work::Work};
 
 /// The calls that plugins are at work on. One that never ends stays for ever, since its plugin may still read it.
 pub(super) static CALLS: Handles<Call> = Handles::new();
@@ -38,7 +38,7 @@ pub(in crate::plugin) fn stray_ends() -> usize {
 pub(super) struct Call {
     handle: usize,
     pub(super) bridge: Arc<Bridge>,
-    pub(super) step: StepCall,
+    pub(super) work: Work,
     /// Where log lines of the call belong.
     pub(super) span: tracing::Span,
     delivery: String,
@@ -53,7 +53,10 @@ pub(super) struct Call {
     seen: OnceLock<Seen>,
 }
 
-struct Seen(abi::Call);
+enum Seen {
+    Step(abi::Call),
+    Request(abi::Request),
+}
 
 // SAFETY: it points only into the `Call` that it is part of, to what is never written, or atomically.
 unsafe impl Send for Seen {}
@@ -78,7 +81,7 @@ unsafe impl Send for Op {}
 impl Call {
     /// Makes a call ready; the receiver hears how it ended.
     pub(super) fn new(
-        step: StepCall,
+        work: Work,
         bridge: Arc<Bridge>,
         deadline: u64,
     ) -> (Arc<Self>, oneshot::Receiver<Ended>) {
@@ -86,8 +89,8 @@ impl Call {
         let call = Arc::new(Self {
             handle: CALLS.next(),
             bridge,
-            delivery: step.delivery.to_string(),
-            step,
+            delivery: work.delivery(),
+            work,
             span: tracing::Span::current(),
             cancelled: AtomicU32::new(0),
             stuck: AtomicBool::new(false),
@@ -95,16 +98,33 @@ impl Call {
             op: Mutex::new(Op::Starting),
             seen: OnceLock::new(),
         });
-        call.seen.get_or_init(|| Seen(call.view(deadline)));
+        call.seen.get_or_init(|| call.view(deadline));
         (call, receiver)
     }
 
-    fn view(&self, deadline_mono_ns: u64) -> abi::Call {
-        let step = &self.step;
+    fn view(&self, deadline_mono_ns: u64) -> Seen {
+        let id = u64::try_from(self.handle).expect("handles are counted up from 1");
+        match &self.work {
+            Work::Step(step) => Seen::Step(self.view_step(step, id, deadline_mono_ns)),
+            Work::Request(request) => Seen::Request(abi::Request {
+                struct_size: abi_size::<abi::Request>(),
+                flags: 0,
+                id,
+                deadline_mono_ns,
+                head: memory::lend(&request.head),
+                body: memory::lend(&request.body),
+                cancelled: self.cancelled.as_ptr().cast_const(),
+                done: Some(done),
+                done_ctx: to_context(self.handle),
+            }),
+        }
+    }
+
+    fn view_step(&self, step: &StepCall, id: u64, deadline_mono_ns: u64) -> abi::Call {
         abi::Call {
             struct_size: abi_size::<abi::Call>(),
             attempt: step.attempt,
-            id: u64::try_from(self.handle).expect("handles are counted up from 1"),
+            id,
             deadline_mono_ns,
             event: memory::lend(&step.event),
             input: memory::lend(&step.input),
@@ -122,11 +142,18 @@ impl Call {
 
     /// Hands the call to the plugin. Returns when the plugin has taken it on, which is soon, or should be.
     pub(super) fn begin(self: &Arc<Self>, library: &Library, instance: *mut abi::Instance) {
-        let seen = &raw const self.seen.get().expect("it is set by `new`").0;
+        let seen = self.seen.get().expect("it is set by `new`");
         CALLS.keep(self.handle, Arc::clone(self));
-        // SAFETY: the caller has made sure that the instance lives and is not being shut down; the call, and what it
-        // points to, is kept by `CALLS` until `done`.
-        let op = unsafe { (library.call)(instance, seen) };
+        let op = match seen {
+            // SAFETY: the caller has made sure that the instance lives and is not being shut down; the call, and what it
+            // points to, is kept by `CALLS` until `done`.
+            Seen::Step(call) => unsafe { (library.call)(instance, call) },
+            Seen::Request(request) => {
+                let receive = library.receive.expect("requests are given to providers alone");
+                // SAFETY: as above.
+                unsafe { receive(instance, request) }
+            }
+        };
         let mut slot = self.op();
         match *slot {
             Op::Starting => {

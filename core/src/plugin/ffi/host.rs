@@ -220,7 +220,7 @@ unsafe extern "C" fn log(
         };
         match call::find(call, &bridge) {
             Some(call) => {
-                line.tell(&call.step.idempotency_key);
+                call.work.key().into_iter().for_each(|key| line.tell(key));
                 call.span.in_scope(|| line.write());
             }
             None => line.write(),
@@ -321,10 +321,7 @@ unsafe extern "C" fn receipt_get(
     request(context, (reply, reply_context), |bridge, replier| {
         let (served, call) = (Arc::clone(bridge), bridge.call(call));
         bridge.serve(replier, async move {
-            let receipt = served
-                .host
-                .receipt(&served.instance, &call?.step.idempotency_key)
-                .await?;
+            let receipt = served.host.receipt(&served.instance, key_of(&*call?)?).await?;
             let Receipt { stage, body } =
                 receipt.ok_or_else(|| HostError::NotFound("the step has no receipt".to_owned()))?;
             let stage = match stage {
@@ -334,6 +331,13 @@ unsafe extern "C" fn receipt_get(
             Ok(Reply { value: body, stage })
         });
     });
+}
+
+/// The idempotency key of the step that a call is for.
+fn key_of(call: &call::Call) -> Result<&str, HostError> {
+    let none =
+        || HostError::Invalid("a request is no step: it has no receipt, and raises no events".to_owned());
+    call.work.key().ok_or_else(none)
 }
 
 unsafe extern "C" fn receipt_put(
@@ -357,7 +361,7 @@ unsafe extern "C" fn receipt_put(
             let receipt = Receipt { stage, body: body? };
             served
                 .host
-                .keep_receipt(&served.instance, &call?.step.idempotency_key, receipt)
+                .keep_receipt(&served.instance, key_of(&*call?)?, receipt)
                 .await?;
             Ok(Reply::default())
         });
@@ -402,7 +406,7 @@ unsafe extern "C" fn emit(
         let (served, call) = (Arc::clone(bridge), bridge.call(call));
         bridge.serve(replier, async move {
             // One step may raise several events, and each once over all attempts.
-            let key = format!("{}/{}", call?.step.idempotency_key, label?);
+            let key = format!("{}/{}", key_of(&*call?)?, label?);
             let id = served.host.emit(&served.instance, &key, event?).await?;
             Ok(Reply::from(Bytes::from(id)))
         });

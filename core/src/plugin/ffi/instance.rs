@@ -30,9 +30,10 @@ use super::{
 };
 use crate::{
     plugin::{
-        Caller, Host, Report, StepCall, Vitals,
+        Caller, Host, Report, RequestCall, StepCall, Vitals,
         report::{self, Ended, Stopped},
         vitals::Tally,
+        work::Work,
     },
     secret::Secret,
 };
@@ -157,10 +158,27 @@ impl InProcess {
         Some(ended)
     }
 
+    async fn carry_out(&self, work: Work) -> Report {
+        refresh_level();
+        let deadline = monotonic(work.deadline().saturating_duration_since(Instant::now()));
+        let bridge = &self.shared.bridge;
+        let (call, ended) = Call::new(work, Arc::clone(bridge), deadline);
+        let held = Held {
+            call,
+            library: &self.shared.library,
+            _pending: bridge.pending.token(),
+        };
+        let carried_out = async {
+            self.shared.begin(&held.call);
+            self.end_of(&held, ended).await
+        };
+        self.tally.count(carried_out).await
+    }
+
     /// Waits for the end of a call; past its deadline, or when it is not wanted any more, asks for it and waits a
     /// little longer.
     async fn end_of(&self, held: &Held<'_>, mut ended: oneshot::Receiver<Ended>) -> Report {
-        let step = &held.call.step;
+        let work = &held.call.work;
         let stopped = tokio::select! {
             biased;
             // Where it was asked to end, that was the end of the instance.
@@ -168,8 +186,8 @@ impl InProcess {
                 let stopped = held.call.is_cancelled().then_some(Stopped::Cancelled);
                 return told(ended, stopped);
             }
-            () = step.cancelled.cancelled() => Stopped::Cancelled,
-            () = tokio::time::sleep_until(step.deadline) => Stopped::Deadline,
+            () = work.cancelled().cancelled() => Stopped::Cancelled,
+            () = tokio::time::sleep_until(work.deadline()) => Stopped::Deadline,
         };
         held.call.cancel(&self.shared.library);
         if let Ok(ended) = timeout(self.grace, &mut ended).await {
@@ -178,8 +196,8 @@ impl InProcess {
         tracing::warn!(
             plugin = self.shared.bridge.plugin,
             instance = self.shared.bridge.instance,
-            delivery.id = %step.delivery,
-            step = step.step,
+            delivery.id = work.delivery(),
+            step = work.step(),
             "plugin call does not end; it goes on, and nobody waits for it"
         );
         report::stuck(stopped, self.grace)
@@ -263,20 +281,14 @@ impl Shared {
 #[async_trait]
 impl Caller for InProcess {
     async fn call(&self, call: StepCall) -> Report {
-        refresh_level();
-        let deadline = monotonic(call.deadline.saturating_duration_since(Instant::now()));
-        let bridge = &self.shared.bridge;
-        let (call, ended) = Call::new(call, Arc::clone(bridge), deadline);
-        let held = Held {
-            call,
-            library: &self.shared.library,
-            _pending: bridge.pending.token(),
-        };
-        let carried_out = async {
-            self.shared.begin(&held.call);
-            self.end_of(&held, ended).await
-        };
-        self.tally.count(carried_out).await
+        self.carry_out(Work::Step(call)).await
+    }
+
+    async fn receive(&self, request: RequestCall) -> Report {
+        match self.shared.library.receive {
+            Some(_) => self.carry_out(Work::Request(request)).await,
+            None => report::no_provider(),
+        }
     }
 
     async fn shutdown(&self, grace: Duration) {

@@ -31,7 +31,12 @@ pub struct Library {
     pub(super) op_release: unsafe extern "C" fn(*mut abi::Op),
     pub(super) shutdown: unsafe extern "C" fn(*mut abi::Instance, u32) -> u32,
     pub(super) destroy: unsafe extern "C" fn(*mut abi::Instance),
+    /// Takes on a request, where the plugin brings a provider.
+    pub(super) receive: Option<Receive>,
 }
+
+/// `jf_provider.receive`.
+pub(super) type Receive = unsafe extern "C" fn(*mut abi::Instance, *const abi::Request) -> *mut abi::Op;
 
 impl Library {
     /// Loads a library into the router. Blocks, and runs code of the library: its constructors and its entry function.
@@ -161,7 +166,10 @@ impl Library {
                 });
             }
         }
+        // SAFETY: the caller says that the table is static, and so is what it leads to.
+        let receive = unsafe { receive_of(&table) }?;
         Ok(Self {
+            receive,
             prompt: table.flags & abi::PLUGIN_PROMPT != 0,
             describe: table.describe.ok_or(TableFault::Missing("describe"))?,
             create: table.create.ok_or(TableFault::Missing("create"))?,
@@ -172,6 +180,24 @@ impl Library {
             destroy: table.destroy.ok_or(TableFault::Missing("destroy"))?,
         })
     }
+}
+
+/// The function of a plugin that brings a provider; none where it does not.
+///
+/// # Safety
+/// The table is a plugin's own, and static.
+unsafe fn receive_of(table: &abi::Plugin) -> Result<Option<Receive>, TableFault> {
+    let Some(get_extension) = table.get_extension else {
+        return Ok(None);
+    };
+    // SAFETY: the ABI says that it may be called at any time, with a slice that is valid until it returns.
+    let found = unsafe { get_extension(memory::lend(abi::PROVIDER_1.as_bytes())) };
+    if found.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the ABI says that under this name there is a static `jf_provider`, which begins with its size.
+    let provider = unsafe { memory::read(found.cast::<abi::Provider>()) }.map_err(TableFault::Unreadable)?;
+    provider.receive.map(Some).ok_or(TableFault::Missing("receive"))
 }
 
 /// Why a library that passed every check before it could not be loaded.

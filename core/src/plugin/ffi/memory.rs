@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, mem::MaybeUninit};
 
-use jackfield_abi::{CallResult, Plugin, Slice};
+use jackfield_abi::{CallResult, Plugin, Provider, Slice};
 
 /// A struct of the ABI that begins with its size.
 ///
@@ -18,6 +18,9 @@ pub(super) unsafe trait Sized32: Copy {
 unsafe impl Sized32 for CallResult {}
 // SAFETY: it begins with `struct_size`, and its fields are numbers, pointers and options of functions.
 unsafe impl Sized32 for Plugin {}
+
+// SAFETY: it begins with `struct_size`, and its fields are numbers and options of functions.
+unsafe impl Sized32 for Provider {}
 
 /// Why a struct was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

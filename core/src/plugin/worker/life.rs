@@ -29,15 +29,16 @@ use tracing::level_filters::LevelFilter;
 use super::{
     Housing,
     process::COMMAND,
-    wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start},
+    wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Start},
 };
 use crate::plugin::{
-    HostError, Report, Setup, StepCall,
+    HostError, Report, Setup,
     describe::signal_name,
     egress::{self, Pass},
     elf, limits, log,
     report::{self, Stopped, stuck},
     stage::Staged,
+    work::Work,
 };
 
 /// Why there is no worker.
@@ -84,8 +85,8 @@ pub(super) struct Life {
 
 struct Pending {
     ended: oneshot::Sender<Report>,
-    /// Under which its receipt is kept, and its events are raised.
-    key: String,
+    /// Under which its receipt is kept, and its events are raised; a request has neither.
+    key: Option<String>,
     /// Where the call's log lines belong.
     span: tracing::Span,
 }
@@ -140,12 +141,12 @@ impl Life {
     }
 
     /// Makes a call and waits for its end, or for that of the process.
-    pub(super) async fn call(self: &Arc<Self>, call: StepCall, setup: &Setup) -> Result<Report, Death> {
-        let (id, mut ended) = self.expect(&call)?;
+    pub(super) async fn call(self: &Arc<Self>, work: Work, setup: &Setup) -> Result<Report, Death> {
+        let (id, mut ended) = self.expect(&work)?;
         let in_flight = InFlight { life: self, id };
-        let (cancelled, deadline) = (call.cancelled.clone(), call.deadline);
+        let (cancelled, deadline) = (work.cancelled().clone(), work.deadline());
         // Where the worker is gone, so is whoever would end the call: that is told below.
-        let _ = self.orders.send(&Order::Call(id, Call::of(call))).await;
+        let _ = self.orders.send(&order(id, work)).await;
         let stopped = tokio::select! {
             biased;
             report = &mut ended => return report.map_err(|_| self.death()),
@@ -174,10 +175,10 @@ impl Life {
         self.process
     }
 
-    fn expect(&self, call: &StepCall) -> Result<(u64, oneshot::Receiver<Report>), Death> {
+    fn expect(&self, work: &Work) -> Result<(u64, oneshot::Receiver<Report>), Death> {
         let id = self.next.fetch_add(1, Relaxed);
         let (ended, end) = oneshot::channel();
-        let (key, span) = (call.idempotency_key.clone(), tracing::Span::current());
+        let (key, span) = (work.key().map(str::to_owned), tracing::Span::current());
         match &mut *self.pending() {
             Some(pending) => pending.insert(id, Pending { ended, key, span }),
             None => return Err(self.death()),
@@ -190,7 +191,10 @@ impl Life {
         let is_of = |key: &str, rest: fn(&str) -> bool| {
             let pending = self.pending();
             let mut calls = pending.iter().flat_map(HashMap::values);
-            calls.any(|call| key.strip_prefix(&call.key).is_some_and(rest))
+            calls.any(|call| {
+                let own = call.key.as_deref();
+                own.and_then(|own| key.strip_prefix(own)).is_some_and(rest)
+            })
         };
         match question {
             Question::Value { .. } | Question::Put { .. } => true,
@@ -208,6 +212,13 @@ impl Life {
 
     fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Pending>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn order(id: u64, work: Work) -> Order {
+    match work {
+        Work::Step(call) => Order::Call(id, Call::of(call)),
+        Work::Request(request) => Order::Receive(id, Received::of(request)),
     }
 }
 
@@ -399,7 +410,7 @@ impl Watch {
                 });
                 match of_call {
                     Some((span, key)) => {
-                        line.tell(&key);
+                        key.iter().for_each(|key| line.tell(key));
                         span.in_scope(|| line.write());
                     }
                     None => tracing::Span::none().in_scope(|| line.write()),
@@ -643,9 +654,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::plugin::{RequestCall, StepCall};
 
-    fn call(idempotency_key: &str) -> StepCall {
-        StepCall {
+    fn call(idempotency_key: &str) -> Work {
+        Work::Step(StepCall {
             event: Bytes::new(),
             input: Bytes::new(),
             delivery: DeliveryId::new(Timestamp::from_millis(1).unwrap(), 0),
@@ -656,7 +668,7 @@ mod tests {
             deadline: tokio::time::Instant::now(),
             workdir: "/".into(),
             cancelled: CancellationToken::new(),
-        }
+        })
     }
 
     #[tokio::test]
@@ -671,6 +683,13 @@ mod tests {
             process: None,
         };
         let _call = life.expect(&call("dlv_1/post")).unwrap();
+        let request = RequestCall {
+            head: Bytes::new(),
+            body: Bytes::new(),
+            deadline: tokio::time::Instant::now(),
+            cancelled: CancellationToken::new(),
+        };
+        let _request = life.expect(&Work::Request(request)).unwrap();
         let receipt = |key: &str| Question::Receipt { key: key.to_owned() };
         let emit = |key: &str| Question::Emit {
             key: key.to_owned(),
@@ -681,6 +700,8 @@ mod tests {
             (receipt("dlv_1/pos"), false),
             (receipt("dlv_1/post/first"), false),
             (receipt("dlv_2/post"), false),
+            (receipt(""), false),
+            (emit("/first"), false),
             (emit("dlv_1/post/first"), true),
             (emit("dlv_1/posted"), false),
             (emit("dlv_1/post"), false),

@@ -34,10 +34,13 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Start};
+use super::wire::{
+    self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Start,
+};
 use crate::{
     plugin::{
-        Caller, Host, HostError, InProcess, Library, Receipt, Setup, log, reason_of, report, stage::Reopened,
+        Caller, Host, HostError, InProcess, Library, Receipt, Report, Setup, log, reason_of, report,
+        stage::Reopened,
     },
     secret::Secret,
 };
@@ -198,6 +201,7 @@ impl Served {
     fn obey(&mut self, order: Order) -> Option<Duration> {
         match order {
             Order::Call(id, call) => self.call(id, call),
+            Order::Receive(id, request) => self.receive(id, request),
             Order::Cancel(id) => {
                 if let Some(cancel) = lock(&self.cancels).get(&id) {
                     cancel.cancel();
@@ -212,6 +216,27 @@ impl Served {
     }
 
     fn call(&self, id: u64, call: Call) {
+        let instance = Arc::clone(&self.instance);
+        self.carry_out(id, |cancel| async move {
+            match call.step_call(cancel) {
+                Some(call) => instance.call(call).await,
+                None => report::fault("the router names no delivery".to_owned()),
+            }
+        });
+    }
+
+    fn receive(&self, id: u64, request: Received) {
+        let instance = Arc::clone(&self.instance);
+        self.carry_out(id, |cancel| async move {
+            instance.receive(request.request_call(cancel)).await
+        });
+    }
+
+    /// Does `work`, which the token asks to end, and tells the router how it ended.
+    fn carry_out<W>(&self, id: u64, work: impl FnOnce(CancellationToken) -> W)
+    where
+        W: Future<Output = Report> + Send + 'static,
+    {
         let cancel = CancellationToken::new();
         lock(&self.cancels).insert(id, cancel.clone());
         let (instance, notices, cancels) = (
@@ -220,11 +245,9 @@ impl Served {
             Arc::clone(&self.cancels),
         );
         let span = tracing::error_span!(target: "worker", "call", id);
+        let work = work(cancel);
         let work = async move {
-            let report = match call.step_call(cancel) {
-                Some(call) => instance.call(call).await,
-                None => report::fault("the router names no delivery".to_owned()),
-            };
+            let report = work.await;
             lock(&cancels).remove(&id);
             if instance.stuck() > 0 {
                 // Only the end of this process changes that, so that it is told at once.

@@ -8,7 +8,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fmt, io,
     marker::PhantomData,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     time::Duration,
@@ -26,10 +26,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use crate::plugin::{HostError, Receipt, Report, Sandbox, StepCall};
+use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall};
 
 /// What both ends must agree on.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 
 /// From the router to the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(super) enum Order {
     Start(Start),
     /// Make a call.
     Call(u64, Call),
+    /// Have a request verified and translated, which ends as a call does.
+    Receive(u64, Received),
     /// Ask a call to end.
     Cancel(u64),
     /// The answer to a question.
@@ -139,6 +141,43 @@ impl Call {
             workdir: OsString::from_vec(self.workdir).into(),
             cancelled,
         })
+    }
+}
+
+/// A [`RequestCall`], but for what lives in one process.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Received {
+    head: Bytes,
+    body: Bytes,
+    left: Duration,
+}
+
+impl Received {
+    pub(super) fn of(request: RequestCall) -> Self {
+        Self {
+            head: request.head,
+            body: request.body,
+            left: request.deadline.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    /// The request again, which `cancelled` asks to end.
+    pub(super) fn request_call(self, cancelled: CancellationToken) -> RequestCall {
+        RequestCall {
+            head: self.head,
+            body: self.body,
+            deadline: Instant::now() + self.left,
+            cancelled,
+        }
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its head has secrets in it.
+        f.debug_struct("Received")
+            .field("body", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

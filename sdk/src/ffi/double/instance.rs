@@ -141,6 +141,33 @@ impl Driven {
 
     /// Makes a call. How it ends comes by the receiver.
     pub(crate) fn call(&self, parts: CallParts) -> (Op, oneshot::Receiver<Report>) {
+        let call = self.table.call.expect("the SDK's tables are complete");
+        self.begin(parts, |state| {
+            // SAFETY: the instance lives; `state` keeps what the call points to, until after `done` and longer. The struct
+            // itself is leaked here, since the ABI lets the plugin read it until `done`.
+            unsafe { call(self.instance, Box::leak(Box::new(state.raw()))) }
+        })
+    }
+
+    /// Hands a request to the plugin, which must be a provider: its head for an event, its body for an input.
+    pub(crate) fn receive(&self, parts: CallParts) -> (Op, oneshot::Receiver<Report>) {
+        let get_extension = self.table.get_extension.expect("the SDK's tables are complete");
+        // SAFETY: a function of the ABI, with a static text.
+        let provider = unsafe { get_extension(slice(abi::PROVIDER_1.as_bytes())) }.cast::<abi::Provider>();
+        // SAFETY: the ABI says that it is static, and one of these.
+        let provider = unsafe { provider.as_ref() }.expect("the plugin is a provider");
+        let receive = provider.receive.expect("the SDK's tables are complete");
+        self.begin(parts, |state| {
+            // SAFETY: as for a call.
+            unsafe { receive(self.instance, Box::leak(Box::new(state.raw_request()))) }
+        })
+    }
+
+    fn begin(
+        &self,
+        parts: CallParts,
+        hand_over: impl FnOnce(&Arc<CallState>) -> *mut abi::Op,
+    ) -> (Op, oneshot::Receiver<Report>) {
         let (told, ended) = oneshot::channel();
         let state = Arc::new(CallState {
             parts,
@@ -152,11 +179,7 @@ impl Driven {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(state.clone());
-        let raw_call = state.raw();
-        let call = self.table.call.expect("the SDK's tables are complete");
-        // SAFETY: the instance lives; `state` keeps what the call points to, until after `done` and longer. The struct itself
-        // is leaked here, since the ABI lets the plugin read it until `done`.
-        let raw = unsafe { call(self.instance, Box::leak(Box::new(raw_call))) };
+        let raw = hand_over(&state);
         let op = Op {
             table: self.table,
             raw,
@@ -216,6 +239,21 @@ impl CallState {
             cancelled: self.cancelled.as_ptr(),
             done: Some(done),
             done_ctx: Arc::as_ptr(self).cast_mut().cast(),
+        }
+    }
+
+    fn raw_request(self: &Arc<Self>) -> abi::Request {
+        let call = self.raw();
+        abi::Request {
+            struct_size: struct_size::<abi::Request>(),
+            flags: 0,
+            id: call.id,
+            deadline_mono_ns: call.deadline_mono_ns,
+            head: call.event,
+            body: call.input,
+            cancelled: call.cancelled,
+            done: call.done,
+            done_ctx: call.done_ctx,
         }
     }
 }

@@ -1,0 +1,141 @@
+//! A request, as a provider sees it.
+
+use std::{fmt, time::Duration};
+
+use jackfield_event::Timestamp;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Proof, Refusal};
+use crate::{Error, Secret, error::Result};
+
+/// The plugin's own options of a source: `[source.options]`.
+pub type Options = serde_json::Map<String, Value>;
+
+/// One request that came in for a source, and what is configured for that.
+pub struct Request<'r> {
+    head: Head,
+    body: &'r [u8],
+}
+
+/// What the router writes beside the body.
+#[derive(Deserialize)]
+pub(crate) struct Head {
+    source: String,
+    received: Timestamp,
+    headers: Vec<(String, String)>,
+    #[serde(default)]
+    secrets: Vec<Secret>,
+    #[serde(default)]
+    unverified: bool,
+    #[serde(default)]
+    path_token: bool,
+    tolerance_seconds: Option<u64>,
+    #[serde(default)]
+    options: Options,
+}
+
+impl<'r> Request<'r> {
+    pub(crate) fn new(head: Head, body: &'r [u8]) -> Self {
+        Self { head, body }
+    }
+
+    /// The source's name.
+    pub fn source(&self) -> &str {
+        &self.head.source
+    }
+
+    /// The body, byte for byte as it came.
+    pub fn body(&self) -> &'r [u8] {
+        self.body
+    }
+
+    /// When its last byte arrived.
+    pub fn received(&self) -> Timestamp {
+        self.head.received
+    }
+
+    /// The value of a header that must be there exactly once and not be empty. The name is given in lower case.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not: which of several a signature speaks of is anybody's guess, so none is believed.
+    pub fn header(&self, name: &str) -> Result<&str, Refusal> {
+        let mut values = self.headers().filter(|(found, _)| *found == name);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) if !value.is_empty() => Ok(value),
+            (Some(_), Some(_)) => Err(Refusal::wrong_signature(format_args!(
+                "header `{name}` comes several times, expected once"
+            ))),
+            (Some(_), None) => Err(Refusal::missing_header(format_args!("header `{name}` is empty"))),
+            (None, _) => Err(Refusal::missing_header(format_args!(
+                "header `{name}` is missing"
+            ))),
+        }
+    }
+
+    /// All headers as they came, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let headers = self.head.headers.iter();
+        headers.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Every live secret of the source: a signature need match only one, since secrets are replaced while requests come in.
+    pub fn secrets(&self) -> &[Secret] {
+        &self.head.secrets
+    }
+
+    /// That the address had the source's secret token, which the router has checked.
+    ///
+    /// # Errors
+    ///
+    /// Where the source has none.
+    pub fn path_token(&self) -> Result<Proof, Refusal> {
+        match self.head.path_token {
+            true => Ok(Proof::PATH_TOKEN),
+            false => Err(Refusal::wrong_signature(
+                "the source has no `path_token`, which is all that could be checked",
+            )),
+        }
+    }
+
+    /// That `sent`, a moment that is signed, lies no further from the arrival than the source's `tolerance`, or `default`.
+    ///
+    /// # Errors
+    ///
+    /// Where it does.
+    pub fn check_age(&self, sent: Timestamp, default: Duration) -> Result<(), Refusal> {
+        let tolerance = self.head.tolerance_seconds.map_or(default, Duration::from_secs);
+        let received = self.received();
+        if sent.saturating_add(tolerance) < received || received.saturating_add(tolerance) < sent {
+            return Err(Refusal::stale_timestamp(format_args!(
+                "the timestamp is {sent}, and the request came at {received}, more than the {tolerance:?} allowed"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The plugin's own options of the source.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not fit `T`.
+    pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(Value::Object(self.head.options.clone()))
+            .map_err(|error| Error::invalid(format_args!("the options of the source do not fit: {error}")))
+    }
+
+    pub(crate) fn is_unverified(&self) -> bool {
+        self.head.unverified
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither headers nor options: both have secrets.
+        f.debug_struct("Request")
+            .field("source", &self.head.source)
+            .field("body", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
