@@ -6,6 +6,7 @@
 //! in the journal, which is why stopping is always possible.
 
 mod host;
+mod judge;
 mod load;
 mod offspring;
 mod signal;
@@ -26,12 +27,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Admin},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{self, Config},
     dispatcher::{self, Dispatcher},
     fault::Faults,
     ingress::{self, Ingress},
     journal::{Journal, JournalError, OpenError},
     plugin,
+    provider::Judge,
 };
 
 pub use load::{history, plugin_options, rules};
@@ -157,9 +159,17 @@ impl App {
         })?;
         dispatcher.metrics().register(&mut metrics);
 
+        let judge: Arc<dyn Judge> = Arc::new(judge::Plugins::new(
+            Arc::clone(&plugins),
+            tokio::runtime::Handle::current(),
+        ));
+        let sources = config.sources.into_iter().map(|source| {
+            let provider = source.provider.clone().judged_by(&judge);
+            ingress::Source::from(config::Source { provider, ..source })
+        });
         let address = config.listen.address;
         let parts = ingress::Parts {
-            sources: config.sources.into_iter().map(ingress::Source::from).collect(),
+            sources: sources.collect(),
             routes: Arc::clone(&routes),
             journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),

@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, journal::Journal, provider::Provider, router::Generation};
+use crate::{clock::Clock, journal::Journal, provider::Way, router::Generation};
 
 pub use metrics::Metrics;
 
@@ -91,7 +91,7 @@ pub struct Source {
     /// What its address ends with.
     pub name: String,
     /// Its provider, with the secrets of this source.
-    pub provider: Arc<dyn Provider>,
+    pub provider: Way,
     /// The longest body that it takes.
     pub body_limit: usize,
     /// How long redeliveries of its events are told.

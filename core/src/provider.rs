@@ -7,6 +7,9 @@
 //! [`build`] makes a provider from a source's checked [`Options`]; [`sign`] is the other side of `verify`, for
 //! whoever plays the provider: `jackfield send`, the demo, load tests.
 //!
+//! [`Foreign`] does the same by way of a plugin, and is therefore asynchronous; the two are told apart by [`Way`], so that
+//! those of the router's own cost nothing more.
+//!
 //! A translation reads the body once, borrowing from it, into the few fields that it wants; no tree of the
 //! whole is built. It forgives what it can: a field of an unexpected type is absent, of duplicate keys the
 //! last wins, a state nobody has heard of passes through in lower case. What it cannot interpret at all
@@ -15,6 +18,7 @@
 mod appflow;
 mod body;
 mod draft;
+mod foreign;
 mod lenient;
 mod options;
 mod outcome;
@@ -24,12 +28,13 @@ mod supernova;
 mod zeplin;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
+use hyper::{HeaderMap, StatusCode, http::HeaderValue};
 use jackfield_event::{Event, EventId, Timestamp, Verification};
 
 use crate::reason::Reason;
 
 pub use body::MAX_DEPTH;
+pub use foreign::{Foreign, Judge, Judged, Unheard, Way, plugin_of};
 pub use options::{BuildError, Options, build, event_types, names};
 pub use sending::{SignedRequest, sign};
 
@@ -86,9 +91,11 @@ pub struct Translated {
 /// The answer to a handshake.
 #[derive(Clone, Debug)]
 pub struct Handshake {
+    /// Some success.
+    pub status: StatusCode,
     /// The media type of `body`.
-    pub content_type: &'static str,
-    /// The body of the 200.
+    pub content_type: HeaderValue,
+    /// The body.
     pub body: Bytes,
 }
 

@@ -60,6 +60,8 @@ reasons! {
     NotJson = "not-json",
     /// The body nests deeper than is allowed.
     TooDeep = "too-deep",
+    /// The plugin that is the source's provider is missing, parked or down, or gave no verdict that makes sense in time.
+    ProviderUnavailable = "provider-unavailable",
     /// The journal could not commit.
     JournalUnavailable = "journal-unavailable",
     /// More requests wait for the journal than memory is set aside for.

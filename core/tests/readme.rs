@@ -12,7 +12,13 @@ use jackfield_stage::cargo;
 use tempfile::TempDir;
 
 const README: &str = include_str!("../../README.md");
-const PLUGINS: [&str; 4] = ["artifact-fetch", "git-commit", "slack-notify", "hello-plugin"];
+const PLUGINS: [&str; 5] = [
+    "artifact-fetch",
+    "git-commit",
+    "slack-notify",
+    "hello-plugin",
+    "provider-plugin",
+];
 
 /// A copy of the samples, as the README has newcomers make it, with all plugins of the README in it.
 fn samples() -> TempDir {
@@ -81,7 +87,8 @@ fn the_samples_are_sound_where_they_are_copied_to() {
 #[test]
 fn the_configuration_and_the_rules_of_the_readme_are_sound() {
     let home = samples();
-    fs::write(home.path().join("jackfield.toml"), toml_with("[[source]]")).unwrap();
+    let configuration = [toml_with("name = \"screens\""), toml_with("plugin:acme")].concat();
+    fs::write(home.path().join("jackfield.toml"), configuration).unwrap();
     fs::remove_file(home.path().join("routes.toml")).unwrap();
     fs::create_dir(home.path().join("routes.toml")).unwrap();
     for (file, words) in [
@@ -91,7 +98,13 @@ fn the_configuration_and_the_rules_of_the_readme_are_sound() {
         fs::write(home.path().join("routes.toml").join(file), toml_with(words)).unwrap();
     }
     let said = check(home.path());
-    for words in ["tokens-to-repository", "greet", "hello", "All is well"] {
+    for words in [
+        "tokens-to-repository",
+        "greet",
+        "hello",
+        "plugin:acme",
+        "All is well",
+    ] {
         assert!(said.contains(words), "{words:?} in {said}");
     }
 }

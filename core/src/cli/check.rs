@@ -11,6 +11,7 @@ use crate::{
     delivery::Phase,
     fault::{Fault, Faults},
     plugin::{InstanceRecord, PluginRecord, PluginState, Survey},
+    provider::Way,
     router::Generation,
 };
 
@@ -30,6 +31,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     let survey = wait(Survey::take(options))?;
     let rules = app::rules(&config.routes, &survey.catalog());
     faults.extend(parked(&survey));
+    faults.extend(providers(&config, &survey));
     match rules {
         Ok(generation) if faults.is_empty() => Ok(say(summary(&config, &survey, &generation))?),
         Ok(_) => Err(faults.into()),
@@ -53,6 +55,30 @@ fn parked(survey: &Survey) -> Faults {
             && instances.is_empty()
         {
             faults.push(Fault::new(reason));
+        }
+    }
+    faults
+}
+
+/// A source whose provider is a plugin that is not there, or is none, refuses everything.
+fn providers(config: &Config, survey: &Survey) -> Faults {
+    let mut faults = Faults::new();
+    for source in &config.sources {
+        let Way::Plugin(foreign) = &source.provider else {
+            continue;
+        };
+        let (name, instance) = (&source.name, foreign.instance());
+        match survey.is_provider(instance) {
+            Some(true) => {}
+            Some(false) => faults.push(Fault::new(format!(
+                "source `{name}`: its provider `plugin:{instance}` is an instance of a plugin without the capability `provider`"
+            ))),
+            None => faults.push(
+                Fault::new(format!(
+                    "source `{name}`: its provider `plugin:{instance}` names no instance that can run"
+                ))
+                .help("drop the plugin into the plugins directory, or add an `[[instance]]` of that name"),
+            ),
         }
     }
     faults

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Source},
-    provider,
+    provider::{self, plugin_of},
 };
 
 /// Play a provider: sign a payload as it would and post it to a source.
@@ -120,6 +120,12 @@ impl Send {
     }
 
     fn sign(&self, source: &Source, body: &[u8]) -> anyhow::Result<Request<Full<Bytes>>> {
+        let provider = &source.options.provider;
+        if plugin_of(provider).is_some() {
+            bail!(
+                "only the plugin knows how requests for `{provider}` are signed: send one with another program"
+            );
+        }
         let now = SystemClock.now();
         let delivery = self
             .delivery

@@ -67,7 +67,14 @@ fn source() -> Value {
     let providers: Vec<_> = crate::provider::names().collect();
     let mut source = section(json!({
         "name": { "$ref": "#/$defs/name", "description": "What the address ends with: POST /in/<name>." },
-        "provider": { "enum": providers },
+        "provider": {
+            "description": "Who calls; `plugin:` and the name of an instance for a provider that is a plugin.",
+            "anyOf": [{ "enum": providers }, { "type": "string", "pattern": "^plugin:[a-z0-9_-]+$" }],
+        },
+        "options": {
+            "type": "object",
+            "description": "With a provider that is a plugin, its own; { env = … } and { file = … } are secrets at any depth.",
+        },
         "secrets": {
             "description": "All live signing secrets; a request need match only one.",
             "anyOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": { "$ref": "#/$defs/secret" } }],

@@ -1,12 +1,14 @@
 //! `[[source]]`: one endpoint for a provider.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value};
 
 use super::{LONGEST_BODY, Reader, name, period, reference, size};
 use crate::{
     document::Table,
     fault::{Fault, Faults},
-    provider::{self, Provider},
+    provider::{self, BuildError, Foreign, Way, plugin_of},
 };
 
 /// One configured endpoint.
@@ -17,7 +19,7 @@ pub struct Source {
     /// How its requests are verified, for whoever plays the provider.
     pub options: provider::Options,
     /// Its provider, with its secrets.
-    pub provider: Arc<dyn Provider>,
+    pub provider: Way,
     /// The longest body that it takes.
     pub body_size: usize,
     /// How long redeliveries of its events are told.
@@ -61,6 +63,10 @@ impl Reader<'_> {
         let tolerance = table.duration("tolerance", faults);
         let body_size = size(&mut table, "body_size", 1, LONGEST_BODY, faults).unwrap_or(body_size);
         let dedup_window = period(&mut table, "dedup_window", faults).unwrap_or(DEDUP_WINDOW);
+        let own = match provider.as_deref().and_then(plugin_of) {
+            Some(_) => self.own(&mut table, faults),
+            None => Some(Map::new()),
+        };
         let sound = faults.len() == before;
         let options = provider::Options {
             provider: provider?,
@@ -69,7 +75,7 @@ impl Reader<'_> {
             unverified,
             tolerance,
         };
-        let provider = match provider::build(options.clone()) {
+        let provider = match build(&options, own.unwrap_or_default()) {
             Ok(provider) => Some(provider),
             // What cannot be built for a mistake that is reported already needs no second fault.
             Err(error) if sound || error.key() == "provider" => {
@@ -86,6 +92,29 @@ impl Reader<'_> {
             body_size,
             dedup_window,
         })
+    }
+}
+
+impl Reader<'_> {
+    /// Reads `[source.options]`, which are the plugin's own.
+    fn own(&self, table: &mut Table<'_>, faults: &mut Faults) -> Option<Map<String, Value>> {
+        let Some(item) = table.take("options") else {
+            return Some(Map::new());
+        };
+        if item.as_table().is_none() {
+            return item.mismatch("a table", faults);
+        }
+        match self.json(&item, "", &mut BTreeMap::new(), faults)? {
+            Value::Object(own) => Some(own),
+            _ => None,
+        }
+    }
+}
+
+fn build(options: &provider::Options, own: Map<String, Value>) -> Result<Way, BuildError> {
+    match plugin_of(&options.provider) {
+        Some(instance) => Foreign::new(instance, options.clone(), own).map(Way::Plugin),
+        None => provider::build(options.clone()).map(Way::BuiltIn),
     }
 }
 

@@ -92,7 +92,7 @@ key = "hunter2"
     jackfield.toml:18:8: `source.name`: found "design system", expected at most 64 of a-z, 0-9, `-` and `_`
      18 | name = "design system"
         |        ^^^^^^^^^^^^^^^
-    jackfield.toml:24:12: `source.provider`: `zeplni` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin
+    jackfield.toml:24:12: `source.provider`: `zeplni` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin, and `plugin:` with the name of an instance
      24 | provider = "zeplni"
         |            ^^^^^^^^
     jackfield.toml:25:12: `source.secrets`: found a secret in the file, expected a reference to one

@@ -25,7 +25,7 @@ pub(super) fn accepted(committed: &Committed) -> Response {
 
 /// What the provider asked to hear before it sends events.
 pub(super) fn handshake(handshake: Handshake) -> Response {
-    with(StatusCode::OK, handshake.content_type, handshake.body)
+    with(handshake.status, handshake.content_type, handshake.body)
 }
 
 /// A refusal. It says no more to the sender than it needs to know.
@@ -56,7 +56,9 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::IncompleteRequest => StatusCode::REQUEST_TIMEOUT,
         Reason::MalformedRequest | Reason::NotJson | Reason::TooDeep => StatusCode::BAD_REQUEST,
-        Reason::JournalUnavailable | Reason::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::ProviderUnavailable | Reason::JournalUnavailable | Reason::Overloaded => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         // These speak of events and deliveries that were accepted; no request is refused for them.
         Reason::Duplicate
         | Reason::ConditionFalse
@@ -99,16 +101,14 @@ fn words(status: StatusCode) -> &'static str {
     }
 }
 
-fn with(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+fn with(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-const JSON: &str = "application/json";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Long enough for a full queue to empty, short enough for providers that count minutes until they give up.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
@@ -131,6 +131,7 @@ mod tests {
             (Reason::IncompleteRequest, 408),
             (Reason::NotJson, 400),
             (Reason::TooDeep, 400),
+            (Reason::ProviderUnavailable, 503),
             (Reason::JournalUnavailable, 503),
             (Reason::Overloaded, 503),
         ];

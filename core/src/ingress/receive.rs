@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     journal::{AppendError, Arrival, Committed, Rejection},
-    provider::{Request, TranslateError, Translated, Translation, VerifyError},
+    provider::{Request, TranslateError, Translated, Translation, VerifyError, Way},
     reason::Reason,
     router::NotJson,
     secret::Secret,
@@ -132,9 +132,7 @@ async fn take(
         token,
         received: shared.clock.now(),
     };
-    let verified = source.provider.verify(&request)?;
-    let id = EventId::new(request.received, fastrand::u128(..));
-    match source.provider.translate(id, &source.name, &verified)? {
+    match translate(source, &request).await? {
         Translation::Handshake(handshake) => {
             endpoint.metrics.handshakes.inc();
             tracing::info!(source = source.name, "handshake answered");
@@ -143,6 +141,21 @@ async fn take(
         Translation::Event(event) => {
             let committed = commit(shared, endpoint, event, &request).await?;
             Ok(answer::accepted(&committed))
+        }
+    }
+}
+
+/// Verifies, and then translates. What a provider of the router's own does is done at once, here.
+async fn translate(source: &Source, request: &Request) -> Result<Translation, Refusal> {
+    let id = EventId::new(request.received, fastrand::u128(..));
+    match &source.provider {
+        Way::BuiltIn(provider) => {
+            let verified = provider.verify(request)?;
+            Ok(provider.translate(id, &source.name, &verified)?)
+        }
+        Way::Plugin(foreign) => {
+            let judged = foreign.verify(&source.name, request).await?;
+            Ok(foreign.translate(id, &source.name, judged)?)
         }
     }
 }

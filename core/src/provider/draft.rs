@@ -12,7 +12,7 @@ pub(super) const MAX_ARTIFACTS: usize = 100;
 
 /// The event `id` of `source`, with all attributes that do not depend on the body; its time is the arrival.
 pub(super) fn event(
-    provider: &'static str,
+    provider: &str,
     id: EventId,
     source: &str,
     request: &Verified<'_>,

@@ -65,7 +65,7 @@ pub fn build(options: Options) -> Result<Arc<dyn Provider>, BuildError> {
 pub enum BuildError {
     /// There is no provider of that name.
     #[error(
-        "`{name}` is not a provider{}; known are {}",
+        "`{name}` is not a provider{}; known are {}, and `plugin:` with the name of an instance",
         near.map(|near| format!(", did you mean `{near}`")).unwrap_or_default(),
         names().collect::<Vec<_>>().join(", ")
     )]
@@ -151,26 +151,16 @@ impl Options {
     pub(super) fn check(&self) -> Result<&'static Adapter, BuildError> {
         let adapter = find(&self.provider)?;
         let provider = adapter.name;
-        if self.secrets.iter().any(|secret| secret.expose().is_empty()) {
-            return Err(BuildError::EmptySecret { key: "secrets" });
-        }
-        if let Some(token) = &self.path_token {
-            check_token(token)?;
-        }
+        self.check_secrets()?;
         if !adapter.signs && !self.secrets.is_empty() {
             return Err(BuildError::UnusedSecrets { provider });
         }
-        match self.tolerance {
-            Some(_) if !adapter.signs => return Err(BuildError::UnusedTolerance { provider }),
-            Some(tolerance) if tolerance < Duration::from_secs(1) => return Err(BuildError::TooStrict),
-            _ => {}
+        if self.tolerance.is_some() && !adapter.signs {
+            return Err(BuildError::UnusedTolerance { provider });
         }
+        self.check_tolerance()?;
         if self.unverified {
-            return match (self.secrets.is_empty(), &self.path_token) {
-                (false, _) => Err(BuildError::Contradiction { key: "secrets" }),
-                (_, Some(_)) => Err(BuildError::Contradiction { key: "path_token" }),
-                (true, None) => Ok(adapter),
-            };
+            return self.check_unverified().map(|()| adapter);
         }
         if adapter.signs && self.secrets.is_empty() {
             return Err(BuildError::MissingSecret { provider });
@@ -179,6 +169,39 @@ impl Options {
             return Err(BuildError::MissingPathToken { provider });
         }
         Ok(adapter)
+    }
+
+    /// Whether the options could suit a provider of which nobody knows what it needs.
+    pub(super) fn check_any(&self) -> Result<(), BuildError> {
+        self.check_secrets()?;
+        self.check_tolerance()?;
+        match self.unverified {
+            true => self.check_unverified(),
+            false => Ok(()),
+        }
+    }
+
+    fn check_secrets(&self) -> Result<(), BuildError> {
+        if self.secrets.iter().any(|secret| secret.expose().is_empty()) {
+            return Err(BuildError::EmptySecret { key: "secrets" });
+        }
+        self.path_token.as_ref().map_or(Ok(()), check_token)
+    }
+
+    fn check_tolerance(&self) -> Result<(), BuildError> {
+        match self.tolerance {
+            Some(tolerance) if tolerance < Duration::from_secs(1) => Err(BuildError::TooStrict),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether there is nothing to check where nothing is checked.
+    fn check_unverified(&self) -> Result<(), BuildError> {
+        match (self.secrets.is_empty(), &self.path_token) {
+            (false, _) => Err(BuildError::Contradiction { key: "secrets" }),
+            (_, Some(_)) => Err(BuildError::Contradiction { key: "path_token" }),
+            (true, None) => Ok(()),
+        }
     }
 }
 
@@ -267,8 +290,8 @@ mod tests {
             Options { path_token: some(".."), ..options("supernova") },
         ];
         insta::assert_snapshot!(faulty.map(refused).join("\n"), @r#"
-        provider: `Zeplni` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin
-        provider: `github` is not a provider; known are appflow, supernova, zeplin
+        provider: `Zeplni` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin, and `plugin:` with the name of an instance
+        provider: `github` is not a provider; known are appflow, supernova, zeplin, and `plugin:` with the name of an instance
         secrets: zeplin signs its requests, and there is no secret to check them with: add `secrets = [{ env = "ZEPLIN_SECRET" }]`, or `unverified = true` to believe everybody
         secrets: zeplin signs its requests, and there is no secret to check them with: add `secrets = [{ env = "ZEPLIN_SECRET" }]`, or `unverified = true` to believe everybody
         path_token: supernova signs nothing, so its requests are told by a secret in the path: add `path_token = { env = "SUPERNOVA_PATH_TOKEN" }`, or `unverified = true` to believe everybody

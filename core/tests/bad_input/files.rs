@@ -135,7 +135,7 @@ async fn mistakes_in_the_configuration_are_all_reported_before_anything_starts()
     …/jackfield.toml:28:8: `source.name`: found "screens" again; a name is used once
      28 | name = "screens"
         |        ^^^^^^^^^
-    …/jackfield.toml:29:12: `source.provider`: `zepelin` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin
+    …/jackfield.toml:29:12: `source.provider`: `zepelin` is not a provider, did you mean `zeplin`; known are appflow, supernova, zeplin, and `plugin:` with the name of an instance
      29 | provider = "zepelin"
         |            ^^^^^^^^^
     …/jackfield.toml:31:1: zeplin signs its requests, and there is no secret to check them with: add `secrets = [{ env = "ZEPLIN_SECRET" }]`, or `unverified = true` to believe everybody

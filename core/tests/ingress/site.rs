@@ -368,7 +368,7 @@ fn token(provider: &str) -> provider::Options {
 fn source(name: &str, options: provider::Options) -> Source {
     Source {
         name: name.into(),
-        provider: provider::build(options).unwrap(),
+        provider: provider::build(options).unwrap().into(),
         body_limit: BODY_LIMIT,
         dedup_window: Duration::from_secs(3600),
     }
