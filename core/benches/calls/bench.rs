@@ -20,7 +20,8 @@ use jackfield::plugin::{
     stage::{Stage, Staged},
 };
 use jackfield_event::{DeliveryId, Timestamp};
-use jackfield_stage::{cargo, zeplin};
+use jackfield_sdk::testing::event;
+use jackfield_stage::cargo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime::Handle, time::Instant};
@@ -87,12 +88,11 @@ impl Bench {
                 reason.unwrap_or_default()
             );
         }
-        let event = json!({ "payload": String::from_utf8(zeplin::screen_version_of_3_kb())? });
         Ok(Self {
             directory,
             program,
             registry,
-            event: Bytes::from(event.to_string()),
+            event: Bytes::from(event().to_json()),
         })
     }
 

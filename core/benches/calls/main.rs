@@ -1,6 +1,6 @@
 //! What a call of a plugin costs, by where the plugin lives, as ratios to a call of a trait in the same process.
 //!
-//! In one run, with an event of 3 KB: (direct) a [`Caller`] that does nothing; (in process) a plugin that does nothing,
+//! In one run, with the sample event: (direct) a [`Caller`] that does nothing; (in process) a plugin that does nothing,
 //! through the C ABI; (worker) the same plugin in a process of its own. One call at a time, and 64 at a time. Rounds
 //! alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
 //! Then: how long a worker takes from its start to the first call, and what an idle one holds for itself of the memory.
