@@ -75,12 +75,11 @@ impl Bench {
             instances: vec![
                 instance("here", "counting-plugin", Isolation::None, json!({})),
                 instance("process", "counting-plugin", Isolation::Process, json!({})),
-                instance("abused", "trial", Isolation::Process, json!({})),
             ],
             drain: plugin::DEFAULT_DRAIN,
         };
         let registry = Registry::load(options, Arc::new(Rehearsal::default()), Handle::current()).await;
-        for name in ["here", "process", "abused"] {
+        for name in ["here", "process"] {
             let reason = registry.parked(name);
             ensure!(
                 reason.is_none(),
@@ -102,10 +101,6 @@ impl Bench {
             Place::Process => "process",
         };
         Arc::clone(&self.instance(name).caller)
-    }
-
-    pub(crate) fn abused(&self) -> Arc<Instance> {
-        self.instance("abused")
     }
 
     fn instance(&self, name: &str) -> Arc<Instance> {
@@ -136,8 +131,17 @@ impl Bench {
 
     /// Another worker of the plugin that does nothing.
     pub(crate) async fn start_worker(&self) -> anyhow::Result<Worker> {
+        self.start("counting-plugin", "counting.so").await
+    }
+
+    /// A worker of the plugin that does what no plugin should.
+    pub(crate) async fn start_abused(&self) -> anyhow::Result<Worker> {
+        self.start("trial", "trial.so").await
+    }
+
+    async fn start(&self, plugin: &str, file: &str) -> anyhow::Result<Worker> {
         let setup = Setup {
-            plugin: "counting-plugin".to_owned(),
+            plugin: plugin.to_owned(),
             instance: "another".to_owned(),
             config: json!({}),
             secrets: BTreeMap::new(),
@@ -153,12 +157,12 @@ impl Bench {
             sandbox: Sandbox::default(),
             exit: None,
         };
-        Ok(Worker::start(self.staged()?, setup, housing).await?)
+        Ok(Worker::start(self.staged(file)?, setup, housing).await?)
     }
 
-    fn staged(&self) -> anyhow::Result<Staged> {
+    fn staged(&self, file: &str) -> anyhow::Result<Staged> {
         let directory = Directory::open(&self.directory.path().join("plugins"))?;
-        let candidate = directory.read("counting.so".as_ref(), u64::MAX - 1)?;
+        let candidate = directory.read(file.as_ref(), u64::MAX - 1)?;
         let stage = Stage::open(&self.directory.path().join("data"))?;
         Ok(stage.put(elf::inspect(candidate, plugin::glibc())?)?)
     }
