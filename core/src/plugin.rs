@@ -5,13 +5,12 @@
 //! [`Host`].
 //!
 //! A [`Registry`] has them all. How a file gets into it: [`directory`] (is it safe to read) → [`trust`] (is it
-//! one that we want) → [`elf`] (is it a plugin
-//! that this process can bear) → [`stage`] (a private copy) → [`describe`] (its manifest, asked in a child) →
-//! [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes what only the one
-//! before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason. [`Watch`] has
-//! the registry look again when the directory has changed. A panic in
-//! a plugin, a time-out, a broken answer are [`Report`]s like others. What an instance may do at all
-//! is what it both needs and is granted ([`grant`]); its process confines itself to that (`sandbox`) before it loads the library.
+//! one that we want) → [`elf`] (is it a plugin, and where can it live) → [`stage`] (a private copy) → [`describe`] (its
+//! manifest, asked in a child) → [`survey`] (does each configuration fit) → `ffi` (load, and make instances). Each step takes
+//! what only the one before it makes, so that nothing unchecked is ever run; what fails a step is parked with the reason.
+//! [`Watch`] has the registry look again when the directory has changed. A panic in a plugin, a time-out, a broken answer
+//! are [`Report`]s like others. What an instance may do at all is what it both needs and is granted ([`grant`]); its process
+//! confines itself to that (`sandbox`) before it loads the library.
 
 mod by_hand;
 pub mod check;

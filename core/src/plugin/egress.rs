@@ -14,7 +14,6 @@
 //! [RFC 1928]: https://www.rfc-editor.org/rfc/rfc1928
 //! [RFC 1929]: https://www.rfc-editor.org/rfc/rfc1929
 
-mod address;
 mod client;
 mod socks;
 mod tunnel;

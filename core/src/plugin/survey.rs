@@ -1,7 +1,7 @@
 //! What plugins there are and which instances of them can be, found out without running foreign code in this process.
 //!
 //! [`Options`] come in. Every library of the plugins directory goes through the steps that come before loading, in
-//! order (read, inspect, stage, describe), and stops at the first that it does not pass; every instance's
+//! order (read, trust, inspect, stage, describe), and stops at the first that it does not pass; every instance's
 //! configuration is checked against its plugin's schema. `jackfield check` needs no more than this, and
 //! [`Registry::load`](super::Registry::load) begins with it.
 

@@ -6,7 +6,6 @@
 //! finds the file of the one before gives its output.
 #![forbid(unsafe_code)]
 
-mod address;
 mod config;
 mod fetch;
 mod http;

@@ -10,7 +10,7 @@ use std::{
 use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
 
 use super::{
-    Holder, address,
+    Holder,
     socks::{self, Asked, Reply, Request},
 };
 use crate::plugin::destination::Destination;
@@ -149,7 +149,7 @@ impl Holder {
         if is_local && address.is_loopback() && any(&|granted| granted.is_name(LOCALHOST, port)) {
             return Ok(());
         }
-        match (address::refusal(address), &request.host) {
+        match (jackfield_address::refusal(address), &request.host) {
             (None, Asked::Name(_)) => Ok(()),
             (None, Asked::Address(_)) if any(&|granted| granted.is_any(port)) => Ok(()),
             (_, Asked::Address(_)) => Err(TunnelError::NotGranted),

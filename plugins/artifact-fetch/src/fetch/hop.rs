@@ -7,7 +7,6 @@ use url::{Host, Url};
 
 use super::{Credential, FetchError};
 use crate::{
-    address,
     http::{self, Http},
     place::{self, HostPort},
 };
@@ -82,7 +81,7 @@ impl Gate {
         };
         let public = all
             .iter()
-            .filter(|address| excepted || address::refusal(**address).is_none());
+            .filter(|address| excepted || jackfield_address::refusal(**address).is_none());
         let allowed: Vec<_> = public.map(|address| SocketAddr::new(*address, port)).collect();
         if allowed.is_empty() {
             return Err(refused(url, &all));
@@ -128,7 +127,7 @@ fn refused(url: &Url, all: &[IpAddr]) -> FetchError {
         .unwrap_or_default();
     match all
         .iter()
-        .find_map(|address| Some((*address, address::refusal(*address)?)))
+        .find_map(|address| Some((*address, jackfield_address::refusal(*address)?)))
     {
         Some((address, kind)) => FetchError::Refused {
             host,

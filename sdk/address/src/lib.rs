@@ -1,4 +1,4 @@
-//! Which addresses an artifact may come from: those of the public internet, and no others.
+//! Which addresses are those of the public internet: for whoever connects to what a payload names.
 //!
 //! What goes in is an address, literal or resolved; what comes out is the reason to refuse it. The tables follow
 //! IANA's special-purpose registries (RFC 6890 and its updates). Addresses that carry another address inside
@@ -7,7 +7,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why `address` is refused; `None` where it is public.
-pub(crate) fn refusal(address: IpAddr) -> Option<&'static str> {
+///
+/// # Examples
+///
+/// ```
+/// use jackfield_address::refusal;
+///
+/// assert_eq!(refusal([169, 254, 169, 254].into()), Some("link-local"));
+/// assert_eq!(refusal([1, 1, 1, 1].into()), None);
+/// ```
+pub fn refusal(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => refusal_v4(address),
         IpAddr::V6(address) => refusal_v6(address),
