@@ -12,14 +12,16 @@ use std::{
 
 use jackfield_event::Event;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     Kv, NewEvent, Receipt, Secret,
     call::Report,
     command::Scope,
     error::{Error, Result},
-    ffi::{Host, OpenCall, Stage},
+    ffi::{OpenCall, Stage},
+    shared::Open,
+    signal::Signal,
 };
 
 /// The context of one call: what it is about, and what the router does for it.
@@ -27,11 +29,11 @@ use crate::{
 /// It lives as long as the call and not longer, so it cannot be moved into a spawned task. What such a task needs
 /// ([`kv`](Self::kv), [`scope`](Self::scope)) can be taken out of it first.
 pub struct Cx {
-    // The order matters for nothing but the eye: whatever drops `open` ends the call.
-    open: OpenCall,
-    host: Arc<Host>,
-    scope: Scope,
+    // The order matters: dropping `call` ends the call, and only then is it open no more.
+    call: OpenCall,
+    cancel: Arc<Signal>,
     event: OnceLock<Event>,
+    shared: Open,
 }
 
 /// What the call is about.
@@ -45,45 +47,45 @@ impl Cx {
         if let Some(event) = self.event.get() {
             return Ok(event);
         }
-        let event = Event::from_json(self.open.event())
+        let event = Event::from_json(self.call.event())
             .map_err(|error| Error::invalid(format_args!("the event cannot be read: {error}")))?;
         Ok(self.event.get_or_init(|| event))
     }
 
     /// The event in JSON, byte for byte as the router keeps it.
     pub fn event_json(&self) -> &[u8] {
-        self.open.event()
+        self.call.event()
     }
 
     /// The delivery's id: `dlv_…`.
     pub fn delivery(&self) -> &str {
-        &self.open.facts().delivery
+        self.call.delivery()
     }
 
     /// The route's name.
     pub fn route(&self) -> &str {
-        &self.open.facts().route
+        self.call.route()
     }
 
     /// The step's id within its route.
     pub fn step(&self) -> &str {
-        &self.open.facts().step
+        self.call.step()
     }
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
-        self.open.facts().attempt
+        self.call.attempt()
     }
 
     /// A text that is the same for every attempt at this step of this delivery, and different for all others: what a service
     /// with idempotent requests wants to be given.
     pub fn idempotency_key(&self) -> &str {
-        &self.open.facts().idempotency_key
+        self.call.idempotency_key()
     }
 
     /// When the router cancels the call, if it does.
     pub fn deadline(&self) -> Option<Instant> {
-        self.open.facts().deadline
+        self.call.deadline()
     }
 
     /// How much time there is until the [deadline](Self::deadline); none once it is over.
@@ -109,7 +111,7 @@ impl Cx {
     ///
     /// Where it cannot be made. As `?` has it, the step is then tried again.
     pub fn workdir(&self) -> io::Result<&Path> {
-        let path = &self.open.facts().workdir;
+        let path = self.call.workdir();
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             Ok(()) | Err(_) => Ok(path),
@@ -118,23 +120,25 @@ impl Cx {
 
     /// The W3C trace context of the call, to hand on to services; empty where there is none.
     pub fn traceparent(&self) -> &str {
-        &self.open.facts().traceparent
+        self.call.traceparent()
     }
 
     /// Waits until the call should end. Of use with a [`CANCEL_GRACE`](crate::Plugin::CANCEL_GRACE); without one, the call's
     /// future is dropped at the same moment.
     pub async fn cancelled(&self) {
-        self.scope.cancelled().await;
+        self.cancel.raised().await;
     }
 
     /// Whether the call should end: for loops that do not `.await`.
     pub fn is_cancelled(&self) -> bool {
-        self.open.is_cancelled() || self.scope.is_cancelled()
+        self.call.is_cancelled() || self.cancel.is_raised()
     }
 
     /// The limits of the call, for programs that [`command`](crate::command) starts: `run(cx)` takes them from here by itself.
     pub fn scope(&self) -> Scope {
-        self.scope.clone()
+        self.shared
+            .scope
+            .for_call(self.deadline(), Arc::clone(&self.cancel))
     }
 }
 
@@ -142,12 +146,12 @@ impl Cx {
 impl Cx {
     /// Adds `value`, which is not negative, to the counter `name`. Labels have few distinct values: never an id.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.host.metric(name, labels, value);
+        self.shared.host.metric(name, labels, value);
     }
 
     /// The instance's own key-value store.
     pub fn kv(&self) -> Kv {
-        Kv::new(self.host.clone())
+        Kv::new(Arc::clone(&self.shared.host))
     }
 
     /// Resolves a secret that the instance's configuration names. (Those of type [`Secret`] in it are resolved already.)
@@ -156,7 +160,7 @@ impl Cx {
     ///
     /// Where the configuration has no secret of this name, or it cannot be read.
     pub async fn secret(&self, name: &str) -> Result<Secret> {
-        self.host.secret(name).await.secret(name)
+        self.shared.host.secret(name).await.secret(name)
     }
 
     /// Raises a follow-up event, which is routed like any other, and returns its id. It is on disk when this returns.
@@ -170,8 +174,9 @@ impl Cx {
     pub async fn emit(&self, name: &str, event: &NewEvent) -> Result<String> {
         let json = to_json("the follow-up event", event)?;
         let reply = self
+            .shared
             .host
-            .emit(self.open.id(), name, &json)
+            .emit(self.call.id(), name, &json)
             .await
             .ok(|| format!("raising the event `{name}`"))?;
         String::from_utf8(reply.value)
@@ -210,7 +215,7 @@ impl Cx {
     /// A retry where the router cannot read its store at present; *ambiguous* where a receipt is there but cannot be
     /// read as `I` or `D`, since something has then happened that this version does not understand.
     pub async fn receipt<I: DeserializeOwned, D: DeserializeOwned>(&self) -> Result<Receipt<I, D>> {
-        let answer = self.host.receipt_get(self.open.id()).await;
+        let answer = self.shared.host.receipt_get(self.call.id()).await;
         let Some(reply) = answer.found(|| "reading the receipt of this step".to_owned())? else {
             return Ok(Receipt::Absent);
         };
@@ -251,7 +256,8 @@ impl Cx {
     }
 
     async fn keep(&self, stage: Stage, body: &[u8]) -> Result<()> {
-        let answer = self.host.receipt_put(self.open.id(), stage, body).await;
+        let host = &self.shared.host;
+        let answer = host.receipt_put(self.call.id(), stage, body).await;
         answer
             .ok(|| "keeping the receipt of this step".to_owned())
             .map(drop)
@@ -259,36 +265,37 @@ impl Cx {
 }
 
 impl Cx {
-    pub(crate) fn new(
-        open: OpenCall,
-        host: Arc<Host>,
-        cancel: watch::Receiver<bool>,
-        instance: &Scope,
-    ) -> Self {
-        let scope = instance.for_call(open.facts().deadline, cancel);
+    pub(crate) fn new(call: OpenCall, cancel: Arc<Signal>, shared: Open) -> Self {
         Self {
-            open,
-            host,
-            scope,
+            call,
+            cancel,
             event: OnceLock::new(),
+            shared,
         }
     }
 
     pub(crate) fn id(&self) -> u64 {
-        self.open.id()
+        self.call.id()
+    }
+
+    /// Waits until the instance ends.
+    pub(crate) async fn closing(&self) {
+        self.shared.closing.raised().await;
     }
 
     pub(crate) fn input_json(&self) -> &[u8] {
-        self.open.input()
+        self.call.input()
     }
 
     pub(crate) fn is_request(&self) -> bool {
-        self.open.is_request()
+        self.call.is_request()
     }
 
-    /// Ends the call. Nothing borrowed from it can be left: that is what taking `self` says.
-    pub(crate) fn finish(self, report: &Report) {
-        self.open.finish(report);
+    /// Ends the call. Nothing borrowed from it can be left: that is what taking `self` says. It counts as open as long as
+    /// what is returned.
+    pub(crate) fn finish(self, report: &Report) -> Open {
+        self.call.finish(report);
+        self.shared
     }
 }
 

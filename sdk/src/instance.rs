@@ -12,7 +12,6 @@ use std::{
 use serde::de::DeserializeOwned;
 use tokio::{
     runtime::{EnterGuard, Handle},
-    sync::watch,
     time::{Instant, sleep},
 };
 use tracing::Instrument as _;
@@ -20,7 +19,6 @@ use tracing::Instrument as _;
 use crate::{
     Cx, Outcome, Plugin, Start,
     call::{Code, Report},
-    command::Scope,
     engine::{Engine, Hooks},
     error::{Error, Result},
     ffi::{Host, OpenCall},
@@ -28,6 +26,8 @@ use crate::{
     panic::{self, Contained, drop_quietly},
     probe::{self, Probe, Watch},
     provider::Request,
+    shared::Shared,
+    signal::Signal,
 };
 
 /// How long a start may take that has no deadline of its own.
@@ -44,17 +44,12 @@ pub(crate) struct Instance<P> {
 
 /// Where an instance lives.
 struct Home {
-    host: Arc<Host>,
+    shared: Arc<Shared>,
     /// Taken by the shutdown.
     engine: Mutex<Option<Engine>>,
     handle: Handle,
     /// Of a test's instance.
     probe: Option<Arc<dyn Probe>>,
-    scope: Scope,
-    /// Turns true when the instance ends.
-    closing: watch::Sender<bool>,
-    /// Each open call holds a receiver.
-    open_calls: Arc<watch::Sender<()>>,
     threads: Arc<AtomicUsize>,
 }
 
@@ -64,10 +59,6 @@ pub(crate) struct Refusal {
     pub(crate) code: Code,
     pub(crate) message: String,
 }
-
-/// Cancels one call.
-#[derive(Debug)]
-pub(crate) struct CancelHandle(watch::Sender<bool>);
 
 impl<P: Plugin> Instance<P> {
     /// Starts an instance, and waits for it. Must not be called on a thread of an async runtime.
@@ -79,7 +70,7 @@ impl<P: Plugin> Instance<P> {
     ) -> Result<Self, Refusal> {
         let host = Arc::new(host);
         let made = Home::build::<P>(host.clone()).and_then(|home| {
-            let start = Start::new(host.clone(), name, home.scope.clone());
+            let start = Start::new(host.clone(), name, home.shared.scope.clone());
             let create = create::<P>(config.to_owned(), start, home.probe.clone());
             match home.wait(create, deadline) {
                 Ok(plugin) => Ok(Self {
@@ -103,23 +94,20 @@ impl<P: Plugin> Instance<P> {
         self.home.probe.as_ref().map(|_| self.home.handle.enter())
     }
 
-    /// Takes on one call. It ends by itself; the handle can hurry it.
-    pub(crate) fn call(&self, open: OpenCall) -> CancelHandle {
-        let (cancel, cancelled) = watch::channel(false);
-        let watch = Watch::new(self.home.probe.clone(), open.id());
-        let cx = Cx::new(open, self.home.host.clone(), cancelled, &self.home.scope);
-        match lock(&self.plugin).clone() {
-            Some(plugin) => {
-                let open = self.home.open_calls.subscribe();
-                let closing = self.home.closing.subscribe();
-                self.home.handle.spawn(drive(open, cx, plugin, watch, closing));
-            }
-            None => cx.finish(&Report::stopped(
+    /// Takes on one call. It ends by itself; who raises the signal can hurry it.
+    pub(crate) fn call(&self, call: OpenCall) -> Arc<Signal> {
+        let cancel = Arc::new(Signal::default());
+        let watch = Watch::new(self.home.probe.clone(), call.id());
+        let cx = Cx::new(call, Arc::clone(&cancel), self.home.shared.open());
+        let plugin = lock(&self.plugin).clone();
+        match plugin {
+            Some(plugin) => drop(self.home.handle.spawn(drive(plugin, cx, watch))),
+            None => drop(cx.finish(&Report::stopped(
                 Code::Shutdown,
                 "the instance has been shut down",
-            )),
+            ))),
         }
-        CancelHandle(cancel)
+        cancel
     }
 
     /// Ends the instance within `grace`. Whether all calls and threads have ended.
@@ -128,10 +116,10 @@ impl<P: Plugin> Instance<P> {
         let Some(plugin) = lock(&self.plugin).take() else {
             return self.home.has_ended();
         };
-        self.home.closing.send_replace(true);
-        let open_calls = self.home.open_calls.clone();
+        self.home.shared.closing.raise();
+        let shared = Arc::clone(&self.home.shared);
         let farewell = async move {
-            open_calls.closed().await;
+            shared.none_open().await;
             Contained::new(plugin.shutdown()).await.ok();
             // Here, on its own runtime, and not on a thread of the host's.
             drop_quietly(plugin);
@@ -149,7 +137,7 @@ impl<P: Plugin> Instance<P> {
 
     /// Lets go of the host.
     pub(crate) fn close(&self) {
-        self.home.host.close();
+        self.home.shared.host.close();
     }
 }
 
@@ -167,25 +155,18 @@ async fn create<P: Plugin>(config: Vec<u8>, start: Start, probe: Option<Arc<dyn 
 
 /// One call, from its start to its end.
 ///
-/// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first,
-/// and `open` says that the call has ended, which dropping `cx` does.
-async fn drive<P: Plugin>(
-    open: watch::Receiver<()>,
-    cx: Cx,
-    plugin: Arc<P>,
-    watch: Watch,
-    closing: watch::Receiver<bool>,
-) {
-    let report = attempt(&*plugin, &cx, &watch, closing)
+/// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first.
+async fn drive<P: Plugin>(plugin: Arc<P>, cx: Cx, watch: Watch) {
+    let report = attempt(&*plugin, &cx, &watch)
         .instrument(log::call_span(cx.id()))
         .await;
     drop(watch);
-    cx.finish(&report);
+    let open = cx.finish(&report);
     drop_quietly(plugin);
     drop(open);
 }
 
-async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch, closing: watch::Receiver<bool>) -> Report {
+async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch) -> Report {
     if cx.is_cancelled() {
         return Report::stopped(Code::Cancelled, "the call was canceled before it began");
     }
@@ -201,7 +182,7 @@ async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch, closing: watch::
             Ok(report) => report,
             Err(message) => Error::panicked(message).into_report(),
         },
-        report = stopped(cx, closing, P::CANCEL_GRACE) => report,
+        report = stopped(cx, P::CANCEL_GRACE) => report,
     }
 }
 
@@ -237,10 +218,10 @@ async fn receive<P: Plugin>(plugin: &P, cx: &Cx) -> Report {
 }
 
 /// Waits until the call is to be given up: after its cancellation, or the beginning of the shutdown, and the grace for it.
-async fn stopped(cx: &Cx, mut closing: watch::Receiver<bool>, grace: Duration) -> Report {
+async fn stopped(cx: &Cx, grace: Duration) -> Report {
     let report = tokio::select! {
         () = cx.cancelled() => Report::stopped(Code::Cancelled, "the call was canceled"),
-        _ = closing.wait_for(|closing| *closing) => {
+        () = cx.closing() => {
             Report::stopped(Code::Shutdown, "the instance was shut down in the middle of the call")
         }
     };
@@ -277,7 +258,6 @@ fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
 impl Home {
     /// A runtime with one worker thread, all of whose threads log to the host.
     fn build<P: Plugin>(host: Arc<Host>) -> Result<Self, Refusal> {
-        let (closing, closed) = watch::channel(false);
         let threads = Arc::new(AtomicUsize::new(0));
         let dispatch = log::dispatch(host.clone());
         let hooks = Hooks {
@@ -306,12 +286,9 @@ impl Home {
         }
         Ok(Self {
             handle: engine.handle().clone(),
-            scope: Scope::of_instance(P::NAME, closed),
+            shared: Shared::new(host, P::NAME),
             engine: Mutex::new(Some(engine)),
             probe,
-            host,
-            closing,
-            open_calls: Arc::new(watch::channel(()).0),
             threads,
         })
     }
@@ -346,16 +323,16 @@ impl Home {
 
     /// Ends the runtime: tasks at their next `.await`, threads within `grace`.
     fn end(&self, grace: Duration) {
-        self.closing.send_replace(true);
+        self.shared.closing.raise();
         let engine = lock(&self.engine).take();
         if let Some(engine) = engine {
             engine.end(grace);
         }
-        self.scope.end();
+        self.shared.scope.end();
     }
 
     fn has_ended(&self) -> bool {
-        self.open_calls.receiver_count() == 0 && self.threads.load(Ordering::Relaxed) == 0
+        !self.shared.is_any_open() && self.threads.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -365,12 +342,6 @@ impl Refusal {
             code,
             message: message.into(),
         }
-    }
-}
-
-impl CancelHandle {
-    pub(crate) fn cancel(&self) {
-        self.0.send_replace(true);
     }
 }
 

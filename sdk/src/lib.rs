@@ -82,6 +82,8 @@ pub mod provider;
 mod proxy;
 mod receipt;
 mod secret;
+mod shared;
+mod signal;
 mod start;
 pub mod testing;
 

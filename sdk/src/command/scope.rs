@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::spawner::Spawner;
-use crate::{Cx, Start};
+use crate::{Cx, Start, signal::Signal};
 
 /// Within which limits programs run: until when, until which cancellation, and with whose life.
 ///
@@ -13,7 +13,7 @@ use crate::{Cx, Start};
 #[derive(Clone)]
 pub struct Scope {
     deadline: Option<Instant>,
-    cancel: watch::Receiver<bool>,
+    cancel: Arc<Signal>,
     pub(super) spawner: Arc<Spawner>,
 }
 
@@ -32,16 +32,15 @@ impl Scope {
     /// # }).unwrap();
     /// ```
     pub fn detached(deadline: Option<Instant>) -> Self {
-        let (_, never) = watch::channel(false);
         Self {
             deadline,
-            cancel: never,
+            cancel: Arc::default(),
             spawner: Arc::new(Spawner::new("detached")),
         }
     }
 
-    /// The limits of an instance of `plugin`: until `cancel` turns true.
-    pub(crate) fn of_instance(plugin: &str, cancel: watch::Receiver<bool>) -> Self {
+    /// The limits of an instance of `plugin`: until `cancel` is raised.
+    pub(crate) fn of_instance(plugin: &str, cancel: Arc<Signal>) -> Self {
         Self {
             deadline: None,
             cancel,
@@ -50,7 +49,7 @@ impl Scope {
     }
 
     /// The limits of a call of the instance whose limits these are.
-    pub(crate) fn for_call(&self, deadline: Option<Instant>, cancel: watch::Receiver<bool>) -> Self {
+    pub(crate) fn for_call(&self, deadline: Option<Instant>, cancel: Arc<Signal>) -> Self {
         Self {
             deadline,
             cancel,
@@ -70,21 +69,12 @@ impl Scope {
 
     /// Waits until programs are to end before their time.
     pub async fn cancelled(&self) {
-        if self
-            .cancel
-            .clone()
-            .wait_for(|cancelled| *cancelled)
-            .await
-            .is_err()
-        {
-            // Nobody is left who could cancel.
-            std::future::pending::<()>().await;
-        }
+        self.cancel.raised().await;
     }
 
     /// Whether programs are to end before their time.
     pub fn is_cancelled(&self) -> bool {
-        *self.cancel.borrow()
+        self.cancel.is_raised()
     }
 }
 

@@ -1,9 +1,10 @@
 //! An open call.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use jackfield_abi as abi;
 use tokio::time::Instant;
 
-use super::{CODES, ENDED, bytes, number, read, slice, struct_size, text};
+use super::{CODES, ENDED, bytes, number, read, slice, struct_size};
 use crate::call::{Code, Report};
 
 /// A call that has not ended. Whatever becomes of it, it ends exactly once: by [`finish`](Self::finish), or by its drop.
@@ -21,21 +22,20 @@ use crate::call::{Code, Report};
 pub(crate) struct OpenCall {
     raw: abi::Call,
     done: abi::DoneFn,
-    facts: Facts,
+    texts: Texts,
+    deadline: Option<Instant>,
     is_request: bool,
     finished: bool,
 }
 
-/// What is small enough to be copied.
-pub(crate) struct Facts {
-    pub(crate) delivery: String,
-    pub(crate) route: String,
-    pub(crate) step: String,
-    pub(crate) idempotency_key: String,
-    pub(crate) traceparent: String,
-    pub(crate) workdir: PathBuf,
-    pub(crate) attempt: u32,
-    pub(crate) deadline: Option<Instant>,
+/// The host's texts, mended where they are not UTF-8. They live as long as the call: whoever is given one is given it for as
+/// long as he holds the call.
+struct Texts {
+    delivery: Cow<'static, str>,
+    route: Cow<'static, str>,
+    step: Cow<'static, str>,
+    idempotency_key: Cow<'static, str>,
+    traceparent: Cow<'static, str>,
 }
 
 // SAFETY: the ABI says that a call's memory is valid on any thread until `done`, that nobody writes to it but for the
@@ -54,24 +54,20 @@ impl OpenCall {
         // SAFETY: the host wrote it.
         let raw = unsafe { read(call) }?;
         let done = raw.done?;
-        // SAFETY: the slices are the host's, valid until `done` is called.
-        let text = |slice| unsafe { text(slice) };
-        // SAFETY: as above.
-        let workdir = unsafe { bytes(raw.workdir) };
-        let facts = Facts {
+        // SAFETY: the slices are the host's, valid until `done` is called, which takes `self` or drops it.
+        let text = |slice| String::from_utf8_lossy(unsafe { bytes(slice) });
+        let texts = Texts {
             delivery: text(raw.delivery),
             route: text(raw.route),
             step: text(raw.step),
             idempotency_key: text(raw.idempotency_key),
             traceparent: text(raw.traceparent),
-            workdir: PathBuf::from(OsStr::from_bytes(workdir)),
-            attempt: raw.attempt,
-            deadline: instant(raw.deadline_mono_ns),
         };
         Some(Self {
             raw,
             done,
-            facts,
+            texts,
+            deadline: instant(raw.deadline_mono_ns),
             is_request: false,
             finished: false,
         })
@@ -117,8 +113,37 @@ impl OpenCall {
         self.raw.id
     }
 
-    pub(crate) fn facts(&self) -> &Facts {
-        &self.facts
+    pub(crate) fn delivery(&self) -> &str {
+        &self.texts.delivery
+    }
+
+    pub(crate) fn route(&self) -> &str {
+        &self.texts.route
+    }
+
+    pub(crate) fn step(&self) -> &str {
+        &self.texts.step
+    }
+
+    pub(crate) fn idempotency_key(&self) -> &str {
+        &self.texts.idempotency_key
+    }
+
+    pub(crate) fn traceparent(&self) -> &str {
+        &self.texts.traceparent
+    }
+
+    pub(crate) fn workdir(&self) -> &Path {
+        // SAFETY: as in `accept`.
+        Path::new(OsStr::from_bytes(unsafe { bytes(self.raw.workdir) }))
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.raw.attempt
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     pub(crate) fn event(&self) -> &[u8] {
@@ -213,7 +238,10 @@ mod tests {
     use std::{ffi::c_void, ptr};
 
     use super::*;
-    use crate::{call::Ended, ffi::word};
+    use crate::{
+        call::Ended,
+        ffi::{text, word},
+    };
 
     /// How calls ended, in the order in which they did.
     type Ends = Vec<(Option<Ended>, Option<Code>, String)>;
@@ -274,9 +302,9 @@ mod tests {
         let call = accept(&raw(&mut ends, &flag)).unwrap();
         assert_eq!((call.id(), call.event(), call.input()), (7, &b"{}"[..], &b""[..]));
         // Texts are mended, paths are not.
-        assert_eq!(call.facts().delivery, "dlv_\u{fffd}");
-        assert_eq!(call.facts().workdir.as_os_str().as_bytes(), b"/w\xff");
-        assert_eq!((call.facts().deadline, call.is_cancelled()), (None, false));
+        assert_eq!(call.delivery(), "dlv_\u{fffd}");
+        assert_eq!(call.workdir().as_os_str().as_bytes(), b"/w\xff");
+        assert_eq!((call.deadline(), call.is_cancelled()), (None, false));
         flag.store(1, Ordering::Relaxed);
         assert!(call.is_cancelled());
     }

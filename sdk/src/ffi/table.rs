@@ -1,9 +1,9 @@
 //! The plugin's functions, as the host calls them.
 //!
 //! Each catches panics, and turns pointers into what [`Instance`] takes. A `jf_instance` is a boxed [`Instance`], a `jf_op` a
-//! boxed [`CancelHandle`].
+//! shared [`Signal`], which cancels the call.
 
-use std::{ffi::c_void, marker::PhantomData, mem, ptr, time::Duration};
+use std::{ffi::c_void, marker::PhantomData, mem, ptr, sync::Arc, time::Duration};
 
 use jackfield_abi as abi;
 
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     Manifest, Plugin,
     call::Code,
-    instance::{CancelHandle, Instance, Refusal},
+    instance::{Instance, Refusal},
     panic::{contain, drop_quietly},
+    signal::Signal,
 };
 
 /// The table of a plugin, for [`export_plugin!`](crate::export_plugin).
@@ -157,20 +158,20 @@ unsafe fn take_on<P: Plugin>(
         return ptr::null_mut();
     };
     // From here on the call ends with the value of `open`, wherever a panic takes it.
-    contain(|| Box::into_raw(Box::new(instance.call(open))).cast()).unwrap_or(ptr::null_mut())
+    contain(|| Arc::into_raw(instance.call(open)).cast_mut().cast()).unwrap_or(ptr::null_mut())
 }
 
 unsafe extern "C" fn op_cancel(op: *mut abi::Op) {
     // SAFETY: what `call` returned, not yet released.
-    if let Some(handle) = unsafe { op.cast::<CancelHandle>().as_ref() } {
-        let _ = contain(|| handle.cancel());
+    if let Some(cancel) = unsafe { op.cast::<Signal>().as_ref() } {
+        let _ = contain(|| cancel.raise());
     }
 }
 
 unsafe extern "C" fn op_release(op: *mut abi::Op) {
     if !op.is_null() {
-        // SAFETY: what `call` made by `Box::into_raw`, released once.
-        drop_quietly(unsafe { Box::from_raw(op.cast::<CancelHandle>()) });
+        // SAFETY: what `call` made by `Arc::into_raw`, released once.
+        drop(unsafe { Arc::from_raw(op.cast::<Signal>().cast_const()) });
     }
 }
 
