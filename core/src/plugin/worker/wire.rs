@@ -265,6 +265,11 @@ pub(super) fn outbox<T>(mut stream: OwnedWriteHalf) -> (Outbox<T>, impl Future<O
     let write = async move {
         let (mut batch, mut bytes) = (Vec::new(), Vec::new());
         while waiting.recv_many(&mut batch, WAITING).await > 0 {
+            // Whoever else is about to hand something in does so first: one write for many frames.
+            tokio::task::yield_now().await;
+            while let Ok(frame) = waiting.try_recv() {
+                batch.push(frame);
+            }
             bytes.clear();
             for frame in batch.drain(..) {
                 bytes.extend_from_slice(&frame);
@@ -341,7 +346,9 @@ impl<T: DeserializeOwned> Inbox<T> {
 }
 
 fn encode(frame: &impl Serialize) -> Vec<u8> {
-    let bytes = postcard::to_extend(frame, vec![0; HEAD]);
+    let mut bytes = Vec::with_capacity(USUAL);
+    bytes.resize(HEAD, 0);
+    let bytes = postcard::to_extend(frame, bytes);
     let mut bytes = bytes.expect("frames have no maps or sequences of unknown length");
     let length = u32::try_from(bytes.len() - HEAD).unwrap_or(u32::MAX);
     bytes[..HEAD].copy_from_slice(&length.to_le_bytes());
@@ -352,6 +359,8 @@ fn encode(frame: &impl Serialize) -> Vec<u8> {
 const HEAD: usize = size_of::<u32>();
 /// The longest frame: an event of the largest body, its input, and room to spare.
 const LONGEST: usize = 64 << 20;
+/// Bytes of most frames.
+const USUAL: usize = 1024;
 /// Frames that may wait to be written.
 const WAITING: usize = 1024;
 /// Bytes of a buffer that is kept.
