@@ -129,17 +129,33 @@ impl Bench {
         }
     }
 
-    /// Another worker of the plugin that does nothing.
-    pub(crate) async fn start_worker(&self) -> anyhow::Result<Worker> {
-        self.start("counting-plugin", "counting.so").await
+    /// Bytes that a call has to carry.
+    pub(crate) fn size(&self) -> usize {
+        self.event.len()
+    }
+
+    /// How long the program takes for nothing, which every worker has to be started as.
+    pub(crate) fn run_program(&self) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let output = Command::new(&self.program).arg("version").output()?;
+        ensure!(output.status.success(), "the program does not tell its version");
+        Ok(began.elapsed())
+    }
+
+    /// Another worker of the plugin that does nothing, and how long its start took.
+    pub(crate) async fn start_worker(&self) -> anyhow::Result<(Worker, Duration)> {
+        let staged = self.staged("counting.so")?;
+        let began = Instant::now();
+        let worker = self.start("counting-plugin", staged).await?;
+        Ok((worker, began.elapsed()))
     }
 
     /// A worker of the plugin that does what no plugin should.
     pub(crate) async fn start_abused(&self) -> anyhow::Result<Worker> {
-        self.start("trial", "trial.so").await
+        self.start("trial", self.staged("trial.so")?).await
     }
 
-    async fn start(&self, plugin: &str, file: &str) -> anyhow::Result<Worker> {
+    async fn start(&self, plugin: &str, staged: Staged) -> anyhow::Result<Worker> {
         let setup = Setup {
             plugin: plugin.to_owned(),
             instance: "another".to_owned(),
@@ -157,7 +173,7 @@ impl Bench {
             sandbox: Sandbox::default(),
             exit: None,
         };
-        Ok(Worker::start(self.staged(file)?, setup, housing).await?)
+        Ok(Worker::start(staged, setup, housing).await?)
     }
 
     fn staged(&self, file: &str) -> anyhow::Result<Staged> {

@@ -3,6 +3,7 @@
 //! In one run, with the sample event: (direct) a [`Caller`] that does nothing; (in process) a plugin that does nothing,
 //! through the C ABI; (worker) the same plugin in a process of its own. One call at a time, and 64 at a time. Rounds
 //! alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
+//! Beside them, in the same rounds, what the machine takes to wake a thread, and a thread at the other end of a socket.
 //! Then: how long a worker takes from its start to the first call, and what an idle one holds for itself of the memory.
 //! Then the abuse: what becomes of the slowest of a hundred calls of a healthy plugin while another one is mistreated.
 //!
@@ -10,6 +11,7 @@
 
 mod abuse;
 mod bench;
+mod floor;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
 
 async fn measure() -> anyhow::Result<()> {
     let bench = Bench::set().await?;
-    costs(&bench).await;
+    costs(&bench).await?;
     starts(&bench).await?;
     memory(&bench)?;
     abuse::measure(&bench).await?;
@@ -50,7 +52,7 @@ async fn measure() -> anyhow::Result<()> {
 }
 
 /// Prints what a call costs.
-async fn costs(bench: &Bench) {
+async fn costs(bench: &Bench) -> anyhow::Result<()> {
     let subjects: [(&str, Arc<dyn Caller>); 3] = [
         ("direct", Arc::new(Nothing)),
         ("in process", bench.caller(Place::Here)),
@@ -58,7 +60,10 @@ async fn costs(bench: &Bench) {
     ];
     println!("{:<12} {:>24} {:>24}", "a call", "one at a time", "64 at a time");
     let mut times: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
+    let (mut wakes, mut sockets) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        wakes.push(floor::wake());
+        sockets.push(floor::socket(bench.size())?);
         for (subject, (_, caller)) in subjects.iter().enumerate() {
             for in_flight in [1, 64] {
                 // What it takes to get going is not what it costs.
@@ -76,6 +81,12 @@ async fn costs(bench: &Bench) {
         };
         println!("{name:<12} {:>24} {:>24}", told(1), told(64));
     }
+    println!(
+        "to hand something to another thread and back takes {:.1} µs here, to another one over a socket {:.1} µs",
+        median(&wakes),
+        median(&sockets)
+    );
+    Ok(())
 }
 
 /// How many microseconds pass for each call while so many are in flight.
@@ -100,17 +111,17 @@ async fn rate(bench: &Bench, caller: &Arc<dyn Caller>, in_flight: usize, time: D
 
 /// Prints how long a worker takes from its start to its first call.
 async fn starts(bench: &Bench) -> anyhow::Result<()> {
-    let mut times = Vec::new();
+    let (mut times, mut programs) = (Vec::new(), Vec::new());
     for _ in 0..20 {
-        let began = Instant::now();
-        let worker = bench.start_worker().await?;
-        let ready = began.elapsed();
+        programs.push(bench.run_program()?.as_secs_f64() * 1e3);
+        let (worker, ready) = bench.start_worker().await?;
         worker.shutdown(Duration::from_secs(5)).await;
         times.push(ready.as_secs_f64() * 1e3);
     }
     println!(
-        "\na worker is ready {:.1} ms after its start (mark 5 ms)",
-        median(&times)
+        "\na worker is ready {:.1} ms after its start (mark 5 ms); to start the program and see it end takes {:.1} ms",
+        median(&times),
+        median(&programs)
     );
     Ok(())
 }

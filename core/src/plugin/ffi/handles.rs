@@ -14,15 +14,16 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Handles<T> {
     last: AtomicUsize,
-    // A leaf: nothing is locked, called or dropped while it is held.
-    live: Mutex<BTreeMap<usize, Arc<T>>>,
+    /// By the handle's last digits, so that threads that come with different ones seldom meet.
+    // Leaves: nothing is locked, called or dropped while one is held.
+    live: [Mutex<BTreeMap<usize, Arc<T>>>; SHARDS],
 }
 
 impl<T> Handles<T> {
     pub(super) const fn new() -> Self {
         Self {
             last: AtomicUsize::new(0),
-            live: Mutex::new(BTreeMap::new()),
+            live: [const { Mutex::new(BTreeMap::new()) }; SHARDS],
         }
     }
 
@@ -33,28 +34,34 @@ impl<T> Handles<T> {
 
     /// Keeps `thing` alive under `handle` until it is taken.
     pub(super) fn keep(&self, handle: usize, thing: Arc<T>) {
-        self.live().insert(handle, thing);
+        self.live(handle).insert(handle, thing);
     }
 
     /// The thing, while it is kept.
     pub(super) fn get(&self, handle: usize) -> Option<Arc<T>> {
-        self.live().get(&handle).cloned()
+        self.live(handle).get(&handle).cloned()
     }
 
     /// The thing, for the first who asks.
     pub(super) fn take(&self, handle: usize) -> Option<Arc<T>> {
-        self.live().remove(&handle)
+        self.live(handle).remove(&handle)
     }
 
     /// All that are kept.
     pub(super) fn all(&self) -> Vec<Arc<T>> {
-        self.live().values().cloned().collect()
+        (0..SHARDS)
+            .flat_map(|shard| self.live(shard).values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<T>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn live(&self, handle: usize) -> MutexGuard<'_, BTreeMap<usize, Arc<T>>> {
+        self.live[handle % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+const SHARDS: usize = 16;
 
 /// A handle in the place of a context pointer.
 pub(super) fn to_context(handle: usize) -> *mut c_void {
