@@ -51,16 +51,53 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
             beside.extend(times(bench, &healthy, suffering).await);
             abused.shutdown(Duration::ZERO).await;
         }
-        let (alone, beside) = (percentile(alone), percentile(beside));
-        println!(
-            "  {abuse:<12} {:>5.1}x   ({:.2} ms, alone {:.2} ms)   {ended}",
-            beside / alone,
-            beside / 1e3,
-            alone / 1e3
-        );
+        tell(abuse, alone, beside, &ended);
     }
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        alone.extend(times(bench, &healthy, async {}).await);
+        beside.extend(times(bench, &healthy, hoarders()).await);
+    }
+    tell(
+        "(leak)",
+        alone,
+        beside,
+        "for comparison: a program of nobody's does the same",
+    );
     Ok(())
 }
+
+fn tell(abuse: &str, alone: Vec<f64>, beside: Vec<f64>, ended: &str) {
+    let (alone, beside) = (percentile(alone), percentile(beside));
+    println!(
+        "  {abuse:<12} {:>5.1}x   ({:.2} ms, alone {:.2} ms)   {ended}",
+        beside / alone,
+        beside / 1e3,
+        alone / 1e3
+    );
+}
+
+/// Runs [`hoard`] in processes that have nothing to do with the router, as often as a plugin is mistreated.
+async fn hoarders() {
+    for _ in 0..TIMES {
+        let program = std::env::current_exe().expect("it has a path");
+        let ended = tokio::process::Command::new(program).arg(HOARD).status().await;
+        ended.expect("it can be started");
+    }
+}
+
+/// Takes as much memory as a worker may, and ends with it.
+pub(crate) fn hoard() {
+    let mut hoard = Vec::new();
+    for _ in 0..1000 {
+        hoard.push(vec![1_u8; 1 << 20]);
+    }
+    std::hint::black_box(&hoard);
+    std::process::exit(1);
+}
+
+/// The argument that makes a hoarder of this program.
+pub(crate) const HOARD: &str = "hoard";
 
 /// How many microseconds each call took, over the time that is measured and as long as `meanwhile` lasts.
 async fn times(bench: &Bench, healthy: &Arc<dyn Caller>, meanwhile: impl Future<Output = ()>) -> Vec<f64> {

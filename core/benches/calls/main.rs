@@ -29,6 +29,9 @@ use tokio::{task::JoinSet, time::Instant};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(abuse::HOARD) {
+        abuse::hoard();
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     let result = runtime.block_on(measure());
     runtime.shutdown_background();
