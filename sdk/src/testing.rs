@@ -56,11 +56,11 @@ mod host;
 mod provider;
 
 pub use self::{
-    asked::Asked,
+    asked::{Asked, HostCall},
     call::{Call, Report, Running, event},
     cut::Cut,
     harness::{Harness, Refused},
-    host::{Emitted, HostCall, Log, Metric, TestHost},
+    host::{Emitted, Log, Metric, TestHost},
     provider::{Incoming, ProviderHarness},
 };
 pub use crate::call::{Code, Ended};

@@ -4,8 +4,44 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use super::host::{Emitted, HostCall, Metric};
+use super::host::{Emitted, Metric};
 use crate::ffi::{Stage, double::Request};
+
+/// A kind of request that a plugin makes of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HostCall {
+    /// [`Kv::get`](crate::Kv::get)
+    KvGet,
+    /// [`Kv::put`](crate::Kv::put)
+    KvPut,
+    /// [`Kv::delete`](crate::Kv::delete)
+    KvDelete,
+    /// [`Cx::receipt`](crate::Cx::receipt)
+    Receipt,
+    /// [`Cx::intend`](crate::Cx::intend)
+    Intend,
+    /// [`Cx::record`](crate::Cx::record)
+    Record,
+    /// [`Cx::secret`](crate::Cx::secret)
+    Secret,
+    /// [`Cx::emit`](crate::Cx::emit)
+    Emit,
+}
+
+impl HostCall {
+    pub(super) fn of(request: &Request) -> Self {
+        match request {
+            Request::KvGet(_) => Self::KvGet,
+            Request::KvPut(..) => Self::KvPut,
+            Request::KvDelete(_) => Self::KvDelete,
+            Request::ReceiptGet(_) => Self::Receipt,
+            Request::ReceiptPut(_, Some(Stage::Intent), _) => Self::Intend,
+            Request::ReceiptPut(..) => Self::Record,
+            Request::Secret(_) => Self::Secret,
+            Request::Emit(..) => Self::Emit,
+        }
+    }
+}
 
 /// One thing that a plugin asked of its host. As a text it is one line, for lists that a test compares.
 #[derive(Clone, Debug, PartialEq)]

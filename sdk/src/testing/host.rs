@@ -1,31 +1,31 @@
 //! The router, in memory.
 
+mod asking;
+mod seen;
+mod store;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
-    thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::sync::watch;
 use tracing::Level;
 
+use self::asking::{Shared, State};
+pub use self::seen::{Emitted, Log, Metric};
 use super::{
-    asked::Asked,
+    asked::{Asked, HostCall},
     cut::{self, Cutting, NextOp},
 };
 use crate::{
     Receipt,
-    ffi::{
-        Stage,
-        double::{Answer, Double, Replier, Request},
-    },
+    ffi::{Stage, double::Double},
 };
 
 /// Plays the router for instances under test: keeps what they keep, in memory, and remembers what they do.
@@ -36,141 +36,39 @@ pub struct TestHost {
     shared: Arc<Shared>,
 }
 
-/// A kind of request that a plugin makes of its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HostCall {
-    /// [`Kv::get`](crate::Kv::get)
-    KvGet,
-    /// [`Kv::put`](crate::Kv::put)
-    KvPut,
-    /// [`Kv::delete`](crate::Kv::delete)
-    KvDelete,
-    /// [`Cx::receipt`](crate::Cx::receipt)
-    Receipt,
-    /// [`Cx::intend`](crate::Cx::intend)
-    Intend,
-    /// [`Cx::record`](crate::Cx::record)
-    Record,
-    /// [`Cx::secret`](crate::Cx::secret)
-    Secret,
-    /// [`Cx::emit`](crate::Cx::emit)
-    Emit,
-}
-
-/// One message that was logged.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    /// How grave it is.
-    pub level: Level,
-    /// The module that it comes from.
-    pub target: String,
-    /// The message.
-    pub message: String,
-    /// Its fields, and those of the spans around it.
-    pub fields: Value,
-    /// Whether it was logged within a call.
-    pub in_call: bool,
-}
-
-/// One addition to a counter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metric {
-    /// The counter.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// What was added.
-    pub value: f64,
-}
-
-/// One follow-up event that was raised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Emitted {
-    /// What tells it from others of its step.
-    pub name: String,
-    /// Its type, subject and data.
-    pub event: Value,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    level: Arc<AtomicU32>,
-    /// To the thread that replies.
-    replies: mpsc::Sender<(Answer, Replier)>,
-    /// Changes with every request that is held.
-    held: watch::Sender<()>,
-}
-
-#[derive(Default)]
-struct State {
-    asked: Vec<Asked>,
-    logs: Vec<Log>,
-    metrics: Vec<Metric>,
-    kv: BTreeMap<String, (Vec<u8>, Option<Duration>)>,
-    receipts: BTreeMap<String, (Stage, Vec<u8>)>,
-    secrets: BTreeMap<String, String>,
-    emitted: Vec<(String, Emitted)>,
-    /// The keys of open calls, by the calls' ids.
-    calls: HashMap<u64, String>,
-    failing: HashMap<HostCall, usize>,
-    holding: HashMap<HostCall, Vec<(Request, Replier)>>,
-    /// Calls that are to be cut off, by their ids.
-    cuts: HashMap<u64, Cutting>,
-    inline: bool,
-}
-
 /// Prepares the host.
 impl TestHost {
     /// A host that holds nothing, and logs everything.
     pub fn new() -> Self {
-        let (replies, queue) = mpsc::channel::<(Answer, Replier)>();
-        thread::spawn(move || {
-            queue
-                .into_iter()
-                .for_each(|(answer, replier)| replier.send(&answer))
-        });
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::default(),
-                level: Arc::new(AtomicU32::new(5)),
-                replies,
-                held: watch::channel(()).0,
-            }),
+            shared: Shared::new(),
         }
     }
 
     /// Gives it a secret.
     pub fn set_secret(&self, name: impl Into<String>, value: impl Into<String>) {
-        self.state().secrets.insert(name.into(), value.into());
+        self.state().store.secrets.insert(name.into(), value.into());
     }
 
     /// Gives it a value in the instance's key-value store.
     pub fn set_kv(&self, key: impl Into<String>, value: impl Into<Vec<u8>>) {
-        self.state().kv.insert(key.into(), (value.into(), None));
+        self.state().store.kv.insert(key.into(), (value.into(), None));
     }
 
     /// Gives it a receipt under an idempotency key, as an earlier attempt would have left it.
     pub fn set_receipt(&self, key: impl Into<String>, receipt: Receipt<Value, Value>) {
-        let mut state = self.state();
-        match receipt {
-            Receipt::Absent => state.receipts.remove(&key.into()),
-            Receipt::Intended(body) => state
-                .receipts
-                .insert(key.into(), (Stage::Intent, body.to_string().into_bytes())),
-            Receipt::Done(body) => state
-                .receipts
-                .insert(key.into(), (Stage::Done, body.to_string().into_bytes())),
+        let receipts = &mut self.state().store.receipts;
+        let (stage, body) = match receipt {
+            Receipt::Absent => return drop(receipts.remove(&key.into())),
+            Receipt::Intended(body) => (Stage::Intent, body),
+            Receipt::Done(body) => (Stage::Done, body),
         };
+        receipts.insert(key.into(), (stage, body.to_string().into_bytes()));
     }
 
     /// Changes what it wants logged, at any time; `None` for nothing.
     pub fn set_log_level(&self, level: Option<Level>) {
-        let number = level.map_or(0, |level| {
-            LEVELS.iter().position(|known| *known == level).unwrap_or(0) + 1
-        });
-        self.shared
-            .level
-            .store(u32::try_from(number).unwrap_or(0), Ordering::Relaxed);
+        self.shared.level.store(seen::number(level), Ordering::Relaxed);
     }
 
     /// Has the next `times` requests of this kind fail, as not possible at present.
@@ -266,6 +164,7 @@ impl TestHost {
     /// The instance's key-value store.
     pub fn kv(&self) -> BTreeMap<String, Vec<u8>> {
         self.state()
+            .store
             .kv
             .iter()
             .map(|(key, (value, _))| (key.clone(), value.clone()))
@@ -274,7 +173,7 @@ impl TestHost {
 
     /// How long the entry under this key was to live when it was put, if not for ever. No time passes on this host.
     pub fn kv_life(&self, key: &str) -> Option<Duration> {
-        self.state().kv.get(key).and_then(|(_, life)| *life)
+        self.state().store.kv.get(key).and_then(|(_, life)| *life)
     }
 
     /// The receipt under an idempotency key.
@@ -283,7 +182,7 @@ impl TestHost {
     ///
     /// Where it is not JSON, which the SDK rules out.
     pub fn receipt(&self, key: &str) -> Receipt<Value, Value> {
-        match self.state().receipts.get(key) {
+        match self.state().store.receipts.get(key) {
             None => Receipt::Absent,
             Some((stage, body)) => {
                 let body = serde_json::from_slice(body).expect("a receipt is JSON");
@@ -298,6 +197,7 @@ impl TestHost {
     /// The follow-up events that were raised.
     pub fn emitted(&self) -> Vec<Emitted> {
         self.state()
+            .store
             .emitted
             .iter()
             .map(|(_, emitted)| emitted.clone())
@@ -315,11 +215,11 @@ impl TestHost {
     }
 
     pub(super) fn open_call(&self, id: u64, key: &str) {
-        self.state().calls.insert(id, key.to_owned());
+        self.state().store.calls.insert(id, key.to_owned());
     }
 
     pub(super) fn close_call(&self, id: u64) {
-        self.state().calls.remove(&id);
+        self.state().store.calls.remove(&id);
     }
 
     /// Has the call canceled when it waits for the `at`th time, by the op that comes.
@@ -353,166 +253,13 @@ impl TestHost {
         if let Some(op) = op.and_then(|op| op.recv().ok()) {
             op.cancel();
         }
-        for (answer, reply) in answers {
-            self.shared.reply(answer, reply);
+        for (answer, replier) in answers {
+            self.shared.reply(answer, replier);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
-    }
-}
-
-impl Double for Shared {
-    fn log(&self, call: u64, level: u32, target: String, message: String, fields: &[u8]) {
-        let fields = if fields.is_empty() { b"{}" } else { fields };
-        let log = Log {
-            level: level
-                .checked_sub(1)
-                .and_then(|at| LEVELS.get(usize::try_from(at).ok()?))
-                .copied()
-                .unwrap_or(Level::TRACE),
-            target,
-            message,
-            fields: serde_json::from_slice(fields).unwrap_or(Value::Null),
-            in_call: call != 0,
-        };
-        self.state().logs.push(log);
-    }
-
-    fn metric(&self, name: String, labels: &[u8], value: f64) {
-        let labels = serde_json::from_slice(labels).unwrap_or_default();
-        let metric = Metric { name, labels, value };
-        let mut state = self.state();
-        state.asked.push(Asked::Metric(metric.clone()));
-        state.metrics.push(metric);
-    }
-
-    fn request(&self, request: Request, reply: Replier) {
-        let mut state = self.state();
-        state.asked.push(Asked::of(&request));
-        let kind = HostCall::of(&request);
-        if let Some(held) = state.holding.get_mut(&kind) {
-            held.push((request, reply));
-            drop(state);
-            self.held.send_replace(());
-            return;
-        }
-        drop(state);
-        self.carry_out(request, reply);
-    }
-}
-
-impl Shared {
-    fn carry_out(&self, request: Request, reply: Replier) {
-        let mut state = self.state();
-        let answer = state.answer(HostCall::of(&request), request);
-        let cutting = cut::being_polled().and_then(|call| state.cuts.get_mut(&call));
-        if let Some(cutting) = cutting {
-            cutting.hold_back(answer, reply);
-        } else {
-            drop(state);
-            self.reply(answer, reply);
-        }
-    }
-
-    fn reply(&self, answer: Answer, reply: Replier) {
-        if self.state().inline {
-            reply.send(&answer);
-        } else {
-            // The thread ends with the host. Where it has, dropping the replier is a reply.
-            let _ = self.replies.send((answer, reply));
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn answer(&mut self, kind: HostCall, request: Request) -> Answer {
-        if let Some(times) = self.failing.get_mut(&kind)
-            && *times > 0
-        {
-            *times -= 1;
-            return Answer::Unavailable(format!("the test has {kind:?} fail"));
-        }
-        match request {
-            Request::KvGet(key) => found(self.kv.get(&key).map(|(value, _)| value)),
-            Request::KvPut(key, value, life) => {
-                self.kv.insert(key, (value, (!life.is_zero()).then_some(life)));
-                done()
-            }
-            Request::KvDelete(key) => found(self.kv.remove(&key).map(|_| Vec::new()).as_ref()),
-            Request::ReceiptGet(call) => self.with_key(call, |state, key| match state.receipts.get(&key) {
-                Some((stage, body)) => Answer::Found(body.clone(), Some(*stage)),
-                None => Answer::NotFound,
-            }),
-            Request::ReceiptPut(call, stage, body) => self.with_key(call, |state, key| match stage {
-                Some(stage) => {
-                    state.receipts.insert(key, (stage, body));
-                    done()
-                }
-                None => Answer::Refused("a receipt of an unknown stage".to_owned()),
-            }),
-            Request::Secret(name) => found(
-                self.secrets
-                    .get(&name)
-                    .map(|secret| secret.clone().into_bytes())
-                    .as_ref(),
-            ),
-            Request::Emit(call, name, event) => {
-                self.with_key(call, |state, key| state.emit(key, name, &event))
-            }
-        }
-    }
-
-    fn with_key(&mut self, call: u64, work: impl FnOnce(&mut Self, String) -> Answer) -> Answer {
-        match self.calls.get(&call).cloned() {
-            Some(key) => work(self, key),
-            None => Answer::Refused(format!("there is no open call {call}")),
-        }
-    }
-
-    fn emit(&mut self, key: String, name: String, event: &[u8]) -> Answer {
-        let Ok(event @ Value::Object(_)) = serde_json::from_slice(event) else {
-            return Answer::Refused("the event is not a JSON object".to_owned());
-        };
-        let known = self
-            .emitted
-            .iter()
-            .position(|(of, emitted)| *of == key && emitted.name == name);
-        let number = known.unwrap_or_else(|| {
-            self.emitted.push((key, Emitted { name, event }));
-            self.emitted.len() - 1
-        });
-        Answer::Found(format!("evt_{number:026}").into_bytes(), None)
-    }
-}
-
-fn found(value: Option<&Vec<u8>>) -> Answer {
-    value.map_or(Answer::NotFound, |value| Answer::Found(value.clone(), None))
-}
-
-fn done() -> Answer {
-    Answer::Found(Vec::new(), None)
-}
-
-const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
-
-impl HostCall {
-    fn of(request: &Request) -> Self {
-        match request {
-            Request::KvGet(_) => Self::KvGet,
-            Request::KvPut(..) => Self::KvPut,
-            Request::KvDelete(_) => Self::KvDelete,
-            Request::ReceiptGet(_) => Self::Receipt,
-            Request::ReceiptPut(_, Some(Stage::Intent), _) => Self::Intend,
-            Request::ReceiptPut(..) => Self::Record,
-            Request::Secret(_) => Self::Secret,
-            Request::Emit(..) => Self::Emit,
-        }
     }
 }
 
