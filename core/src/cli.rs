@@ -96,6 +96,13 @@ enum Command {
     /// Try one thing with a plugin for `plugin check`, which starts this and says by standard input what.
     #[command(hide = true)]
     PluginTrial,
+    /// Drive one instance of a library for a test that `plugin test` runs; the SDK starts this, and says by standard input what to
+    /// do.
+    #[command(hide = true)]
+    PluginDrive {
+        /// The library.
+        file: PathBuf,
+    },
     /// Carry standard input and output to a host, through the proxy of the router whose plugin started this.
     #[command(hide = true)]
     PluginTunnel {
@@ -164,6 +171,7 @@ impl Command {
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
             Self::PluginWorker => return Ok(crate::plugin::worker_main()),
             Self::PluginTrial => return Ok(crate::plugin::check::trial_main()),
+            Self::PluginDrive { file } => return Ok(crate::plugin::drive::drive_main(&file)),
             Self::PluginTunnel { host, port } => return Ok(crate::plugin::tunnel_main(&host, port)),
         }
         Ok(ExitCode::SUCCESS)

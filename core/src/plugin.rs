@@ -18,6 +18,7 @@ pub mod describe;
 pub mod destination;
 pub mod digest;
 pub mod directory;
+pub mod drive;
 mod egress;
 pub mod elf;
 mod ffi;
@@ -69,7 +70,7 @@ pub use watch::Watch;
 pub use work::RequestCall;
 pub use worker::{Exit, Housing, Limits, Worker, worker_main};
 
-use crate::{delivery::Outcome, reason::Reason};
+use crate::{delivery::Outcome, reason::Reason, secret::Secret};
 
 /// One call of an instance for one step of a delivery.
 #[derive(Clone, Debug)]
@@ -103,6 +104,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// The code for it, where the outcome is not done.
     pub reason: Option<Reason>,
+    /// What kind of failure the plugin says it was, as the ABI numbers it; 0 where it says nothing, or others speak for it. The
+    /// router goes by the reason that is made of it.
+    pub code: u32,
     /// What the plugin put out, in JSON; what later steps see as `steps.<id>`.
     pub output: Option<Bytes>,
     /// What went wrong, or why there was nothing to do, in the plugin's words.
@@ -170,6 +174,11 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Journals and routes a follow-up event that a plugin raises while it handles `cause`, the event of its call.
     async fn emit(&self, instance: &str, idempotency_key: &str, event: Bytes) -> Result<String, HostError>;
+
+    /// A secret that the instance was not made with. In a router there is none: what an instance may know, it is given.
+    async fn secret(&self, _instance: &str, _name: &str) -> Result<Option<Secret>, HostError> {
+        Ok(None)
+    }
 
     /// Adds to a metric of the plugin's own.
     fn metric(&self, instance: &str, name: &str, labels: &[(String, String)], value: f64);

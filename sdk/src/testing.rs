@@ -51,8 +51,11 @@ mod asked;
 mod call;
 mod clock;
 mod cut;
+mod driver;
+mod engine;
 mod harness;
 mod host;
+mod library;
 mod provider;
 
 pub use self::{
@@ -61,6 +64,7 @@ pub use self::{
     cut::Cut,
     harness::{Harness, Refused},
     host::{Emitted, Log, Metric, TestHost},
+    library::library,
     provider::{Incoming, ProviderHarness},
 };
 pub use crate::call::{Code, Ended};

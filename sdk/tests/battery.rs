@@ -323,7 +323,7 @@ async fn a_call_sees_what_it_is_about() {
     assert_eq!(
         trickster.call(call).await.done(),
         json!({
-            "delivery": "dlv_test", "route": "test", "step": "step", "attempt": 3, "key": "dlv_1/post",
+            "delivery": "dlv_0000000000000000000000test", "route": "test", "step": "step", "attempt": 3, "key": "dlv_1/post",
             "workdir": trickster.workdir(), "event": 2, "deadline": true, "cancelled": false,
             "thread": "plug-trickster", "traceparent": "",
         })

@@ -160,6 +160,7 @@ impl Caller for Nothing {
         Report {
             outcome: Outcome::Done,
             reason: None,
+            code: 0,
             output: None,
             message: None,
             retry_after: None,

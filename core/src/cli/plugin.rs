@@ -6,6 +6,7 @@ mod inspect;
 mod list;
 mod lock;
 mod new;
+mod test;
 
 use std::{path::Path, process::ExitCode};
 
@@ -16,6 +17,7 @@ use clap::Subcommand;
 pub(super) enum Plugin {
     New(new::New),
     Check(check::Check),
+    Test(test::Test),
     Inspect(inspect::Inspect),
     List(list::List),
     Lock(lock::Lock),
@@ -27,6 +29,7 @@ impl Plugin {
         match self {
             Self::New(command) => command.run()?,
             Self::Check(command) => return command.run(),
+            Self::Test(command) => return command.run(),
             Self::Inspect(command) => return command.run(config),
             Self::Call(command) => return command.run(config),
             Self::List(command) => command.run(config)?,

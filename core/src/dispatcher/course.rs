@@ -233,6 +233,7 @@ impl<'s> Course<'s> {
             report = Report {
                 outcome: Outcome::Retry,
                 reason: Some(Reason::WorkDirectoryFailed),
+                code: 0,
                 output: None,
                 message: Some(format!("the step's files could not be synced: {error}")),
                 retry_after: None,
@@ -258,6 +259,7 @@ impl<'s> Course<'s> {
             output,
             message,
             retry_after,
+            ..
         } = report;
         tracing::debug!(
             delivery.id = %self.claim.delivery, route = %self.claim.route, step = step.id(), attempt,

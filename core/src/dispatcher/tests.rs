@@ -110,6 +110,7 @@ fn report(outcome: Outcome) -> Report {
     Report {
         outcome,
         reason: None,
+        code: 0,
         output: None,
         message: None,
         retry_after: None,

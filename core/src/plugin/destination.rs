@@ -20,6 +20,8 @@ enum Host {
     Below(String),
     Any,
     Address(IpAddr),
+    /// Every name and every address, at every port.
+    Everything,
 }
 
 /// Why a text names no destination.
@@ -38,6 +40,12 @@ impl FromStr for Destination {
 }
 
 impl Destination {
+    /// All there is, this machine among it: for a library that its author tries out, and for no configuration.
+    pub(super) const EVERYTHING: Self = Self {
+        host: Host::Everything,
+        port: 0,
+    };
+
     /// Whether it stands for the name: itself, or with others.
     pub(super) fn names(&self, name: &str, port: u16) -> bool {
         let covers = match &self.host {
@@ -48,6 +56,7 @@ impl Destination {
             }),
             Host::Any => name_of(name).is_some(),
             Host::Address(_) => false,
+            Host::Everything => return true,
         };
         covers && self.port == port
     }
@@ -59,7 +68,7 @@ impl Destination {
 
     /// Whether it is this very address.
     pub(super) fn is_address(&self, address: IpAddr, port: u16) -> bool {
-        self.host == Host::Address(address) && self.port == port
+        self.host == Host::Everything || self.host == Host::Address(address) && self.port == port
     }
 
     /// Whether it is all hosts.
@@ -113,6 +122,7 @@ impl fmt::Display for Destination {
         match &self.host {
             Host::Name(name) => write!(f, "{name}:{port}"),
             Host::Any => write!(f, "*:{port}"),
+            Host::Everything => f.write_str("everything"),
             Host::Below(name) => write!(f, "*.{name}:{port}"),
             Host::Address(IpAddr::V4(address)) => write!(f, "{address}:{port}"),
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{port}"),

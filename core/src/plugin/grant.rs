@@ -72,6 +72,26 @@ impl Needs {
 }
 
 impl Grant {
+    /// All that a plugin needs in this configuration, and besides this every host: for what its author tries out. Files that are
+    /// not there are left to the plugin to tell.
+    pub(super) fn of_all(needs: &Needs, config: &Value) -> Self {
+        let named = |pointers: &[String]| {
+            pointers
+                .iter()
+                .flat_map(|pointer| paths(config.pointer(pointer)))
+                .collect()
+        };
+        let files = needs.files.clone().unwrap_or_default();
+        let mut read: Vec<PathBuf> = named(&files.read);
+        read.retain(|path| path.exists());
+        Self {
+            network: needs.network.iter().map(|_| Destination::EVERYTHING).collect(),
+            read,
+            write: named(&files.write),
+            programs: needs.programs.clone().unwrap_or_default(),
+        }
+    }
+
     /// The lines to add to an instance of this configuration, so that it has what it needs; none where it has.
     pub(super) fn missing(
         &self,

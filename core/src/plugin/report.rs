@@ -73,6 +73,7 @@ pub(super) fn of(ended: Ended, stopped: Option<Stopped>) -> Report {
     Report {
         outcome,
         reason: reason(outcome, ended.code, stopped),
+        code: ended.code,
         output: (!ended.output.is_empty()).then_some(ended.output),
         message,
         retry_after: (outcome == Outcome::Retry && ended.retry_after_ms > 0)
@@ -167,6 +168,7 @@ fn empty(outcome: Outcome) -> Report {
     Report {
         outcome,
         reason: None,
+        code: abi::CODE_NONE,
         output: None,
         message: None,
         retry_after: None,

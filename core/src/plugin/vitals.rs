@@ -83,6 +83,7 @@ mod tests {
         Report {
             outcome,
             reason: None,
+            code: 0,
             output: None,
             message: None,
             retry_after: None,

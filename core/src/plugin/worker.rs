@@ -23,7 +23,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -89,6 +89,8 @@ struct Shared {
     stuck: AtomicUsize,
     tally: Tally,
     restarts: AtomicU64,
+    /// Whether the instance, when it was shut down, ended as a whole.
+    whole: AtomicBool,
 }
 
 /// Whether calls can be made.
@@ -125,11 +127,20 @@ impl Worker {
             stuck: AtomicUsize::new(0),
             tally: Tally::default(),
             restarts: AtomicU64::new(0),
+            whole: AtomicBool::new(false),
         });
         let tasks = TaskTracker::new();
         tasks.spawn_on(supervise(Arc::clone(&shared), watch, tasks.clone()), &runtime);
         tasks.close();
         Ok(Self { shared, tasks })
+    }
+
+    /// Ends the instance. Whether all of it ended within `grace`.
+    pub(in crate::plugin) async fn end(&self, grace: Duration) -> bool {
+        *self.shared.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+        self.shared.ending.cancel();
+        self.tasks.wait().await;
+        self.shared.whole.load(Relaxed)
     }
 
     async fn carry_out(&self, work: Work) -> Report {
@@ -188,9 +199,7 @@ impl Caller for Worker {
     }
 
     async fn shutdown(&self, grace: Duration) {
-        *self.shared.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
-        self.shared.ending.cancel();
-        self.tasks.wait().await;
+        self.end(grace).await;
     }
 
     fn stuck(&self) -> usize {
@@ -309,7 +318,8 @@ async fn supervise(shared: Arc<Shared>, mut watch: Watch, tasks: TaskTracker) {
             end = watch.follow(&shared.setup, shared.housing.limits.silence, &shared.stuck) => end,
             () = shared.ending.cancelled() => {
                 shared.state.send_replace(State::Over);
-                watch.end(&shared.setup, shared.grace()).await;
+                let whole = watch.end(&shared.setup, shared.grace()).await;
+                shared.whole.store(whole, Relaxed);
                 return;
             }
         };

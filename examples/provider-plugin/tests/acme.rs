@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jackfield_sdk::{
     prelude::*,
-    testing::{Incoming, ProviderHarness},
+    testing::{Incoming, ProviderHarness, library},
 };
+use jackfield_stage::again::again;
 use provider_plugin::Acme;
 
 const ORDER: &str = r#"{"order":{"id":7,"title":"Chairs","changed":"2025-12-31T23:59:00Z"},"state":"paid"}"#;
@@ -19,6 +20,14 @@ fn request(body: &str) -> Incoming {
         .header("Acme-Delivery", "d-1")
         .secret("another secret")
         .secret("it is a secret")
+}
+
+#[test]
+fn all_of_this_is_true_of_the_built_library_wherever_it_lives() {
+    for isolation in ["process", "none"] {
+        let passed = again("provider-plugin", isolation, &[]).unwrap();
+        assert!(passed > 6 || library().is_some(), "{isolation}: {passed}");
+    }
 }
 
 async fn acme() -> ProviderHarness<Acme> {

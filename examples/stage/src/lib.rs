@@ -1,10 +1,11 @@
 //! The stage on which the demo, the load run and the system tests play.
 //!
 //! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
-//! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`git`] makes
-//! repositories, [`router`] runs the real binary and kills it. A [`gate`] holds a stand-in at a chosen point, so
+//! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`again`] runs their tests against
+//! what was built, [`git`] makes repositories, [`router`] runs the real binary and kills it. A [`gate`] holds a stand-in at a chosen point, so
 //! that a test waits for what happens and never for time. What was seen is [`told`] in plain words.
 
+pub mod again;
 pub mod appflow;
 pub mod cargo;
 pub mod gate;

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode, header::AUTHORIZATION};
 use jackfield::schema::Schema;
-use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestHost};
+use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestHost, library};
 use jackfield_stage::{
+    again::again,
     http::{self, Server},
     slack::{BOT_TOKEN, Slack, Trouble, WEBHOOK_PATH},
 };
@@ -143,7 +144,7 @@ async fn a_bot_posts_with_the_steps_key_in_the_metadata() {
     );
     let metadata = json!({
         "event_type": "jackfield_delivery",
-        "event_payload": { "idempotency_key": KEY, "delivery": "dlv_test" }
+        "event_payload": { "idempotency_key": KEY, "delivery": "dlv_0000000000000000000000test" }
     });
     let body = json!({ "channel": CHANNEL, "text": "Tokens &amp; icons", "link_names": false, "metadata": metadata });
     assert_eq!(posted.body, body);
@@ -642,6 +643,13 @@ async fn an_instance_without_a_way_to_slack_is_refused() {
 
 /// Where the program that a test starts of itself finds Slack.
 const TRUSTED_API: &str = "JACKFIELD_TEST_TRUSTED_API";
+
+#[test]
+fn all_of_this_is_true_of_the_built_library_in_a_process_of_its_own() {
+    // What the environment says, a worker does not hear of.
+    let passed = again("slack-notify", "process", &["tests::", "--skip", "systems_roots"]).unwrap();
+    assert!(passed > 30 || library().is_some(), "{passed}");
+}
 
 #[tokio::test]
 async fn slack_is_known_by_the_systems_roots_and_by_nothing_else() {

@@ -6,5 +6,5 @@ mod instance;
 
 pub(crate) use self::{
     host::{Answer, Double, Replier, Request},
-    instance::{CallParts, Driven, Op, describe},
+    instance::{CallParts, Driven, Failure, Op, describe},
 };

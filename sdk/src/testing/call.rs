@@ -18,9 +18,10 @@ use tokio::{
 use super::{
     Code, Ended,
     clock::{Clock, Timer},
+    engine::Op,
     host::TestHost,
 };
-use crate::{call, ffi::double::Op};
+use crate::call;
 
 /// A call to be made: an input, and whatever else a test cares about.
 #[derive(Clone, Debug)]

@@ -11,13 +11,12 @@ use std::{
 use super::{
     asked::Asked,
     call::{Call, Report},
+    engine::Op,
     harness::{Harness, next_id},
+    host::Asker,
+    library::only_within,
 };
-use crate::{
-    Plugin,
-    ffi::double::{Answer, Op, Replier},
-    panic::Contained,
-};
+use crate::{Plugin, ffi::double::Answer, panic::Contained};
 
 /// One run of a call that was canceled while it waited: what [`cancel_at_each_await`](Harness::cancel_at_each_await) gives
 /// to its check.
@@ -82,6 +81,7 @@ impl<P: Plugin> Harness<P> {
     /// Where `check` panics, a run does not end exactly once, or the call waits a thousand times and goes on; with the place at
     /// which it was cut off.
     pub async fn cancel_at_each_await(&self, call: Call, check: impl AsyncFn(&Cut)) -> (usize, Report) {
+        only_within("each `.await` of a call is found");
         for at in 1..=MOST_AWAITS {
             let (cut, reached) = self.cut(&call, at).await;
             if !reached {
@@ -155,7 +155,7 @@ pub(super) struct Cutting {
     at: usize,
     waited: usize,
     op: Option<NextOp>,
-    held_back: Vec<(Answer, Replier)>,
+    held_back: Vec<(Answer, Asker)>,
 }
 
 impl Cutting {
@@ -168,13 +168,13 @@ impl Cutting {
         }
     }
 
-    pub(super) fn hold_back(&mut self, answer: Answer, replier: Replier) {
-        self.held_back.push((answer, replier));
+    pub(super) fn hold_back(&mut self, answer: Answer, asker: Asker) {
+        self.held_back.push((answer, asker));
     }
 
     /// Notes that the call waits, or has ended. What it is to be canceled by, if this is the moment; and the answers that it may
     /// have now.
-    pub(super) fn polled(&mut self, waits: bool) -> (Option<NextOp>, Vec<(Answer, Replier)>) {
+    pub(super) fn polled(&mut self, waits: bool) -> (Option<NextOp>, Vec<(Answer, Asker)>) {
         self.waited += usize::from(waits);
         let now = waits && self.waited == self.at;
         (

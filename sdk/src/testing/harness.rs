@@ -19,11 +19,14 @@ use super::{
     Code,
     call::{Call, Report, Running, Time},
     clock::Clock,
+    driver::Driver,
+    engine::{Engine, Op, on_a_thread},
     host::TestHost,
+    library::{library, only_within},
 };
 use crate::{
     Plugin,
-    ffi::double::{CallParts, Driven, Op, describe},
+    ffi::double::{CallParts, Driven, Failure, describe},
     probe::Probe,
 };
 
@@ -31,7 +34,7 @@ use crate::{
 ///
 /// It needs a tokio runtime around it, any. When it is dropped, the instance is shut down.
 pub struct Harness<P> {
-    driven: Option<Driven>,
+    engine: Option<Engine>,
     host: TestHost,
     clock: Option<Arc<Clock>>,
     workdir: OnceLock<TempDir>,
@@ -108,32 +111,45 @@ impl<P: Plugin> Harness<P> {
     /// As for [`start`](Self::start).
     #[cfg(feature = "virtual-time")]
     pub async fn start_paused(host: &TestHost, config: Value) -> Result<Self, Refused> {
+        only_within("time is kept by the test");
         host.reply_inline();
         Self::make(host, config, Some(Clock::new())).await
     }
 
     async fn make(host: &TestHost, config: Value, clock: Option<Arc<Clock>>) -> Result<Self, Refused> {
-        let (double, level) = (host.as_double(), host.level());
-        let probe = Arc::new(Watcher {
-            host: host.clone(),
-            clock: clock.clone(),
-        });
-        let config = config.to_string();
-        let made =
-            on_a_thread(move || Driven::create::<P>(double, level, probe, "test", config.as_bytes())).await;
+        let made = match library() {
+            Some(library) => {
+                if host.replies_inline() {
+                    only_within("the host replies within requests");
+                }
+                Driver::start(library, &Self::linked_manifest(), host, &config)
+                    .await
+                    .map(Engine::There)
+            }
+            None => Self::make_here(host, config, clock.clone()).await,
+        };
         match made {
-            Ok(driven) => Ok(Self {
-                driven: Some(driven),
+            Ok(engine) => Ok(Self {
+                engine: Some(engine),
                 host: host.clone(),
                 clock,
                 workdir: OnceLock::new(),
                 plugin: PhantomData,
             }),
-            Err(failure) => Err(Refused {
-                code: failure.code,
-                message: failure.message,
-            }),
+            Err(Failure { code, message }) => Err(Refused { code, message }),
         }
+    }
+
+    async fn make_here(host: &TestHost, config: Value, clock: Option<Arc<Clock>>) -> Result<Engine, Failure> {
+        let (double, level) = (host.as_double(), host.level());
+        let probe = Arc::new(Watcher {
+            host: host.clone(),
+            clock,
+        });
+        let config = config.to_string();
+        let made =
+            on_a_thread(move || Driven::create::<P>(double, level, probe, "test", config.as_bytes())).await;
+        made.map(Engine::Here)
     }
 
     /// What the plugin says about itself: its name, its version, its schemas.
@@ -142,6 +158,13 @@ impl<P: Plugin> Harness<P> {
     ///
     /// Where that is not JSON: a schema of the plugin's panicked.
     pub fn manifest() -> Value {
+        match library() {
+            Some(library) => Driver::manifest(library),
+            None => Self::linked_manifest(),
+        }
+    }
+
+    fn linked_manifest() -> Value {
         serde_json::from_slice(describe::<P>()).expect("a manifest is JSON")
     }
 
@@ -157,16 +180,16 @@ impl<P: Plugin> Harness<P> {
 
     /// Hands a request to the plugin, whose head and body stand in the places of event and input.
     pub(super) async fn receive(&self, request: Call) -> Report {
-        self.begin_by(Driven::receive, next_id(), request).end().await
+        self.begin_by(Engine::receive, next_id(), request).end().await
     }
 
     pub(super) fn begin_as(&self, id: u64, call: Call) -> Running {
-        self.begin_by(Driven::call, id, call)
+        self.begin_by(Engine::call, id, call)
     }
 
     fn begin_by(
         &self,
-        begin: impl FnOnce(&Driven, CallParts) -> (Op, oneshot::Receiver<crate::call::Report>),
+        begin: impl FnOnce(&Engine, CallParts) -> (Op, oneshot::Receiver<crate::call::Report>),
         id: u64,
         call: Call,
     ) -> Running {
@@ -182,14 +205,14 @@ impl<P: Plugin> Harness<P> {
             deadline: Some(now + call.deadline),
             event: call.event,
             input: call.input,
-            delivery: "dlv_test".to_owned(),
+            delivery: DELIVERY.to_owned(),
             route: "test".to_owned(),
             step: "step".to_owned(),
             idempotency_key: call.key,
             workdir: call.workdir.unwrap_or_else(|| self.workdir().to_owned()),
             traceparent: String::new(),
         };
-        let (op, ended) = begin(self.driven(), parts);
+        let (op, ended) = begin(self.engine(), parts);
         let op = Arc::new(op);
         let time = match &self.clock {
             None => Time::Ours(now + limit),
@@ -237,24 +260,22 @@ impl<P: Plugin> Harness<P> {
     ///
     /// Where it has, and a call has not ended exactly once.
     pub async fn shutdown(mut self, grace: Duration) -> bool {
-        let mut driven = self.driven.take().expect("it is taken here and in drop only");
-        self.set_time_free();
-        let (ended, counts) = on_a_thread(move || driven.shutdown(grace)).await;
-        assert!(
-            !ended || counts.iter().all(|count| *count == 1),
-            "each call ends exactly once: {counts:?}"
-        );
-        ended
+        self.take().shutdown(grace).await
     }
 
     /// Ends the instance as a crash does: calls stop where they are, without a word to anybody. What they have kept on the
     /// [host](Self::host) stays; start another instance on it to see what that makes of it.
-    pub async fn crash(self) {
-        self.shutdown(Duration::ZERO).await;
+    pub async fn crash(mut self) {
+        self.take().crash().await;
     }
 
-    fn driven(&self) -> &Driven {
-        self.driven.as_ref().expect("it is taken by value only")
+    fn take(&mut self) -> Engine {
+        self.set_time_free();
+        self.engine.take().expect("it is taken by value and in drop only")
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it is taken by value only")
     }
 }
 
@@ -269,10 +290,10 @@ impl<P> Harness<P> {
 
 impl<P> Drop for Harness<P> {
     fn drop(&mut self) {
-        if let Some(driven) = self.driven.take() {
+        if let Some(engine) = self.engine.take() {
             self.set_time_free();
             // The shutdown waits for the instance's own runtime, which a thread of another runtime must not.
-            let _ = thread::spawn(move || drop(driven)).join();
+            let _ = thread::spawn(move || drop(engine)).join();
         }
     }
 }
@@ -327,17 +348,8 @@ pub(super) fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Runs what may block on a thread of its own.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (tell, told) = oneshot::channel();
-    let thread = thread::spawn(move || {
-        let _ = tell.send(work());
-    });
-    match told.await {
-        Ok(value) => value,
-        Err(_) => std::panic::resume_unwind(thread.join().expect_err("it ended without a value")),
-    }
-}
+/// The delivery that all calls are of.
+const DELIVERY: &str = "dlv_0000000000000000000000test";
 
 /// A directory that goes when it is dropped.
 struct TempDir(PathBuf);

@@ -17,15 +17,20 @@ use std::{
 use serde_json::Value;
 use tracing::Level;
 
+pub(super) use self::asking::Asker;
 use self::asking::{Shared, State};
 pub use self::seen::{Emitted, Log, Metric};
 use super::{
     asked::{Asked, HostCall},
     cut::{self, Cutting, NextOp},
+    driver::Ticket,
 };
 use crate::{
     Receipt,
-    ffi::{Stage, double::Double},
+    ffi::{
+        Stage,
+        double::{Double, Request},
+    },
 };
 
 /// Plays the router for instances under test: keeps what they keep, in memory, and remembers what they do.
@@ -95,8 +100,8 @@ impl TestHost {
     /// Carries out the requests of this kind that are held, and holds no more.
     pub fn release(&self, call: HostCall) {
         let held = self.state().holding.remove(&call).unwrap_or_default();
-        for (request, replier) in held {
-            self.shared.carry_out(request, replier);
+        for (request, asker) in held {
+            self.shared.carry_out(request, asker);
         }
     }
 
@@ -253,9 +258,34 @@ impl TestHost {
         if let Some(op) = op.and_then(|op| op.recv().ok()) {
             op.cancel();
         }
-        for (answer, replier) in answers {
-            self.shared.reply(answer, replier);
+        for (answer, asker) in answers {
+            self.shared.reply(answer, asker);
         }
+    }
+
+    /// What a process asks in the name of the instance that it has.
+    pub(super) fn ask(&self, request: Request, ticket: Ticket) {
+        self.shared.ask(request, Asker::Driver(ticket));
+    }
+
+    /// What an instance in another process logs, if that is wanted at present.
+    pub(super) fn logged(&self, level: u32, log: impl FnOnce() -> Log) {
+        if level <= self.shared.level.load(Ordering::Relaxed) {
+            self.shared.logged(log());
+        }
+    }
+
+    pub(super) fn counted(&self, metric: Metric) {
+        self.shared.counted(metric);
+    }
+
+    /// The open call that has this key.
+    pub(super) fn call_of(&self, key: &str) -> Option<u64> {
+        self.state().store.call_of(key)
+    }
+
+    pub(super) fn replies_inline(&self) -> bool {
+        self.state().inline
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -380,11 +380,14 @@ unsafe extern "C" fn secret(
         let served = Arc::clone(bridge);
         bridge.serve(replier, async move {
             let key = key?;
-            let found = served.secrets.get(&key).map(Secret::expose);
+            let found = match served.secrets.get(&key) {
+                Some(secret) => Some(secret.clone()),
+                None => served.host.secret(&served.instance, &key).await?,
+            };
             let missing =
                 || HostError::NotFound(format!("the instance's configuration names no secret `{key}`"));
             found
-                .map(|text| Reply::from(Bytes::copy_from_slice(text.as_bytes())))
+                .map(|secret| Reply::from(Bytes::copy_from_slice(secret.expose().as_bytes())))
                 .ok_or_else(missing)
         });
     });

@@ -29,7 +29,9 @@ use tracing::level_filters::LevelFilter;
 use super::{
     Housing,
     process::COMMAND,
-    wire::{self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Start},
+    wire::{
+        self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Refusal, Start,
+    },
 };
 use crate::plugin::{
     HostError, Report, Setup,
@@ -53,8 +55,13 @@ pub enum WorkerError {
     )]
     Protocol(u32),
     /// The plugin cannot be loaded there, or says no.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{words}")]
+    Refused {
+        /// Why.
+        words: String,
+        /// The plugin's own code and words, where it is the plugin that says no.
+        own: Option<(u32, String)>,
+    },
     /// It does not start in time.
     #[error("the plugin did not start within {0:?}")]
     TimedOut(Duration),
@@ -197,7 +204,7 @@ impl Life {
             })
         };
         match question {
-            Question::Value { .. } | Question::Put { .. } => true,
+            Question::Value { .. } | Question::Put { .. } | Question::Secret { .. } => true,
             Question::Receipt { key } | Question::Keep { key, .. } => is_of(key, str::is_empty),
             Question::Emit { key, .. } => is_of(key, |rest| rest.starts_with('/')),
         }
@@ -295,8 +302,8 @@ impl Watch {
         self.bury(setup, Some("was ended".to_owned())).await;
     }
 
-    /// Ends the instance within `grace`, and then the process.
-    pub(super) async fn end(mut self, setup: &Setup, grace: Duration) {
+    /// Ends the instance within `grace`, and then the process. Whether all of the instance ended in time.
+    pub(super) async fn end(mut self, setup: &Setup, grace: Duration) -> bool {
         let _ = self.life.orders.send(&Order::End(grace)).await;
         let over = async {
             while let Ok(Some(notice)) = self.notices.next().await {
@@ -307,7 +314,8 @@ impl Watch {
             }
             false
         };
-        if !matches!(timeout(grace + LATE, over).await, Ok(true)) {
+        let whole = matches!(timeout(grace + LATE, over).await, Ok(true));
+        if !whole {
             tracing::warn!(
                 plugin = setup.plugin,
                 instance = setup.instance,
@@ -315,6 +323,7 @@ impl Watch {
             );
         }
         self.bury(setup, Some("was ended".to_owned())).await;
+        whole
     }
 
     /// The first words between the two; `None` for an error says that the process is gone.
@@ -334,7 +343,9 @@ impl Watch {
         loop {
             match self.notice().await? {
                 Notice::Started(Ok(())) => return Ok(()),
-                Notice::Started(Err(words)) => return Err(Some(WorkerError::Refused(words))),
+                Notice::Started(Err(Refusal { words, own })) => {
+                    return Err(Some(WorkerError::Refused { words, own }));
+                }
                 notice => self.heed(notice, setup).await,
             }
         }
@@ -495,6 +506,11 @@ async fn answer(host: &dyn crate::plugin::Host, instance: &str, question: Questi
             value.as_deref().map_or(Ok(()), limits::check_value)?;
             host.kv_put(instance, &key, value, ttl).await?;
             Given::Value(None)
+        }
+        Question::Secret { name } => {
+            limits::check_key(&name)?;
+            let secret = host.secret(instance, &name).await?;
+            Given::Value(secret.map(|secret| secret.expose().to_owned().into_bytes().into()))
         }
         Question::Receipt { key } => Given::Receipt(host.receipt(instance, &key).await?),
         Question::Keep { key, receipt } => {

@@ -35,12 +35,12 @@ use tracing_subscriber::{
 };
 
 use super::wire::{
-    self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Start,
+    self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Refusal, Start,
 };
 use crate::{
     plugin::{
-        Caller, Host, HostError, InProcess, Library, Receipt, Report, Setup, log, reason_of, report,
-        stage::Reopened,
+        Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, log, reason_of,
+        report, stage::Reopened,
     },
     secret::Secret,
 };
@@ -121,8 +121,8 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
     };
     let instance = match instance {
         Ok(instance) => Arc::new(instance),
-        Err(words) => {
-            notices.send(&Notice::Started(Err(words))).await.map_err(gone)?;
+        Err(refusal) => {
+            notices.send(&Notice::Started(Err(refusal))).await.map_err(gone)?;
             // Written before this process ends: the router closes its side when it has read it.
             while orders.next().await?.is_some() {}
             return Ok(());
@@ -148,7 +148,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
 }
 
 /// Loads the library and makes the instance; or says why not.
-async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
+async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, Refusal> {
     start
         .limits
         .apply()
@@ -181,9 +181,13 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, String> {
         // This thread reads what the router says.
         busy: true,
     };
-    InProcess::create(library, setup)
-        .await
-        .map_err(|error| reason_of(&error))
+    InProcess::create(library, setup).await.map_err(|error| Refusal {
+        words: reason_of(&error),
+        own: match error {
+            CreateError::Refused { code, message } => Some((code, message)),
+            CreateError::Silent | CreateError::TimedOut(_) | CreateError::Thread(_) => None,
+        },
+    })
 }
 
 /// An instance that is there, and who wants what of it.
@@ -261,19 +265,18 @@ impl Served {
 
     /// Ends the instance within `grace`; what it still asks for meanwhile is answered.
     async fn end(&self, grace: Duration, orders: &mut Inbox<Order>) {
-        let ending = self.instance.shutdown(grace);
-        let mut ending = std::pin::pin!(ending);
-        loop {
+        let mut ending = std::pin::pin!(self.instance.end(grace));
+        let ended = loop {
             tokio::select! {
-                () = &mut ending => break,
+                ended = &mut ending => break ended == Some(true),
                 order = orders.next() => match order {
                     Ok(Some(Order::Answer(id, answer))) => self.remote.answered(id, answer),
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => return,
                 },
             }
-        }
-        let whole = self.instance.stuck() == 0;
+        };
+        let whole = ended && self.instance.stuck() == 0;
         if self.notices.send(&Notice::Over { whole }).await.is_ok() {
             // The router closes its side when it has read that.
             while matches!(orders.next().await, Ok(Some(_))) {}
@@ -333,6 +336,12 @@ impl Host for Remote {
     ) -> Result<(), HostError> {
         let key = key.to_owned();
         self.value(Question::Put { key, value, ttl }).await.map(drop)
+    }
+
+    async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, HostError> {
+        let name = name.to_owned();
+        let secret = self.value(Question::Secret { name }).await?;
+        Ok(secret.map(|bytes| Secret::new(String::from_utf8_lossy(&bytes))))
     }
 
     async fn receipt(&self, _: &str, key: &str) -> Result<Option<Receipt>, HostError> {

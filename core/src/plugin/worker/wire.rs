@@ -29,7 +29,7 @@ use super::Limits;
 use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall};
 
 /// What both ends must agree on.
-pub(super) const PROTOCOL: u32 = 3;
+pub(super) const PROTOCOL: u32 = 4;
 
 /// From the router to the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub(super) enum Notice {
     /// The first, before anything is asked.
     Hello { protocol: u32 },
     /// The instance is there, or why it is not.
-    Started(Result<(), String>),
+    Started(Result<(), Refusal>),
     /// A call has ended.
     Ended(u64, Report),
     /// The plugin asks the router for something.
@@ -96,6 +96,20 @@ pub(super) struct Start {
     pub(super) sandbox: Sandbox,
     /// What is logged: 0 nothing, 1 error … 5 trace.
     pub(super) level: u32,
+}
+
+/// Why there is no instance.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) words: String,
+    /// The plugin's own code and words, where it is the plugin that says no.
+    pub(super) own: Option<(u32, String)>,
+}
+
+impl From<String> for Refusal {
+    fn from(words: String) -> Self {
+        Self { words, own: None }
+    }
 }
 
 /// A [`StepCall`], but for what lives in one process.
@@ -191,6 +205,10 @@ pub(super) enum Question {
         key: String,
         value: Option<Bytes>,
         ttl: Option<Duration>,
+    },
+    /// A secret that the instance was not made with.
+    Secret {
+        name: String,
     },
     Receipt {
         key: String,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "where a test cannot be set up, it fails")]
 
+mod built;
 mod commits;
 mod faults;
 mod hostile;

@@ -296,10 +296,6 @@ impl Op {
         }
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.times_ended() > 0
-    }
-
     /// How often the plugin has said that the call has ended.
     pub(crate) fn times_ended(&self) -> usize {
         self.state.ended.load(Ordering::Acquire)

@@ -17,14 +17,32 @@ use crate::{
     testing::{
         asked::{Asked, HostCall},
         cut::{self, Cutting},
+        driver::Ticket,
     },
 };
+
+/// Where an answer goes. Where it is dropped, that is an answer as well.
+pub(in crate::testing) enum Asker {
+    /// To an instance in this process.
+    Instance(Replier),
+    /// To the process that an instance lives in.
+    Driver(Ticket),
+}
+
+impl Asker {
+    fn tell(self, answer: &Answer) {
+        match self {
+            Self::Instance(replier) => replier.send(answer),
+            Self::Driver(ticket) => ticket.send(answer),
+        }
+    }
+}
 
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) level: Arc<AtomicU32>,
     /// To the thread that replies.
-    replies: mpsc::Sender<(Answer, Replier)>,
+    replies: mpsc::Sender<(Answer, Asker)>,
     /// Changes with every request that is held.
     pub(super) held: watch::Sender<()>,
 }
@@ -36,7 +54,7 @@ pub(super) struct State {
     pub(super) metrics: Vec<Metric>,
     pub(super) store: Store,
     pub(super) failing: HashMap<HostCall, usize>,
-    pub(super) holding: HashMap<HostCall, Vec<(Request, Replier)>>,
+    pub(super) holding: HashMap<HostCall, Vec<(Request, Asker)>>,
     /// Calls that are to be cut off, by their ids.
     pub(super) cuts: HashMap<u64, Cutting>,
     pub(super) inline: bool,
@@ -44,12 +62,8 @@ pub(super) struct State {
 
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
-        let (replies, queue) = mpsc::channel::<(Answer, Replier)>();
-        thread::spawn(move || {
-            queue
-                .into_iter()
-                .for_each(|(answer, replier)| replier.send(&answer))
-        });
+        let (replies, queue) = mpsc::channel::<(Answer, Asker)>();
+        thread::spawn(move || queue.into_iter().for_each(|(answer, asker)| asker.tell(&answer)));
         Arc::new(Self {
             state: Mutex::default(),
             level: Arc::new(AtomicU32::new(5)),
@@ -68,38 +82,38 @@ impl Shared {
         state.metrics.push(metric);
     }
 
-    pub(super) fn ask(&self, request: Request, replier: Replier) {
+    pub(super) fn ask(&self, request: Request, asker: Asker) {
         let mut state = self.state();
         state.asked.push(Asked::of(&request));
         let kind = HostCall::of(&request);
         if let Some(held) = state.holding.get_mut(&kind) {
-            held.push((request, replier));
+            held.push((request, asker));
             drop(state);
             self.held.send_replace(());
             return;
         }
         drop(state);
-        self.carry_out(request, replier);
+        self.carry_out(request, asker);
     }
 
-    pub(super) fn carry_out(&self, request: Request, replier: Replier) {
+    pub(super) fn carry_out(&self, request: Request, asker: Asker) {
         let mut state = self.state();
         let answer = state.answer(HostCall::of(&request), request);
         let cutting = cut::being_polled().and_then(|call| state.cuts.get_mut(&call));
         if let Some(cutting) = cutting {
-            cutting.hold_back(answer, replier);
+            cutting.hold_back(answer, asker);
         } else {
             drop(state);
-            self.reply(answer, replier);
+            self.reply(answer, asker);
         }
     }
 
-    pub(super) fn reply(&self, answer: Answer, replier: Replier) {
+    pub(super) fn reply(&self, answer: Answer, asker: Asker) {
         if self.state().inline {
-            replier.send(&answer);
+            asker.tell(&answer);
         } else {
-            // The thread ends with the host. Where it has, dropping the replier is a reply.
-            let _ = self.replies.send((answer, replier));
+            // The thread ends with the host. Where it has, dropping the asker is a reply.
+            let _ = self.replies.send((answer, asker));
         }
     }
 
@@ -131,6 +145,6 @@ impl Double for Shared {
     }
 
     fn request(&self, request: Request, reply: Replier) {
-        self.ask(request, reply);
+        self.ask(request, Asker::Instance(reply));
     }
 }

@@ -42,7 +42,13 @@ pub struct Emitted {
 
 impl Log {
     /// Of what crosses the boundary: the level as the ABI numbers it, the fields as an object in JSON, or empty.
-    pub(super) fn new(level: u32, target: String, message: String, fields: &[u8], in_call: bool) -> Self {
+    pub(in crate::testing) fn new(
+        level: u32,
+        target: String,
+        message: String,
+        fields: &[u8],
+        in_call: bool,
+    ) -> Self {
         let fields = if fields.is_empty() { b"{}" } else { fields };
         Self {
             level: level

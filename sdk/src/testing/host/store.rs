@@ -58,6 +58,12 @@ impl Store {
         }
     }
 
+    /// The open call that has this key.
+    pub(super) fn call_of(&self, key: &str) -> Option<u64> {
+        let call = self.calls.iter().find(|(_, known)| *known == key);
+        call.map(|(call, _)| *call)
+    }
+
     fn with_key(&mut self, call: u64, work: impl FnOnce(&mut Self, String) -> Answer) -> Answer {
         match self.calls.get(&call).cloned() {
             Some(key) => work(self, key),

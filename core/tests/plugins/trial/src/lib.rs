@@ -1,4 +1,9 @@
 #![forbid(unsafe_code)]
+#![expect(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "nobody but its own tests sees its types, and they write them in JSON"
+)]
 //! A plugin that does whatever its input asks for. `trial.c` beside it does the same in C.
 
 mod asking;
@@ -21,7 +26,7 @@ use waiting::Bell;
 /// What an instance is configured with.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Config {
+pub struct Config {
     /// Why the instance is not to start.
     #[serde(default)]
     refuse: Option<String>,
@@ -36,7 +41,7 @@ struct Config {
 /// What to do, and with what.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Input {
+pub struct Input {
     /// Which of all that it can do.
     act: Act,
     /// The port of loopback to connect to.
@@ -53,9 +58,10 @@ struct Input {
     value: Value,
 }
 
+/// What it can do.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Act {
+pub enum Act {
     Done,
     Skip,
     Retry,
@@ -115,7 +121,8 @@ enum Act {
     Leak,
 }
 
-struct Trial {
+/// An instance.
+pub struct Trial {
     token: Option<Secret>,
     proxy: Option<jackfield_sdk::Proxy>,
     bell: Arc<Bell>,
