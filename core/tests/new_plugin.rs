@@ -54,6 +54,28 @@ async fn a_new_plugin_builds_passes_and_handles_an_event() {
     );
     let libraries = [target().join("debug/libhello_plugin.so"), c.join("hello-in-c.so")];
 
+    let mut again = cargo(&rust);
+    again.arg("test");
+    let mut test = jackfield(&rust);
+    test.args(["plugin", "test"])
+        .arg(&libraries[0])
+        .arg("--")
+        .arg(again.get_program())
+        .args(again.get_args());
+    for (name, value) in again.get_envs() {
+        match value {
+            Some(value) => test.env(name, value),
+            None => test.env_remove(name),
+        };
+    }
+    let tested = succeed(&mut test);
+    assert!(
+        said(&tested).contains("test result: ok. 4 passed")
+            && said(&tested).contains("testing `hello` as it is in"),
+        "{}",
+        said(&tested)
+    );
+
     let inputs = [r#"{"name": "Ada"}"#, "{}"];
     for (library, input) in libraries.iter().zip(inputs) {
         let mut check = jackfield(home.path());

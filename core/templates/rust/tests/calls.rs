@@ -1,4 +1,5 @@
-//! The plugin through the same C functions that the router calls.
+//! The plugin through the same C functions that the router calls: of this package with `cargo test`, and of the built library with
+//! `jackfield plugin test target/release/libgreeter_plugin.so -- cargo test`.
 
 use greeter_plugin::Greeter;
 use jackfield_sdk::{
