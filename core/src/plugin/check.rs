@@ -11,6 +11,7 @@ mod child;
 mod evidence;
 mod footprint;
 mod misfits;
+mod requests;
 mod trial;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 pub use trial::trial_main;
 
-use self::evidence::{Assignment, Evidence, FileFound, LibraryFound, Task, Tried};
+use self::evidence::{Assignment, Evidence, FileFound, Kind, LibraryFound, Task, Tried};
 use super::{
     Runner, describe,
     digest::Digest,
@@ -149,7 +150,8 @@ pub async fn examine(options: Options) -> Result<Examination, CheckError> {
     if let Some(candidate) = candidate {
         gather(&options, candidate, &mut evidence).await?;
     }
-    let checks: Vec<_> = checks::ALL.iter().map(|check| check.judge(&evidence)).collect();
+    let asked = checks::ALL.iter().filter(|check| check.applies(&evidence));
+    let checks: Vec<_> = asked.map(|check| check.judge(&evidence)).collect();
     Ok(Examination {
         plugin: evidence.identity().cloned(),
         digest: evidence.file.as_ref().ok().map(|file| file.digest),
@@ -231,10 +233,32 @@ impl Trials<'_> {
                 inputs,
             })
             .await?;
+        if manifest.is_provider() {
+            let (config, requests) = (config.clone(), requests::all());
+            evidence.requests = self.run(Task::Requests { config, requests }).await?;
+        }
         evidence.storm = match given(&manifest.input_schema, self.options.input.as_ref()) {
+            _ if !manifest.is_action() => {
+                let (event, input) = requests::one();
+                let kind = Kind::Requests;
+                self.run(Task::Storm {
+                    config,
+                    kind,
+                    event,
+                    input,
+                })
+                .await?
+            }
             Given::Value(input) => {
                 let input = input.to_string();
-                self.run(Task::Storm { config, event, input }).await?
+                let kind = Kind::Calls;
+                self.run(Task::Storm {
+                    config,
+                    kind,
+                    event,
+                    input,
+                })
+                .await?
             }
             Given::Misfit(violations) => return Err(CheckError::Input(violations)),
             Given::Nothing(missing) => Tried::Skipped(format!(

@@ -5,9 +5,13 @@ use std::{
     process::{Command, Output},
 };
 
+use jackfield_stage::cargo;
 use serde_json::Value;
 
-use crate::{built::Build, trial::Bench};
+use crate::{
+    built::{self, Build},
+    trial::Bench,
+};
 
 /// What `plugin check` says of that library.
 fn check(library: &Path, arguments: &[&str]) -> Output {
@@ -41,7 +45,12 @@ fn with(report: &Value, verdict: &str) -> Vec<String> {
 fn faulty(compile: &[&str], arguments: &[&str], verdict: &str, name: &str, words: &str) -> Value {
     let bench = Bench::new();
     let library = bench.drop_c("faulty.so", compile);
-    let (report, code) = checked(&library, arguments);
+    found(&library, arguments, verdict, name, words)
+}
+
+#[track_caller]
+fn found(library: &Path, arguments: &[&str], verdict: &str, name: &str, words: &str) -> Value {
+    let (report, code) = checked(library, arguments);
     let shown = serde_json::to_string_pretty(&report).unwrap();
     assert_eq!(code, Some(i32::from(verdict == "failed")), "{shown}");
     if verdict == "failed" {
@@ -255,6 +264,81 @@ fn what_it_does_with_calls_is_found() {
         "cancel",
         "crashed (SIGSEGV), while 64 calls were begun and cancelled",
     );
+}
+
+#[test]
+fn a_provider_that_believes_nobody_passes() {
+    let bench = Bench::new();
+    let path = bench.plugins().join("provider.so");
+    built::compile("provider.c", &path, &[]);
+    let acme = cargo::build(&["provider-plugin"], "dev").unwrap();
+    for library in [path, acme.library("provider-plugin").unwrap()] {
+        let (report, code) = checked(&library, &[]);
+        assert_eq!((code, with(&report, "passed").len()), (Some(0), 17), "{report:#}");
+        for words in [
+            "15 requests that prove nothing were handed over: none was believed that may not be",
+            "64 requests were begun and cancelled at once",
+        ] {
+            assert!(report.to_string().contains(words), "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_believes_what_proves_nothing_is_found() {
+    let bench = Bench::new();
+    for (fault, verdict, name, words) in [
+        (
+            "-DBELIEVES_UNSIGNED",
+            "failed",
+            "bad-request",
+            "it takes 12 of 15 requests for signed that nobody has signed",
+        ),
+        (
+            "-DBELIEVES_ANYBODY",
+            "warning",
+            "bad-request",
+            "(as `none`), which the source has not allowed",
+        ),
+        (
+            "-DSHAKES_HANDS",
+            "warning",
+            "bad-request",
+            "it answers as a handshake what proves nothing",
+        ),
+        (
+            "-DSPEAKS_NONSENSE",
+            "failed",
+            "bad-request",
+            "no verdict that the ABI knows",
+        ),
+        (
+            "-DCRASHES_ON_TEXT",
+            "failed",
+            "bad-request",
+            "crashed (SIGABRT), when it was asked about a body that is no text",
+        ),
+        (
+            "-DPANICS",
+            "warning",
+            "panics",
+            "asked about nothing but an address, where there is no secret: index out of bounds",
+        ),
+    ] {
+        let library = bench.plugins().join("provider.so");
+        built::compile("provider.c", &library, &[fault]);
+        found(&library, &[], verdict, name, words);
+    }
+    for (fault, arguments, words) in [
+        ("-DANSWERS_TWICE", &[][..], "a call that had ended already"),
+        ("-DNEVER_ANSWERS", &["--limit", "1s"], "did not end"),
+    ] {
+        let library = bench.plugins().join("provider.so");
+        built::compile("provider.c", &library, &[fault]);
+        let (report, _) = checked(&library, arguments);
+        assert_eq!(with(&report, "failed"), ["bad-request", "cancel"], "{report:#}");
+        assert!(report.to_string().contains(words), "{report:#}");
+    }
 }
 
 #[test]

@@ -2,19 +2,32 @@
 
 mod behaviour;
 mod library;
+mod provider;
 
 use super::{
     Finding, Verdict,
     evidence::{Evidence, Tried},
 };
+use crate::plugin::manifest::Manifest;
 
 /// One check.
 pub(super) struct Check {
     name: &'static str,
     ask: fn(&Evidence) -> Ruling,
+    /// Whether only those are asked that bring a provider.
+    of_providers: bool,
 }
 
 impl Check {
+    /// Whether it asks for what a plugin of this kind can be asked.
+    pub(super) fn applies(&self, evidence: &Evidence) -> bool {
+        let manifest = evidence
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.as_ref().ok());
+        !self.of_providers || manifest.is_some_and(Manifest::is_provider)
+    }
+
     pub(super) fn judge(&self, evidence: &Evidence) -> Finding {
         let Ruling { verdict, found, next } = (self.ask)(evidence);
         Finding {
@@ -39,6 +52,7 @@ pub(super) const ALL: &[Check] = &[
     check("start", behaviour::start),
     check("bad-config", behaviour::bad_config),
     check("bad-input", behaviour::bad_input),
+    check_of_providers("bad-request", provider::bad_request),
     check("cancel", behaviour::cancel),
     check("panics", behaviour::panics),
     check("process", behaviour::process),
@@ -47,7 +61,18 @@ pub(super) const ALL: &[Check] = &[
 ];
 
 const fn check(name: &'static str, ask: fn(&Evidence) -> Ruling) -> Check {
-    Check { name, ask }
+    Check {
+        name,
+        ask,
+        of_providers: false,
+    }
+}
+
+const fn check_of_providers(name: &'static str, ask: fn(&Evidence) -> Ruling) -> Check {
+    Check {
+        of_providers: true,
+        ..check(name, ask)
+    }
 }
 
 /// What a check comes to.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{super::note::Identity, footprint::Changes, misfits::Misfit};
+use super::{super::note::Identity, footprint::Changes, misfits::Misfit, requests::Unproven};
 use crate::plugin::{
     describe::DescribeError,
     digest::Digest,
@@ -25,6 +25,8 @@ pub(super) struct Evidence {
     pub(super) config_was_given: bool,
     pub(super) bad_configs: Tried<Vec<(String, Answer)>>,
     pub(super) bad_inputs: Tried<BadCalls>,
+    /// Of one that brings a provider.
+    pub(super) requests: Tried<BadRequests>,
     pub(super) storm: Tried<Storm>,
 }
 
@@ -40,6 +42,7 @@ impl Evidence {
             start: Tried::skipped("the plugin has no manifest to go by"),
             bad_configs: Tried::skipped("the plugin has no manifest to go by"),
             bad_inputs: Tried::skipped("the plugin has no manifest to go by"),
+            requests: Tried::skipped("the plugin has no manifest to go by"),
             storm: Tried::skipped("the plugin has no manifest to go by"),
         }
     }
@@ -53,6 +56,7 @@ impl Evidence {
     /// Says that there are no calls, since there is no instance.
     pub(super) fn skip_calls(&mut self) {
         self.bad_inputs = Tried::skipped("there is no instance to call");
+        self.requests = Tried::skipped("there is no instance to take requests");
         self.storm = Tried::skipped("there is no instance to call");
     }
 
@@ -148,12 +152,31 @@ pub(super) enum Task {
         event: String,
         inputs: Vec<Misfit>,
     },
-    /// Make many calls and cancel them: [`Storm`].
+    /// Hand requests over that prove nothing: [`BadRequests`].
+    Requests { config: String, requests: Vec<Unproven> },
+    /// Begin many and cancel them: [`Storm`]. Head and body of a request stand in the places of event and input.
     Storm {
         config: String,
+        kind: Kind,
         event: String,
         input: String,
     },
+}
+
+/// What an instance can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    Calls,
+    Requests,
+}
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Requests => "requests",
+        }
+    }
 }
 
 /// What the child says, line by line.
@@ -216,9 +239,36 @@ pub(super) struct Called {
     pub(super) panicked: bool,
 }
 
-/// How calls end that are cancelled.
+/// What becomes of requests that prove nothing.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BadRequests {
+    /// What was wrong with each, and what was heard of it.
+    pub(super) heard: Vec<(Unproven, Heard)>,
+    /// Calls that were ended when they were not running.
+    pub(super) strays: usize,
+}
+
+/// What is heard of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Heard {
+    /// It is not believed.
+    Refused,
+    /// It is, for this proof.
+    Believed(String),
+    /// It has just an answer.
+    Handshake,
+    /// No verdict, but an end: the sender is asked to try again.
+    NoVerdict { message: String, panicked: bool },
+    /// What is no verdict.
+    Nonsense(String),
+    /// Nothing in time.
+    Late,
+}
+
+/// How calls or requests end that are cancelled.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Storm {
+    pub(super) kind: Kind,
     pub(super) begun: usize,
     /// How many ended with which outcome.
     pub(super) outcomes: BTreeMap<String, usize>,

@@ -23,15 +23,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    evidence::{Answer, Assignment, BadCalls, Called, Line, Loading, Starts, Storm, Task},
+    evidence::{
+        Answer, Assignment, BadCalls, BadRequests, Called, Heard, Kind, Line, Loading, Starts, Storm, Task,
+    },
     footprint::{Changes, Footprint, signal_words},
     misfits::Misfit,
+    requests::Unproven,
 };
 use crate::{
     clock::{Clock as _, SystemClock},
+    delivery::Outcome,
     plugin::{
-        Caller as _, CreateError, InProcess, Library, Rehearsal, Report, Setup, StepCall, ffi::stray_ends,
-        reason_of, stage::Reopened,
+        Caller as _, CreateError, InProcess, Library, Rehearsal, Report, RequestCall, Setup, StepCall,
+        ffi::stray_ends, reason_of, stage::Reopened,
     },
     reason::Reason,
 };
@@ -124,9 +128,21 @@ impl Trial {
                 }
                 None => Ok(()),
             },
-            Task::Storm { config, event, input } => match self.instance(library, &config).await? {
+            Task::Requests { config, requests } => match self.instance(library, &config).await? {
                 Some(instance) => {
-                    let storm = self.storm(instance, event, input).await?;
+                    let heard = self.requests(instance, requests).await?;
+                    self.saw(heard)
+                }
+                None => Ok(()),
+            },
+            Task::Storm {
+                config,
+                kind,
+                event,
+                input,
+            } => match self.instance(library, &config).await? {
+                Some(instance) => {
+                    let storm = self.storm(instance, kind, event, input).await?;
                     self.saw(storm)
                 }
                 None => Ok(()),
@@ -215,8 +231,33 @@ impl Trial {
         })
     }
 
-    async fn storm(&mut self, instance: InProcess, event: String, input: String) -> io::Result<Storm> {
-        self.during(format!("while {CALLS} calls were begun and cancelled at once"))?;
+    async fn requests(&mut self, instance: InProcess, requests: Vec<Unproven>) -> io::Result<BadRequests> {
+        let mut heard = Vec::new();
+        for request in requests {
+            self.during(format!("when it was asked about {}", request.what))?;
+            let call = self.request(request.head.clone().into(), request.body.clone().into());
+            let report = instance.receive(call).await;
+            heard.push((request, hear(report)));
+        }
+        self.during("when it was shut down after requests that prove nothing")?;
+        instance.end(self.grace()).await;
+        Ok(BadRequests {
+            heard,
+            strays: stray_ends(),
+        })
+    }
+
+    async fn storm(
+        &mut self,
+        instance: InProcess,
+        kind: Kind,
+        event: String,
+        input: String,
+    ) -> io::Result<Storm> {
+        self.during(format!(
+            "while {CALLS} {} were begun and cancelled at once",
+            kind.word()
+        ))?;
         let (instance, event, input) = (Arc::new(instance), Bytes::from(event), Bytes::from(input));
         let mut calls = JoinSet::new();
         let mut cancels = Vec::new();
@@ -228,7 +269,12 @@ impl Trial {
             }
             cancels.push(call.cancelled.clone());
             let instance = Arc::clone(&instance);
-            calls.spawn(async move { instance.call(call).await });
+            calls.spawn(async move {
+                match kind {
+                    Kind::Calls => instance.call(call).await,
+                    Kind::Requests => instance.receive(as_request(call)).await,
+                }
+            });
         }
         // Each call runs up to where it first has to wait, before this goes on.
         tokio::task::yield_now().await;
@@ -243,6 +289,7 @@ impl Trial {
         }
         let panicked = |report: &&Report| report.reason == Some(Reason::PluginPanicked);
         Ok(Storm {
+            kind,
             begun: CALLS,
             late,
             strays: stray_ends(),
@@ -298,6 +345,15 @@ impl Trial {
         }
     }
 
+    fn request(&self, head: Bytes, body: Bytes) -> RequestCall {
+        RequestCall {
+            head,
+            body,
+            deadline: Instant::now() + self.grace(),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
     /// How long what was asked to end has for it: so that all of it is over before the parent loses patience.
     fn grace(&self) -> Duration {
         (self.assignment.limit / 4).min(Duration::from_secs(5))
@@ -315,6 +371,48 @@ impl Trial {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.told.write_all(&text)
+    }
+}
+
+/// A call as a request: its event for a head, and its input for a body.
+fn as_request(call: StepCall) -> RequestCall {
+    RequestCall {
+        head: call.event,
+        body: call.input,
+        deadline: call.deadline,
+        cancelled: call.cancelled,
+    }
+}
+
+/// What a report says of a request.
+fn hear(report: Report) -> Heard {
+    let message = report.message.unwrap_or_default();
+    match (report.outcome, report.reason, report.output) {
+        (_, Some(Reason::TimedOut), _) => Heard::Late,
+        (Outcome::Done, _, output) => verdict(output.as_deref().unwrap_or_default()),
+        (_, reason, _) => Heard::NoVerdict {
+            message,
+            panicked: reason == Some(Reason::PluginPanicked),
+        },
+    }
+}
+
+/// What a verdict says; that it fits in all, is the provider's stage to find out.
+fn verdict(json: &[u8]) -> Heard {
+    let Ok(Value::Object(verdict)) = serde_json::from_slice(json) else {
+        return Heard::Nonsense("it is no object in JSON".to_owned());
+    };
+    let mut fields = verdict.iter();
+    match (fields.next(), fields.next()) {
+        (Some((word, _)), None) if word == "refused" => Heard::Refused,
+        (Some((word, _)), None) if word == "handshake" => Heard::Handshake,
+        (Some((word, event)), None) if word == "event" => match event["verified"].as_str() {
+            Some(proof) => Heard::Believed(proof.to_owned()),
+            None => Heard::Nonsense("its `event` has no `verified`".to_owned()),
+        },
+        _ => {
+            Heard::Nonsense("it has another field than one of `refused`, `event` and `handshake`".to_owned())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is asked of instances and calls, and of what they leave behind.
 
 use super::{Ruling, seen, seen_by, some, some_of};
-use crate::plugin::check::evidence::{Answer, Evidence, Starts, Tried};
+use crate::plugin::check::evidence::{Answer, Evidence, Heard, Starts, Tried};
 
 pub(super) fn start(evidence: &Evidence) -> Ruling {
     seen(&evidence.start, |starts| {
@@ -101,8 +101,10 @@ pub(super) fn cancel(evidence: &Evidence) -> Ruling {
         }
         if storm.late > 0 {
             return Ruling::failed(format!(
-                "{} of {} calls did not end although they were cancelled",
-                storm.late, storm.begun
+                "{} of {} {} did not end although they were cancelled",
+                storm.late,
+                storm.begun,
+                storm.kind.word()
             ))
             .next("look at `*cancelled` while you wait, or let `op_cancel` wake whoever waits; in Rust, do not block");
         }
@@ -116,14 +118,15 @@ pub(super) fn cancel(evidence: &Evidence) -> Ruling {
             .map(|(word, count)| format!("{count} {word}"))
             .collect();
         Ruling::passed(format!(
-            "{} calls were begun and cancelled at once, and each ended once: {}",
+            "{} {} were begun and cancelled at once, and each ended once: {}",
             storm.begun,
+            storm.kind.word(),
             outcomes.join(", ")
         ))
     })
 }
 
-fn twice(strays: usize) -> Ruling {
+pub(super) fn twice(strays: usize) -> Ruling {
     Ruling::failed(format!("{strays} times it ended a call that had ended already"))
         .next("call `done` exactly once for each call, on every path")
 }
@@ -144,6 +147,15 @@ pub(super) fn panics(evidence: &Evidence) -> Ruling {
     if let Tried::Saw(bad) = &evidence.bad_inputs {
         let panicked = bad.calls.iter().filter(|(_, called)| called.panicked);
         panics.extend(panicked.map(|(what, called)| format!("called with {what}: {}", called.message)));
+    }
+    if let Tried::Saw(requests) = &evidence.requests {
+        panics.extend(requests.heard.iter().filter_map(|(request, heard)| match heard {
+            Heard::NoVerdict {
+                message,
+                panicked: true,
+            } => Some(format!("asked about {}: {message}", request.what)),
+            _ => None,
+        }));
     }
     if let Tried::Saw(storm) = &evidence.storm {
         panics.extend(storm.panics.iter().map(|message| format!("cancelled: {message}")));
