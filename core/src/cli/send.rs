@@ -12,7 +12,10 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
-use hyper::{Method, Request, StatusCode};
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
 
 use super::{
     Output, Shape, UNSET,
@@ -22,13 +25,13 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Source},
-    provider::{self, plugin_of},
+    provider::{self, SignedRequest, plugin_of},
 };
 
 /// Play a provider: sign a payload as it would and post it to a source.
 ///
-/// The payload is the provider's documented one, another sample of it, or a file. The source's own secrets sign it.
-/// Exits with 0 where the router answered 200.
+/// The payload is the provider's documented one, another sample of it, or a file. The source's own secrets sign it; how the
+/// requests of a plugin's provider are signed, only the plugin knows: give it a file, and what proves it with `--header`. Exits with 0 where the router answered 200.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Send {
@@ -40,6 +43,9 @@ pub(super) struct Send {
     /// Post this file as it is; `-` reads standard input.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Send this header, too.
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
     /// The router's address, where it is not the configured one.
     #[arg(long, value_name = "http://HOST:PORT")]
     to: Option<String>,
@@ -66,6 +72,9 @@ impl Send {
             load(path)?;
         }
         let provider = source.options.provider.as_str();
+        if self.list && plugin_of(provider).is_some() {
+            bail!("{}", self.no_sample(provider));
+        }
         if self.list {
             for sample in samples::of(provider) {
                 say(sample.name)?;
@@ -104,6 +113,9 @@ impl Send {
             }
             return fs::read(file).with_context(|| format!("{} cannot be read", file.display()));
         }
+        if plugin_of(provider).is_some() {
+            bail!("{}", self.no_sample(provider));
+        }
         let mut known = samples::of(provider);
         let sample = match &self.sample {
             None => known.next(),
@@ -119,13 +131,34 @@ impl Send {
         Ok(sample.body.to_vec())
     }
 
+    fn no_sample(&self, provider: &str) -> String {
+        let source = &self.source;
+        format!(
+            "only the plugin knows the payloads of `{provider}`: give one, as in `jackfield send {source} --file order.json`"
+        )
+    }
+
     fn sign(&self, source: &Source, body: &[u8]) -> anyhow::Result<Request<Full<Bytes>>> {
-        let provider = &source.options.provider;
-        if plugin_of(provider).is_some() {
-            bail!(
-                "only the plugin knows how requests for `{provider}` are signed: send one with another program"
-            );
+        let signed = match plugin_of(&source.options.provider) {
+            Some(_) => self.proven(source)?,
+            None => self.signed(source, body)?,
+        };
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(signed.path(&source.name))
+            .header("user-agent", concat!("jackfield/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .context("the source's address is no path")?;
+        let headers = request.headers_mut();
+        headers.extend(signed.headers);
+        for (name, value) in &self.header {
+            headers.append(name, value.clone());
         }
+        Ok(request)
+    }
+
+    /// As the provider would sign it.
+    fn signed(&self, source: &Source, body: &[u8]) -> anyhow::Result<SignedRequest> {
         let now = SystemClock.now();
         let delivery = self
             .delivery
@@ -136,15 +169,29 @@ impl Send {
         } else {
             source.options.clone()
         };
-        let signed = provider::sign(&options, body, now, &delivery)?;
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(signed.path(&source.name))
-            .header("user-agent", concat!("jackfield/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(Bytes::copy_from_slice(body)))
-            .context("the source's address is no path")?;
-        request.headers_mut().extend(signed.headers);
-        Ok(request)
+        Ok(provider::sign(&options, body, now, &delivery)?)
+    }
+
+    /// With what proves a request to a plugin, as far as that can be known here: the token in its address, and whatever is given.
+    fn proven(&self, source: &Source) -> anyhow::Result<SignedRequest> {
+        let (options, provider) = (&source.options, &source.options.provider);
+        let sent = [("--delivery", self.delivery.is_some()), ("--forged", self.forged)];
+        if let Some((flag, _)) = sent.iter().find(|(_, given)| *given) {
+            bail!(
+                "only the plugin knows how `{provider}` sends what `{flag}` is about: put it into a `--header`, or spoil one"
+            );
+        }
+        if self.header.is_empty() && options.path_token.is_none() && !options.unverified {
+            bail!(
+                "only the plugin knows how requests for `{provider}` are signed: sign this one by hand, as its documentation says, and \
+                 give what proves it, as in `--header 'acme-signature: 5d41…'`"
+            );
+        }
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(SignedRequest {
+            headers: HeaderMap::from_iter([json]),
+            token: options.path_token.clone(),
+        })
     }
 
     /// The host and port to post to.
@@ -192,6 +239,19 @@ impl Send {
     }
 }
 
+/// `acme-signature: 5d41…`
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("it has no colon; write a name and a value, as in `x-signature: 5d41…`")?;
+    let name = name
+        .trim()
+        .parse::<HeaderName>()
+        .map_err(|error| error.to_string())?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
+    Ok((name, value))
+}
+
 async fn post(to: &str, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let address = to
         .to_socket_addrs()
@@ -213,4 +273,6 @@ Examples:
   jackfield send screens --list                      which samples there are
   jackfield send screens --delivery 42               twice: the second is a duplicate
   jackfield send screens --forged                    what a forger gets
-  jackfield send builds --file build.json            a payload of your own";
+  jackfield send builds --file build.json            a payload of your own
+  jackfield send orders --file order.json --header 'acme-signature: 5d41…' --header 'acme-timestamp: 1767225600'
+                                                     for the provider of a plugin";

@@ -45,6 +45,46 @@ fn now(body: &str) -> HeaderMap {
     signed("it is a secret", body, Duration::ZERO)
 }
 
+/// `send` posts what a person has signed, and says what it takes where they have not.
+#[tokio::test]
+async fn a_request_that_was_signed_by_hand_can_be_sent() {
+    let mut site = Site::start("acme", &[library()], OPTIONS).await;
+    let order = tempfile::NamedTempFile::new().unwrap();
+    fs::write(order.path(), ORDER).unwrap();
+    let file = order.path().to_str().unwrap();
+    let signed = now(ORDER);
+    let header = |name: &str| format!("{name}: {}", signed[name].to_str().unwrap());
+    let (timestamp, signature) = (header("acme-timestamp"), header("acme-signature"));
+    let proof = ["--header", timestamp.as_str(), "--header", signature.as_str()];
+    let send = ["send", "in", "--file", file];
+    let sent = site.router.ask(&[&send[..], &proof].concat()).await.unwrap();
+    assert_eq!(sent["status"], 200, "{sent}");
+
+    for (arguments, words) in [
+        (
+            send.to_vec(),
+            "only the plugin knows how requests for `plugin:acme` are signed",
+        ),
+        (
+            vec!["send", "in"],
+            "only the plugin knows the payloads of `plugin:acme`",
+        ),
+        (
+            vec!["send", "in", "--list"],
+            "only the plugin knows the payloads of `plugin:acme`",
+        ),
+        ([&send[..], &["--forged"]].concat(), "what `--forged` is about"),
+    ] {
+        let refused = site.router.attempt(&arguments).await.unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            refused.status.code() == Some(1) && said.contains(words),
+            "{arguments:?}: {said}"
+        );
+    }
+    site.router.stop().await.unwrap();
+}
+
 async fn goes_all_the_way(isolation: &str) {
     let instance = format!("{OPTIONS}[[instance]]\nname = \"acme\"\nisolation = \"{isolation}\"\n");
     let mut site = Site::start("acme", &[library()], &instance).await;
