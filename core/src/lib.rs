@@ -12,6 +12,7 @@ pub mod fault;
 pub mod reason;
 pub mod schema;
 pub mod secret;
+pub mod watch;
 
 // Stages: each proves something and hands the proof on.
 pub mod journal;

@@ -60,7 +60,7 @@ pub use instance::{
 };
 pub use portrait::{Portrait, PortraitError};
 pub use registry::{
-    Approval, DEFAULT_DRAIN, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry,
+    Approval, DEFAULT_DRAIN, Held, InstanceRecord, Options, PluginRecord, PluginState, Refused, Registry,
 };
 pub use rehearsal::Rehearsal;
 pub use sandbox::{Sandbox, SandboxError, unenforced};

@@ -23,6 +23,7 @@ const MODULES: &[(&str, Layer)] = &[
     ("reason", Layer::Word),
     ("schema", Layer::Word),
     ("secret", Layer::Word),
+    ("watch", Layer::Word),
     ("journal", Layer::Stage),
     ("plugin", Layer::Stage),
     ("provider", Layer::Stage),

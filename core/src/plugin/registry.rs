@@ -25,7 +25,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, watch},
+    sync::{Mutex, MutexGuard, Notify, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -71,8 +71,13 @@ pub struct Registry {
     changes: watch::Sender<u64>,
     /// What it takes to look again; taken out at the end. Held over a renewal, of which there is one at a time.
     renewal: Mutex<Option<Renewal>>,
+    /// Rung where there is reason to look again though nothing has changed in the directory.
+    asked: Notify,
     /// Whether whoever uses the instances can do with this catalog.
     approval: OnceLock<Approval>,
+    /// Held over the moment in which generations are approved of and take over. No lock is taken under it here; that of
+    /// the renewal may be held around it.
+    agreement: Mutex<()>,
     /// The instances that take no calls any more and have not ended.
     leaving: TaskTracker,
     ending: CancellationToken,
@@ -80,6 +85,20 @@ pub struct Registry {
 
 /// Says whether a catalog can be used, or what of it cannot.
 pub type Approval = Box<dyn Fn(&Catalog) -> Result<(), String> + Send + Sync>;
+
+/// The catalog of a registry, which stays as it is while this is held.
+#[derive(Debug)]
+pub struct Held<'r> {
+    catalog: Arc<Catalog>,
+    _agreement: MutexGuard<'r, ()>,
+}
+
+impl Held<'_> {
+    /// Every name that `use` in a step may say.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+}
 
 /// How everything stands.
 #[derive(Debug, Default)]
@@ -139,7 +158,9 @@ impl Registry {
             roster: ArcSwap::from_pointee(roster),
             changes: watch::Sender::new(0),
             renewal: Mutex::new(renewal),
+            asked: Notify::new(),
             approval: OnceLock::new(),
+            agreement: Mutex::default(),
             leaving: TaskTracker::new(),
             ending: CancellationToken::new(),
         }
@@ -167,10 +188,14 @@ impl Registry {
             }
             self.approval.get().map_or(Ok(()), |approval| approval(&catalog))
         };
-        let (roster, left) = renewal.look_again(&approve).await;
+        let prospect = renewal.prepare().await;
+        let agreement = self.agreement.lock().await;
+        // From here on nothing is waited for: it happens as a whole.
+        let (roster, left) = renewal.take_over(prospect, &approve);
         let before = self.roster.swap(Arc::new(roster));
-        announce(&before, &self.roster.load());
         self.changes.send_modify(|number| *number += 1);
+        drop(agreement);
+        announce(&before, &self.roster.load());
         for instance in left {
             self.retire(instance, renewal.options.drain);
         }
@@ -180,6 +205,28 @@ impl Registry {
                 "private copies of plugins could not be removed"
             );
         }
+    }
+
+    /// Holds the catalog as it is: whoever holds rules against it and puts them in force meanwhile can rely on it, and
+    /// generations of plugins that come then are held against those rules.
+    pub async fn hold(&self) -> Held<'_> {
+        let agreement = self.agreement.lock().await;
+        Held {
+            catalog: self.catalog(),
+            _agreement: agreement,
+        }
+    }
+
+    /// Has the [`Watch`](super::Watch) look again, where something was refused: what it was held against has changed.
+    pub fn reconsider(&self) {
+        if self.list().iter().any(|plugin| plugin.refused.is_some()) {
+            self.asked.notify_one();
+        }
+    }
+
+    /// Waits until somebody has it look again.
+    pub(super) async fn reconsidered(&self) {
+        self.asked.notified().await;
     }
 
     /// Changes whenever other instances run than before.

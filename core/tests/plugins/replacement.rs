@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -121,6 +121,20 @@ impl Site {
 
     fn version(&self) -> String {
         self.instance().version.clone()
+    }
+
+    /// How many processes run with the plugin in them.
+    fn workers(&self) -> usize {
+        let children = fs::read_dir("/proc/self/task").unwrap().flat_map(|thread| {
+            let children = fs::read_to_string(thread.unwrap().path().join("children"));
+            let children = children.unwrap_or_default();
+            children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        });
+        let has_it = |child: &String| {
+            let maps = fs::read_to_string(format!("/proc/{child}/maps"));
+            maps.is_ok_and(|maps| maps.contains("/plugins/"))
+        };
+        children.filter(has_it).count()
     }
 
     async fn act(&self, act: &str) -> Report {
@@ -385,6 +399,30 @@ async fn a_generation_that_does_not_fit_the_rules_is_refused() {
     site.until_refused("`reason`: missing").await;
     site.put(&["-DVERSION=\"3.0.0\""]);
     site.until_version("3.0.0").await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_generation_that_was_refused_takes_over_when_the_rules_have_come_to_fit_it_and_not_meanwhile() {
+    let site = Site::running().await;
+    let rules = Arc::new(Mutex::new(Err("the rules do not fit it")));
+    let in_force = Arc::clone(&rules);
+    site.registry
+        .have_approved(Box::new(move |_| in_force.lock().unwrap().map_err(str::to_owned)));
+    site.put(&["-DVERSION=\"2.0.0\""]);
+    site.until_refused("the rules do not fit it").await;
+
+    let held = site.registry.hold().await;
+    assert!(held.catalog().contains_key("trial"));
+    *rules.lock().unwrap() = Err("rules are being put in force, and it is asked for its place all the same");
+    site.registry.reconsider();
+    // It is started meanwhile, beside the one that runs.
+    while site.workers() < 2 {
+        tokio::task::yield_now().await;
+    }
+    *rules.lock().unwrap() = Ok(());
+    drop(held);
+    site.until_version("2.0.0").await;
     site.end().await;
 }
 

@@ -34,6 +34,14 @@ pub(super) struct Renewal {
     gone: BTreeMap<String, (String, String)>,
 }
 
+/// What a look at the directory has found, and what of it could be started.
+#[derive(Debug)]
+pub(super) struct Prospect {
+    survey: Survey,
+    fates: BTreeMap<String, Fate>,
+    started: BTreeMap<String, Started>,
+}
+
 /// Whether these instances may take the place of those of their names.
 pub(super) type Approve<'a> =
     dyn Fn(&BTreeMap<String, Arc<Instance>>) -> Result<(), String> + Send + Sync + 'a;
@@ -53,12 +61,29 @@ impl Renewal {
         }
     }
 
-    /// How everything stands after a look at the directory, and which instances are not needed any more.
-    pub(super) async fn look_again(&mut self, approve: &Approve<'_>) -> (Roster, Vec<Arc<Instance>>) {
+    /// Looks at the directory, and starts whatever may be about to take over.
+    pub(super) async fn prepare(&self) -> Prospect {
         let survey = Survey::take(self.options.clone()).await;
         let fates = fates(&self.generations, &survey);
         let started = self.starter.start(self.orders(&survey, &fates)).await;
-        // From here on nothing is waited for: it happens as a whole.
+        Prospect {
+            survey,
+            fates,
+            started,
+        }
+    }
+
+    /// How everything stands with what takes over, and which instances are not needed any more.
+    pub(super) fn take_over(
+        &mut self,
+        prospect: Prospect,
+        approve: &Approve<'_>,
+    ) -> (Roster, Vec<Arc<Instance>>) {
+        let Prospect {
+            survey,
+            fates,
+            started,
+        } = prospect;
         let (mut left, mut refusals) = (Vec::new(), Refusals::new());
         for (plugin, fate) in fates {
             left.extend(self.settle(plugin, fate, (&survey, &started, approve), &mut refusals));
