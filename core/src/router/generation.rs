@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use jackfield_event::{Event, join_payload};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -14,11 +13,7 @@ use super::{
     table::{Table, View},
     template::Escape,
 };
-use crate::{
-    delivery::Phase,
-    fault::{Fault, Faults},
-    schema::Catalog,
-};
+use crate::{delivery::Phase, fault::Faults, schema::Catalog};
 
 /// One set of routes, compiled. Never changed: a reload makes another beside it.
 #[derive(Debug)]
@@ -31,12 +26,6 @@ pub struct Generation {
     table: Table,
 }
 
-/// A generation as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    files: Vec<RuleFile>,
-}
-
 impl Generation {
     /// Compiles rule files. With a catalog, what the steps use and give is checked against it; without one, as for
     /// a generation of earlier days, only the language is.
@@ -46,10 +35,7 @@ impl Generation {
     /// All mistakes in all files, with their places.
     pub fn compile(files: &[RuleFile], catalog: Option<&Catalog>) -> Result<Self, Faults> {
         let (routes, patterns): (Vec<_>, Vec<_>) = rules::read(files, catalog)?.into_iter().unzip();
-        let stored = Stored {
-            files: files.to_vec(),
-        };
-        let text = serde_json::to_string(&stored).expect("names and texts have a JSON form");
+        let text = RuleFile::pack(files);
         let names = routes
             .iter()
             .enumerate()
@@ -70,9 +56,7 @@ impl Generation {
     ///
     /// Where the text is not one of [`Generation::text`], or this version no longer accepts its rules.
     pub fn from_stored(text: &str) -> Result<Self, Faults> {
-        let stored: Stored = serde_json::from_str(text)
-            .map_err(|error| Fault::new(format!("the stored rules cannot be read: {error}")))?;
-        Self::compile(&stored.files, None)
+        Self::compile(&RuleFile::unpack(text)?, None)
     }
 
     /// Checks what its steps use and give against another catalog than it was compiled with.
@@ -81,8 +65,7 @@ impl Generation {
     ///
     /// All that does not fit any more, with its places in the rules.
     pub fn check(&self, catalog: &Catalog) -> Result<(), Faults> {
-        let stored: Stored = serde_json::from_str(&self.text).expect("it was written by this type");
-        Self::compile(&stored.files, Some(catalog)).map(drop)
+        rules::read(&RuleFile::unpack(&self.text)?, Some(catalog)).map(drop)
     }
 
     /// Its name: the SHA-256 of its text.
@@ -162,6 +145,11 @@ impl GenerationId {
     pub fn of(text: &str) -> Self {
         let hash = Sha256::digest(text);
         Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The name that the generation of these files has, or would have if nothing were wrong with them.
+    pub fn of_files(files: &[RuleFile]) -> Self {
+        Self::of(&RuleFile::pack(files))
     }
 }
 

@@ -2,12 +2,20 @@
 
 mod place;
 mod read;
+mod scene;
 mod step;
 mod when;
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
+
+pub use scene::RuleFiles;
 
 use super::{Pattern, Route};
 use crate::{
@@ -26,27 +34,58 @@ pub struct RuleFile {
 }
 
 impl RuleFile {
-    /// Reads a rule file, or every `*.toml` of a directory in the order of names.
+    /// Reads a rule file, or every `*.toml` of a directory in the order of names, but for hidden ones.
     ///
     /// # Errors
     ///
-    /// Each file or directory that cannot be read.
+    /// Each file or directory that cannot be read; and what is as empty as a file that is being written, or a directory
+    /// whose mount is gone: nobody is to lose all routes without a word.
     pub fn load(path: &Path) -> Result<Vec<Self>, Faults> {
-        let paths = match path.is_dir() {
-            true => toml_files(path).map_err(|error| unreadable(path, &error))?,
-            false => vec![path.to_owned()],
-        };
+        let paths = paths(path).map_err(|error| unreadable(path, &error))?;
         let mut faults = Faults::new();
+        if paths.is_empty() {
+            let fault = format!("{}: the directory has no rule files (`*.toml`)", path.display());
+            faults.push(
+                Fault::new(fault).help("where there are to be no rules, let there be a file with a comment"),
+            );
+        }
         let mut files = Vec::new();
         for path in paths {
             let name = path.display().to_string();
             match fs::read_to_string(&path) {
+                Ok(text) if text.trim().is_empty() => faults.push(
+                    Fault::new(format!("{name}: the rule file is empty"))
+                        .help("where there are to be no rules, write a comment into it"),
+                ),
                 Ok(text) => files.push(Self { name, text }),
                 Err(error) => faults.push(unreadable(&path, &error)),
             }
         }
         faults.give(Some(files))
     }
+
+    /// The text under which a generation of these files is stored.
+    pub fn pack(files: &[Self]) -> String {
+        let stored = Stored { files: files.into() };
+        serde_json::to_string(&stored).expect("names and texts have a JSON form")
+    }
+
+    /// The files of a generation that was stored.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not one of [`RuleFile::pack`].
+    pub fn unpack(text: &str) -> Result<Vec<Self>, Fault> {
+        let stored: Stored<'_> = serde_json::from_str(text)
+            .map_err(|error| Fault::new(format!("the stored rules cannot be read: {error}")))?;
+        Ok(stored.files.into_owned())
+    }
+}
+
+/// The files of a generation as they are stored.
+#[derive(Serialize, Deserialize)]
+struct Stored<'f> {
+    files: Cow<'f, [RuleFile]>,
 }
 
 /// Reads the routes of all files. With a catalog, what the steps use and give is checked against it.
@@ -67,11 +106,18 @@ pub(super) fn read(files: &[RuleFile], catalog: Option<&Catalog>) -> Result<Vec<
     faults.give(Some(routes))
 }
 
-fn toml_files(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+/// The rule file at `path`, or those of the directory.
+fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    for entry in fs::read_dir(path)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "toml") && !is_hidden && path.is_file() {
             files.push(path);
         }
     }
