@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use record::{
-    AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-    EventRecord, EventStory, Rejection, RejectionRecord, RequestRecord,
+    AttemptRecord, Cause, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
+    EventRecord, EventStory, GenerationRecord, Rejection, RejectionRecord, RequestRecord,
 };
 pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
@@ -279,6 +279,15 @@ pub trait Journal: History {
     /// Stores a generation's rule text under its hash; storing it again changes nothing.
     async fn store_rules(&self, generation: &GenerationId, text: &str) -> Result<(), JournalError>;
 
+    /// Notes that a generation, whose text is stored, is in force from now on; in place of that of the rule files, where
+    /// that one is `displaced`. Where it is already, and in the same way, nothing changes.
+    async fn put_in_force(
+        &self,
+        generation: &GenerationId,
+        cause: Cause,
+        displaced: Option<&GenerationId>,
+    ) -> Result<(), JournalError>;
+
     // What plugins keep.
 
     /// Writes `key` of the instance's own store; `None` deletes it. Expires after `ttl`, where there is one.
@@ -328,6 +337,26 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// A generation's rule text.
     async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError>;
+
+    /// The generations as they came into force, the newest first.
+    async fn generations(&self, limit: usize) -> Result<Vec<GenerationRecord>, JournalError>;
+
+    /// The generations whose names begin with `prefix`, two at most.
+    async fn generations_like(&self, prefix: &str) -> Result<Vec<GenerationId>, JournalError>;
+
+    /// The generation that a person means, who may write no more than the beginning of its name.
+    async fn generation(&self, prefix: &str) -> Result<GenerationId, JournalError> {
+        let mut found = self.generations_like(prefix).await?;
+        match found.len() {
+            0 => Err(JournalError::NotFound(format!(
+                "there is no generation `{prefix}`; `jackfield routes history` lists them"
+            ))),
+            1 => Ok(found.remove(0)),
+            _ => Err(JournalError::Refused(format!(
+                "the names of several generations begin with `{prefix}`; write more of it"
+            ))),
+        }
+    }
 
     /// The generations of deliveries that are not settled.
     async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError>;

@@ -232,6 +232,52 @@ pub struct AttemptRecord {
     pub output: Option<Box<RawValue>>,
 }
 
+/// A generation that is in force, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationRecord {
+    /// The generation.
+    pub id: GenerationId,
+    /// When it came into force, restarts under the same rules not counted.
+    pub since: Timestamp,
+    /// When the next one took its place; absent for the one that is in force, or was at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What put it in force.
+    pub cause: Cause,
+    /// The generation of the rule files, where this one is in force in place of it: after a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced: Option<GenerationId>,
+}
+
+/// What put a generation in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The router started.
+    Start,
+    /// The rule files changed.
+    Change,
+    /// The signal SIGHUP.
+    Signal,
+    /// A person asked for the rule files.
+    Request,
+    /// A person asked for an earlier generation.
+    Rollback,
+}
+
+impl Cause {
+    /// The word as it is spelled everywhere.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Change => "change",
+            Self::Signal => "signal",
+            Self::Request => "request",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
 /// How much a journal holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {

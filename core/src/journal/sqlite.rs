@@ -49,9 +49,9 @@ use self::{
 };
 pub use self::{history::SqliteHistory, schema::OpenError};
 use super::{
-    AppendError, Arrival, AttemptStart, Claim, ClaimRequest, Committed, Counts, DeliveryFilter,
-    DeliveryRecord, DeliveryStory, EventFilter, EventRecord, EventStory, History, Journal, JournalError,
-    KeptReceipt, Rejection, RejectionRecord, ReplayKeys, RequestRecord, StepEnd,
+    AppendError, Arrival, AttemptStart, Cause, Claim, ClaimRequest, Committed, Counts, DeliveryFilter,
+    DeliveryRecord, DeliveryStory, EventFilter, EventRecord, EventStory, GenerationRecord, History, Journal,
+    JournalError, KeptReceipt, Rejection, RejectionRecord, ReplayKeys, RequestRecord, StepEnd,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -341,6 +341,17 @@ impl Journal for SqliteJournal {
             .await
     }
 
+    async fn put_in_force(
+        &self,
+        generation: &GenerationId,
+        cause: Cause,
+        displaced: Option<&GenerationId>,
+    ) -> Result<(), JournalError> {
+        let (generation, displaced, now) = (generation.clone(), displaced.cloned(), self.clock.now());
+        self.ask(move |store| store.put_in_force(&generation, cause, displaced.as_ref(), now.as_millis()))
+            .await
+    }
+
     async fn kv_put(
         &self,
         instance: &str,
@@ -412,6 +423,14 @@ impl History for SqliteJournal {
 
     async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError> {
         self.history.rules(generation).await
+    }
+
+    async fn generations(&self, limit: usize) -> Result<Vec<GenerationRecord>, JournalError> {
+        self.history.generations(limit).await
+    }
+
+    async fn generations_like(&self, prefix: &str) -> Result<Vec<GenerationId>, JournalError> {
+        self.history.generations_like(prefix).await
     }
 
     async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError> {

@@ -8,7 +8,7 @@ use jackfield_event::{DeliveryId, EventId};
 use super::{Bench, PAYLOAD, arrival, at, generation, owed};
 use crate::{
     delivery::{Outcome, State},
-    journal::{JournalError, KeptReceipt, ReplayKeys},
+    journal::{Cause, GenerationRecord, JournalError, KeptReceipt, ReplayKeys},
     router::{GenerationId, Routed},
 };
 
@@ -195,4 +195,62 @@ pub(crate) async fn generations_are_needed_until_their_deliveries_settle(bench: 
         bench.finish(delivery, State::Succeeded).await;
     }
     assert_eq!(bench.journal.unsettled_generations().await.unwrap(), []);
+}
+
+pub(crate) async fn it_is_known_which_generation_was_in_force_when(bench: Bench<'_>) {
+    let [first, second] = [generation(), GenerationId("0199".into())];
+    bench
+        .journal
+        .store_rules(&second, "the second rules")
+        .await
+        .unwrap();
+    let put = async |bench: &Bench<'_>, seconds, generation: &GenerationId, cause, displaced| {
+        bench.set_clock(seconds);
+        let put = bench.journal.put_in_force(generation, cause, displaced);
+        put.await.unwrap();
+    };
+    assert_eq!(bench.journal.generations(9).await.unwrap(), []);
+    put(&bench, 1, &first, Cause::Start, None).await;
+    put(&bench, 2, &second, Cause::Change, None).await;
+    put(&bench, 3, &first, Cause::Rollback, Some(&second)).await;
+    // A restart under the same rules is no change of them.
+    let bench = bench.reopen();
+    put(&bench, 4, &first, Cause::Start, Some(&second)).await;
+    let record = |id: &GenerationId, since, until: Option<i64>, cause, displaced: Option<&GenerationId>| {
+        GenerationRecord {
+            id: id.clone(),
+            since: at(since),
+            until: until.map(at),
+            cause,
+            displaced: displaced.cloned(),
+        }
+    };
+    let all = [
+        record(&first, 3, None, Cause::Rollback, Some(&second)),
+        record(&second, 2, Some(3), Cause::Change, None),
+        record(&first, 1, Some(2), Cause::Start, None),
+    ];
+    assert_eq!(bench.journal.generations(9).await.unwrap(), all);
+    assert_eq!(bench.journal.generations(1).await.unwrap(), all[..1]);
+    // The rule files were made the same as what is in force: nothing is displaced any more.
+    put(&bench, 5, &first, Cause::Change, None).await;
+    assert_eq!(
+        bench.journal.generations(1).await.unwrap(),
+        [record(&first, 5, None, Cause::Change, None)]
+    );
+
+    let unknown = GenerationId("unknown".into());
+    let refused = bench.journal.put_in_force(&unknown, Cause::Change, None).await;
+    assert!(matches!(refused, Err(JournalError::NotFound(_))), "{refused:?}");
+    for (prefix, expected) in [("012", Some(first)), ("0199", Some(second))] {
+        assert_eq!(bench.journal.generation(prefix).await.ok(), expected);
+    }
+    for prefix in ["01", ""] {
+        let refused = bench.journal.generation(prefix).await;
+        assert!(matches!(refused, Err(JournalError::Refused(_))), "{refused:?}");
+    }
+    for prefix in ["0123abcd0", "0%"] {
+        let refused = bench.journal.generation(prefix).await;
+        assert!(matches!(refused, Err(JournalError::NotFound(_))), "{refused:?}");
+    }
 }

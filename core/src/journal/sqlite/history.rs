@@ -13,7 +13,8 @@ use crate::{
     delivery::State,
     journal::{
         AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-        EventRecord, EventStory, History, JournalError, KeptReceipt, RejectionRecord, RequestRecord,
+        EventRecord, EventStory, GenerationRecord, History, JournalError, KeptReceipt, RejectionRecord,
+        RequestRecord,
     },
     router::GenerationId,
 };
@@ -85,6 +86,24 @@ impl History for SqliteHistory {
                     .prepare_cached("SELECT text FROM rules WHERE hash = ?")?
                     .query_row([hash], |row| row.get(0))
                     .optional()
+            })
+            .await
+    }
+
+    async fn generations(&self, limit: usize) -> Result<Vec<GenerationRecord>, JournalError> {
+        self.pool
+            .read(move |connection| generations(connection, limit))
+            .await
+    }
+
+    async fn generations_like(&self, prefix: &str) -> Result<Vec<GenerationId>, JournalError> {
+        let prefix = prefix.to_owned();
+        self.pool
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT hash FROM rules WHERE substr(hash, 1, length(?1)) = ?1 LIMIT 2")?
+                    .query_map([prefix], |row| Ok(GenerationId(row.get(0)?)))?
+                    .collect()
             })
             .await
     }
@@ -380,6 +399,25 @@ fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
         .query_row([], |row| row.get(0))?;
     counts.oldest_pending = oldest.and_then(Timestamp::from_millis);
     Ok(counts)
+}
+
+fn generations(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<GenerationRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT hash, since, cause, displaced, (SELECT since FROM in_force AS next WHERE next.seq > in_force.seq \
+             ORDER BY next.seq LIMIT 1) AS until FROM in_force JOIN rules ON rules.seq = in_force.rules \
+             ORDER BY in_force.seq DESC LIMIT ?",
+        )?
+        .query_map([i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX)], |row| {
+            Ok(GenerationRecord {
+                id: GenerationId(row.get("hash")?),
+                since: row::time_at(row, "since")?,
+                until: row::maybe_time_at(row, "until")?,
+                cause: row::word_at(row, "cause")?,
+                displaced: row.get::<_, Option<String>>("displaced")?.map(GenerationId),
+            })
+        })?
+        .collect()
 }
 
 fn unsettled_generations(connection: &Connection) -> rusqlite::Result<Vec<GenerationId>> {

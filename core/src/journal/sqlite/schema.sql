@@ -8,6 +8,15 @@ CREATE TABLE rules (
     text   TEXT NOT NULL
 ) STRICT;
 
+-- When which generation came into force. `displaced` is that of the rule files, which a rollback keeps out of use.
+CREATE TABLE in_force (
+    seq       INTEGER PRIMARY KEY,
+    rules     INTEGER NOT NULL REFERENCES rules (seq),
+    since     INTEGER NOT NULL,
+    cause     TEXT NOT NULL,
+    displaced TEXT
+) STRICT;
+
 -- One row for each event, without its payload, with the headers of its request that were kept. What lists show is
 -- read out of the envelope, but for what they choose by: that has columns of its own. No generated ones: SQLite would
 -- work out even the virtual ones at each insert.
@@ -159,3 +168,6 @@ CREATE VIEW attempts AS
         datetime(started / 1000, 'unixepoch') AS started, ended - started AS milliseconds, outcome,
         attempt.reason, message, input, output
     FROM attempt JOIN delivery ON delivery.seq = attempt.delivery;
+CREATE VIEW generations AS
+    SELECT hash AS generation, datetime(since / 1000, 'unixepoch') AS since, cause, displaced, text
+    FROM in_force JOIN rules ON rules.seq = in_force.rules;

@@ -9,7 +9,11 @@ use super::{
     dedup::{self, Dedup, Entry},
     job::Fault,
 };
-use crate::{delivery::State, journal::JournalError, router::GenerationId};
+use crate::{
+    delivery::State,
+    journal::{Cause, JournalError},
+    router::GenerationId,
+};
 
 /// The state of the one writer.
 pub(super) struct Store<'c> {
@@ -221,6 +225,26 @@ impl<'c> Store<'c> {
     ) -> Result<(), Fault> {
         self.cached("INSERT INTO rules (hash, stored, text) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")?
             .execute(params![generation.0, now, text])?;
+        Ok(())
+    }
+
+    pub(super) fn put_in_force(
+        &mut self,
+        generation: &GenerationId,
+        cause: Cause,
+        displaced: Option<&GenerationId>,
+        now: i64,
+    ) -> Result<(), Fault> {
+        let rules = self.rules(generation)?;
+        let displaced = displaced.map(|displaced| displaced.0.as_str());
+        let last: Option<(i64, Option<String>)> = self
+            .cached("SELECT rules, displaced FROM in_force ORDER BY seq DESC LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if last.is_none_or(|(last, beside)| (last, beside.as_deref()) != (rules, displaced)) {
+            self.cached("INSERT INTO in_force (rules, since, cause, displaced) VALUES (?, ?, ?, ?)")?
+                .execute(params![rules, now, cause.word(), displaced])?;
+        }
         Ok(())
     }
 

@@ -78,6 +78,7 @@ contract! {
         a_replay_is_a_new_delivery_with_the_keys_that_are_asked_for,
         an_event_is_replayed_under_other_rules,
         generations_are_needed_until_their_deliveries_settle,
+        it_is_known_which_generation_was_in_force_when,
     }
 }
 
