@@ -7,6 +7,7 @@
 
 mod course;
 mod gate;
+mod generations;
 mod metrics;
 mod workdir;
 
@@ -18,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use jackfield_event::{DeliveryId, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,9 +28,9 @@ use crate::{
     journal::{Claim, ClaimRequest, Journal, JournalError},
     plugin::Registry,
     reason::Reason,
-    router::{Generation, GenerationId},
 };
 
+pub use generations::Generations;
 pub use metrics::Metrics;
 
 use course::Course;
@@ -65,32 +65,6 @@ impl Options {
             grace: Duration::from_secs(20),
             batch: NonZeroUsize::new(32).expect("32 is not zero"),
         }
-    }
-}
-
-/// The generations under which unsettled deliveries were made, compiled.
-#[derive(Debug, Default)]
-pub struct Generations(ArcSwap<Vec<Arc<Generation>>>);
-
-impl Generations {
-    /// Adds a generation, once.
-    pub fn insert(&self, generation: Arc<Generation>) {
-        self.0.rcu(|known| {
-            let mut known = Vec::clone(known);
-            if !known.iter().any(|other| other.id() == generation.id()) {
-                known.push(Arc::clone(&generation));
-            }
-            known
-        });
-    }
-
-    /// The generation of that id.
-    pub fn get(&self, id: &GenerationId) -> Option<Arc<Generation>> {
-        self.0
-            .load()
-            .iter()
-            .find(|generation| generation.id() == id)
-            .cloned()
     }
 }
 
@@ -270,28 +244,6 @@ impl Shared {
             }
         }
         claimed
-    }
-
-    /// The generation of that id: at hand, or out of the journal. One that had nothing unsettled at the start is wanted
-    /// again where a delivery of it is replayed. `None` where it is not there, or does not compile any more.
-    async fn generation(&self, id: &GenerationId) -> Result<Option<Arc<Generation>>, JournalError> {
-        if let Some(generation) = self.generations.get(id) {
-            return Ok(Some(generation));
-        }
-        let Some(text) = self.journal.rules(id).await? else {
-            return Ok(None);
-        };
-        match Generation::from_stored(&text) {
-            Ok(generation) => {
-                let generation = Arc::new(generation);
-                self.generations.insert(Arc::clone(&generation));
-                Ok(Some(generation))
-            }
-            Err(faults) => {
-                tracing::error!(generation = %id, %faults, "the rules of a delivery do not compile any more");
-                Ok(None)
-            }
-        }
     }
 
     /// The lock is held for one look or change, and no other is taken under it.

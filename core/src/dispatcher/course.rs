@@ -69,7 +69,8 @@ impl<'s> Course<'s> {
 
     /// Runs until the claim ends.
     pub(super) async fn run(mut self) {
-        let generation = match self.shared.generation(&self.claim.generation).await {
+        let (generations, journal) = (&self.shared.generations, &*self.shared.journal);
+        let generation = match generations.get(&self.claim.generation, journal).await {
             Ok(generation) => generation,
             Err(error) => {
                 let error = format!("its rules cannot be read: {error}");

@@ -599,7 +599,8 @@ async fn rules_that_are_not_at_hand_come_out_of_the_journal() {
     let mut stage = Stage::set(TWO_STEPS, [("a", 1, a), ("b", 1, Arc::clone(&b))]);
     stage.accept("p").await;
     let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
-    dispatcher.shared.generations.0.store(Arc::default());
+    let forgotten = dispatcher.shared.generations.retain(&[]);
+    assert_eq!(forgotten[0].id(), stage.rules.id());
     let direct = async {
         b.is_called(1).await;
         stop.cancel();
