@@ -1,9 +1,9 @@
 //! The admin side: how the router is, for monitors and people, and the door for writes.
 //!
 //! Two doors lead to one small HTTP server. A loopback address answers `GET /healthz`, `/readyz`, `/metrics` and
-//! `/v1/plugins` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
+//! `/v1/plugins` and `/v1/routes` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
 //! name that it made point here. A Unix socket in the data directory, open to the router's own user alone, takes
-//! `POST /v1/replay` and `/v1/call` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
+//! `POST /v1/replay`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
 //! lock is the only router here, so a file that lies there is left over from one that was killed.
 
 mod answer;
@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 mod plugins;
 mod replay;
+mod rules;
 mod socket;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -30,6 +31,7 @@ pub use call::Call;
 pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
+pub use rules::{RefusedRules, RollBack, Rules, RulesError, Standing, Taken};
 pub use socket::connect;
 
 use answer::Response;
@@ -49,6 +51,8 @@ pub struct Parts {
     pub journal: Arc<dyn Journal>,
     /// The routes in force, under which an event is replayed.
     pub routes: Arc<ArcSwap<Generation>>,
+    /// What puts others in their place.
+    pub rules: Arc<dyn Rules>,
     /// The plugins and their instances.
     pub plugins: Arc<plugin::Registry>,
     /// What the drivers count.
@@ -71,6 +75,7 @@ pub struct Admin {
 struct Shared {
     journal: Arc<dyn Journal>,
     routes: Arc<ArcSwap<Generation>>,
+    rules: Arc<dyn Rules>,
     plugins: Arc<plugin::Registry>,
     metrics: metrics::Metrics,
     health: health::Health,
@@ -115,6 +120,7 @@ impl Admin {
             work_root: parts.work_root,
             journal: parts.journal,
             routes: parts.routes,
+            rules: parts.rules,
             plugins: parts.plugins,
         });
         Ok(Self {
@@ -209,7 +215,9 @@ impl Shared {
         let path = request.uri().path().to_owned();
         let reads = method == Method::GET || method == Method::HEAD;
         match path.as_str() {
-            "/" | "/healthz" | "/readyz" | "/metrics" | "/v1/plugins" if !reads => answer::not_allowed("GET"),
+            "/" | "/healthz" | "/readyz" | "/metrics" | "/v1/plugins" | "/v1/routes" if !reads => {
+                answer::not_allowed("GET")
+            }
             "/" => answer::text(200, INDEX),
             "/healthz" => answer::text(200, "ok\n"),
             "/readyz" => match self.health.check().await {
@@ -218,10 +226,13 @@ impl Shared {
             },
             "/metrics" => answer::open_metrics(self.metrics.encode(&*self.journal).await),
             "/v1/plugins" => answer::json(&plugins::listed(&self.plugins)),
-            "/v1/call" | "/v1/replay" if door == Door::Tcp => {
+            "/v1/routes" => answer::json(&*self.rules.standing()),
+            path if WRITES.contains(&path) && door == Door::Tcp => {
                 answer::text(403, "writes go through the control socket\n")
             }
-            "/v1/call" | "/v1/replay" if method != Method::POST => answer::not_allowed("POST"),
+            path if WRITES.contains(&path) && method != Method::POST => answer::not_allowed("POST"),
+            "/v1/routes/reload" => answer::result(self.rules.reload().await.map_err(Problem::from)),
+            "/v1/routes/rollback" => answer::result(rules::roll_back(self, request.into_body()).await),
             "/v1/call" => answer::result(call::call(self, request.into_body()).await),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),
             _ => answer::text(404, "there is nothing here\n"),
@@ -262,11 +273,18 @@ impl fmt::Debug for Parts {
     }
 }
 
+/// Where something is changed.
+const WRITES: [&str; 4] = [
+    "/v1/call",
+    "/v1/replay",
+    "/v1/routes/reload",
+    "/v1/routes/rollback",
+];
 /// Monitors and people, not traffic.
 const CONNECTIONS: usize = 128;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 const INDEX: &str = "jackfield\n\n/healthz     the process answers\n/readyz      events can be taken in\n\
-                     /metrics     what is counted\n/v1/plugins  the plugins and their instances\n";
+                     /metrics     what is counted\n/v1/plugins  the plugins and their instances\n/v1/routes   the rules in force\n";
 
 #[cfg(test)]
 mod tests {

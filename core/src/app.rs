@@ -1,11 +1,12 @@
 //! The router as a whole: built in order, run, and stopped in the order of the flow.
 //!
 //! A [`Config`] comes in, already whole. What always holds: the journal's lock is taken before anything is bound, so
-//! that a second router cannot start by mistake; the rule text of a generation is stored before an event names it;
-//! nothing is accepted before everything that it needs is there. What remains when the grace is over is pending
+//! that a second router cannot start by mistake; nothing is accepted before everything that it needs is there. What remains when the grace is over is pending
 //! in the journal, which is why stopping is always possible.
 
+mod aside;
 mod host;
+mod in_force;
 mod judge;
 mod load;
 mod offspring;
@@ -19,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::registry::Registry;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -102,6 +102,7 @@ struct App {
     journal: Arc<dyn Journal>,
     plugins: Arc<plugin::Registry>,
     watch: Option<plugin::Watch>,
+    rules: in_force::InForce,
     ingress: Ingress,
     dispatcher: Dispatcher,
     admin: Admin,
@@ -118,11 +119,11 @@ impl App {
             what: "the data directory cannot be entered",
             source,
         })?;
-        let table = Arc::new(ArcSwapOption::empty());
+        let late_routes = host::LateRoutes::default();
         let host = host::JournalHost::new(
             Arc::clone(&journal),
             Arc::clone(&clock),
-            Arc::clone(&table),
+            Arc::clone(&late_routes),
             &mut metrics,
         );
         let runtime = tokio::runtime::Handle::current();
@@ -130,12 +131,19 @@ impl App {
         let watch = watch.map(|dir| plugin::Watch::begin(dir, config.plugins.trust.lock.clone()));
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
-        let generation = Arc::new(rules(&config.routes, &plugins.catalog())?);
-        journal.store_rules(generation.id(), generation.text()).await?;
-        table.store(Some(Arc::clone(&generation)));
-        let generations = Arc::new(load::generations(&*journal, &generation).await?);
-        let routes = Arc::new(ArcSwap::new(generation));
-        let in_force = Arc::clone(&routes);
+        let parts = in_force::Parts {
+            path: config.routes.clone(),
+            journal: Arc::clone(&journal),
+            plugins: Arc::clone(&plugins),
+            clock: Arc::clone(&clock),
+            aside: aside::Aside::start().map_err(|source| RunError::System {
+                what: "the thread that compiles rules cannot be started",
+                source,
+            })?,
+        };
+        let rules = in_force::InForce::start(parts, &mut metrics).await?;
+        let routes = late_routes.get_or_init(|| rules.routes());
+        let in_force = Arc::clone(routes);
         plugins.have_approved(Box::new(move |catalog| {
             let checked = in_force.load().check(catalog);
             checked.map_err(|faults| format!("the rules in force do not fit it: {faults}"))
@@ -149,7 +157,7 @@ impl App {
         let dispatcher = Dispatcher::new(
             Arc::clone(&journal),
             Arc::clone(&plugins),
-            generations,
+            rules.generations(),
             Arc::clone(&clock),
             options,
         )
@@ -170,7 +178,7 @@ impl App {
         let address = config.listen.address;
         let parts = ingress::Parts {
             sources: sources.collect(),
-            routes: Arc::clone(&routes),
+            routes: Arc::clone(routes),
             journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),
             metrics: ingress::Metrics::register(&mut metrics),
@@ -184,7 +192,8 @@ impl App {
             },
             admin::Parts {
                 journal: Arc::clone(&journal),
-                routes,
+                routes: Arc::clone(routes),
+                rules: Arc::new(rules.handle()),
                 plugins: Arc::clone(&plugins),
                 metrics,
                 clock,
@@ -195,6 +204,7 @@ impl App {
             journal,
             plugins,
             watch,
+            rules,
             ingress,
             dispatcher,
             admin,
@@ -221,6 +231,11 @@ impl App {
                 Ok(())
             });
         }
+        let (rules, hangup, stop) = (self.rules, signals.hangup(), accepting.clone());
+        drivers.start(RULES, async move {
+            rules.run(hangup, stop).await;
+            Ok(())
+        });
         let (dispatcher, stop) = (self.dispatcher, dispatching.clone());
         drivers.start(DISPATCHER, async move {
             dispatcher.run(stop).await;
@@ -314,6 +329,7 @@ impl Drivers {
 
 const INGRESS: &str = "ingress";
 const WATCH: &str = "watch over the plugins directory";
+const RULES: &str = "watch over the rules";
 const DISPATCHER: &str = "dispatcher";
 const ADMIN: &str = "admin side";
 /// Plugins and the admin side get this even where the grace is used up.

@@ -7,7 +7,7 @@ mod nearest;
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use nearest::nearest;
 
@@ -20,7 +20,7 @@ pub struct Source<'t> {
 }
 
 /// Where something stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// The file's name as it was given.
     pub file: String,
@@ -31,12 +31,12 @@ pub struct Place {
     /// How many characters of the line are meant; at least 1.
     pub width: usize,
     /// The whole line; absent where it may hold a secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
 /// One mistake.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fault {
     /// Where; absent where the mistake is in no line, as a file that cannot be read.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -44,12 +44,12 @@ pub struct Fault {
     /// What was found, and what was expected.
     pub message: String,
     /// The next step.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
 /// All the mistakes that were found, in the order of files and lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Faults {
     faults: BTreeSet<Fault>,

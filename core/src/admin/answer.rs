@@ -9,7 +9,7 @@ use hyper::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::journal::JournalError;
+use crate::{fault::Faults, journal::JournalError};
 
 /// An answer, whole and in memory.
 pub(super) type Response = hyper::Response<Full<Bytes>>;
@@ -20,6 +20,9 @@ pub(super) type Response = hyper::Response<Full<Bytes>>;
 pub struct Problem {
     /// In words.
     pub error: String,
+    /// The mistakes in what a person wrote, where those are why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
     /// The HTTP status for it.
     #[serde(skip)]
     pub(super) status: u16,
@@ -29,6 +32,7 @@ impl Problem {
     pub(super) fn new(status: u16, error: impl Into<String>) -> Self {
         Self {
             error: error.into(),
+            faults: None,
             status,
         }
     }

@@ -3,11 +3,11 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jackfield_event::{DATA_SCHEMA, Data, DeliveryId, Event, EventId, SpecVersion, Verification};
@@ -25,11 +25,14 @@ use crate::{
     router::Generation,
 };
 
+/// The rules in force, which are compiled when the plugins are there, which need their host first.
+pub(super) type LateRoutes = Arc<OnceLock<Arc<ArcSwap<Generation>>>>;
+
 /// The router's side of every plugin.
 pub(super) struct JournalHost {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    routes: Arc<ArcSwapOption<Generation>>,
+    routes: LateRoutes,
     offspring: Offspring,
     metrics: PluginMetrics,
 }
@@ -45,11 +48,10 @@ struct NewEvent {
 }
 
 impl JournalHost {
-    /// `routes` is empty until the rules are compiled, which needs the plugins, which need this.
     pub(super) fn new(
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
-        routes: Arc<ArcSwapOption<Generation>>,
+        routes: LateRoutes,
         registry: &mut Registry,
     ) -> Self {
         Self {
@@ -181,7 +183,7 @@ impl Host for JournalHost {
     async fn emit(&self, instance: &str, key: &str, event: Bytes) -> Result<String, HostError> {
         let raised: NewEvent = serde_json::from_slice(&event)
             .map_err(|error| HostError::Invalid(format!("the event is not as `NewEvent` says: {error}")))?;
-        let routes = self.routes.load_full();
+        let routes = self.routes.get();
         let routes =
             routes.ok_or_else(|| HostError::Unavailable("the rules are not loaded yet".to_owned()))?;
         self.admit(key, &raised.kind).await?;
@@ -189,6 +191,7 @@ impl Host for JournalHost {
         let (received, kind) = (event.time, event.kind.clone());
         // An attempt that is made again raises the same event, not another.
         let routed = routes
+            .load()
             .route(event, payload, Some(key.to_owned()))
             .map_err(|error| HostError::Invalid(error.to_string()))?;
         let arrival = Arrival {
@@ -322,7 +325,7 @@ mod tests {
             .store_rules(generation.id(), generation.text())
             .await
             .unwrap();
-        let routes = Arc::new(ArcSwapOption::from_pointee(generation));
+        let routes = Arc::new(OnceLock::from(Arc::new(ArcSwap::from_pointee(generation))));
         let host = JournalHost::new(journal, Arc::new(SystemClock), routes, &mut Registry::default());
         (host, directory)
     }

@@ -5,10 +5,9 @@ use std::{path::Path, sync::Arc};
 use crate::{
     clock::SystemClock,
     config::{Config, Source},
-    dispatcher::Generations,
     fault::Faults,
     ingress,
-    journal::{self, History, Journal, JournalError, OpenError, SqliteHistory, SqliteJournal},
+    journal::{self, History, Journal, OpenError, SqliteHistory, SqliteJournal},
     plugin::{self, Runner},
     router::{Generation, RuleFile},
     schema::Catalog,
@@ -51,34 +50,6 @@ pub fn plugin_options(config: &Config) -> plugin::Options {
 /// Every mistake in them.
 pub fn rules(path: &Path, catalog: &Catalog) -> Result<Generation, Faults> {
     Generation::compile(&RuleFile::load(path)?, Some(catalog))
-}
-
-/// Compiles the rules of every delivery that is not settled, from the journal, beside `current`.
-///
-/// A generation that no longer compiles is left out, with a word in the log: the dispatcher then finds it missing, and
-/// gives each of its deliveries up with that reason.
-pub(super) async fn generations(
-    journal: &dyn Journal,
-    current: &Arc<Generation>,
-) -> Result<Generations, JournalError> {
-    let generations = Generations::default();
-    generations.insert(Arc::clone(current));
-    for id in journal.unsettled_generations().await? {
-        if id == *current.id() {
-            continue;
-        }
-        let Some(text) = journal.rules(&id).await? else {
-            tracing::error!(generation = %id, "the rules of unsettled deliveries are missing in the journal");
-            continue;
-        };
-        match Generation::from_stored(&text) {
-            Ok(generation) => generations.insert(Arc::new(generation)),
-            Err(faults) => {
-                tracing::error!(generation = %id, %faults, "the rules of unsettled deliveries do not compile any more");
-            }
-        }
-    }
-    Ok(generations)
 }
 
 impl From<Source> for ingress::Source {

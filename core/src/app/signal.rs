@@ -1,13 +1,14 @@
-//! SIGTERM and Ctrl-C: the first drains, the second ends the process at once.
+//! SIGTERM and Ctrl-C: the first drains, the second ends the process at once. SIGHUP has the rules read again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that stop the router.
+/// The signals that stop the router, and the one that does not.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -19,7 +20,13 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: Some(signal(SignalKind::hangup())?),
         })
+    }
+
+    /// SIGHUP, for whoever reads the rules; those that came before this are not lost.
+    pub(super) fn hangup(&mut self) -> Signal {
+        self.hangup.take().expect("one driver reads the rules")
     }
 
     /// Waits until somebody asks for the end. Cancel-safe.

@@ -13,6 +13,14 @@ pub(super) fn ready() {
     notify("READY=1");
 }
 
+/// Rules are read again, until [`ready`] is said once more.
+pub(super) fn reloading() {
+    // Supervisors that asked by a signal tell by this that their question was heard, and not an earlier one.
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
 /// The router stops.
 pub(super) fn stopping() {
     notify("STOPPING=1");

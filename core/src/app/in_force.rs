@@ -1,0 +1,426 @@
+//! The rules in force, and what puts others in their place.
+//!
+//! Rules come out of the rule files: at the start, when those change, on SIGHUP, and when a person asks. Or they come out
+//! of the journal: a person asks for an earlier generation, which then holds until the rule files change, over restarts
+//! as well. All of it is done by one task, one thing after the other, and in the same way.
+//!
+//! What always holds: rules that do not compile, or do not fit the plugins in force, change nothing. A generation is on
+//! disk, and noted as being in force, before an event is routed under it. While rules are held against the plugins, no
+//! generation of a plugin takes over, so that neither passes against a partner that is on its way out. An event is routed
+//! under the generation that it finds, and whatever comes of it is carried out under that one.
+
+mod metrics;
+
+use std::{path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use prometheus_client::registry::Registry;
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, aside::Aside, supervisor};
+use crate::{
+    admin::{RefusedRules, Rules, RulesError, Standing, Taken},
+    clock::Clock,
+    dispatcher::Generations,
+    fault::{Fault, Faults},
+    journal::{Cause, GenerationRecord, Journal, JournalError},
+    plugin::{self, Held},
+    router::{Generation, GenerationId, RuleFile, RuleFiles},
+    watch::Watch,
+};
+
+use metrics::Metrics;
+
+/// The driver that puts rules in force.
+pub(super) struct InForce {
+    parts: Parts,
+    routes: Arc<ArcSwap<Generation>>,
+    generations: Arc<Generations>,
+    standing: Arc<ArcSwap<Standing>>,
+    metrics: Metrics,
+    watch: Watch<RuleFiles>,
+    asked: mpsc::Receiver<Asked>,
+    handle: Handle,
+}
+
+/// What it works with.
+pub(super) struct Parts {
+    /// A rule file, or a directory of them.
+    pub(super) path: PathBuf,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) plugins: Arc<plugin::Registry>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) aside: Aside,
+}
+
+/// By which others ask for rules.
+#[derive(Clone)]
+pub(super) struct Handle {
+    ask: mpsc::Sender<Asked>,
+    standing: Arc<ArcSwap<Standing>>,
+}
+
+/// What a person asks for, and who waits for the answer.
+struct Asked {
+    what: What,
+    answer: oneshot::Sender<Result<Taken, RulesError>>,
+}
+
+enum What {
+    Reload,
+    RollBack(String),
+}
+
+impl InForce {
+    /// Puts those rules in force that a start finds.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in them; and where the journal cannot keep them.
+    pub(super) async fn start(parts: Parts, registry: &mut Registry) -> Result<Self, RunError> {
+        // Before the files are read for the first time, so that nothing is missed in between.
+        let watch = Watch::begin(RuleFiles(parts.path.clone()));
+        let held = parts.plugins.hold().await;
+        let (generation, displaced) = parts.first(&held).await?;
+        let generation = Arc::new(generation);
+        let (id, displaced) = (generation.id(), displaced.as_ref());
+        parts.journal.store_rules(id, generation.text()).await?;
+        parts.journal.put_in_force(id, Cause::Start, displaced).await?;
+        drop(held);
+        let standing = Standing {
+            in_force: parts.in_force().await?,
+            routes: generation.routes().len(),
+            refused: None,
+        };
+        let generations = parts.unsettled().await?;
+        generations.insert(Arc::clone(&generation));
+        // As many as people type at a time.
+        let (ask, asked) = mpsc::channel(16);
+        let metrics = Metrics::register(registry);
+        metrics.stands(&standing);
+        let standing = Arc::new(ArcSwap::from_pointee(standing));
+        Ok(Self {
+            routes: Arc::new(ArcSwap::new(generation)),
+            generations: Arc::new(generations),
+            metrics,
+            watch,
+            asked,
+            handle: Handle {
+                ask,
+                standing: Arc::clone(&standing),
+            },
+            standing,
+            parts,
+        })
+    }
+
+    /// The generation in force, whichever it is.
+    pub(super) fn routes(&self) -> Arc<ArcSwap<Generation>> {
+        Arc::clone(&self.routes)
+    }
+
+    /// Those that deliveries are carried out under.
+    pub(super) fn generations(&self) -> Arc<Generations> {
+        Arc::clone(&self.generations)
+    }
+
+    /// By which others ask for rules.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop`. What is under way then is brought to its end.
+    pub(super) async fn run(mut self, mut hangup: Signal, stop: CancellationToken) {
+        let mut plugins = self.parts.plugins.changes();
+        loop {
+            let is_refused = self.standing.load().refused.is_some();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(asked) = self.asked.recv() => self.answer(asked).await,
+                Some(()) = hangup.recv() => {
+                    supervisor::reloading();
+                    let _ = self.reload(Cause::Signal).await;
+                    supervisor::ready();
+                }
+                // What the rules name may be there now, or take what they give.
+                Ok(()) = plugins.changed(), if is_refused => drop(self.reload(Cause::Change).await),
+                () = self.watch.changed() => drop(self.reload(Cause::Change).await),
+            }
+        }
+    }
+
+    async fn answer(&mut self, Asked { what, answer }: Asked) {
+        let result = match what {
+            What::Reload => self.reload(Cause::Request).await,
+            What::RollBack(name) => self.roll_back(&name).await,
+        };
+        // Whoever does not wait for it any more finds it in the log.
+        let _ = answer.send(result);
+    }
+
+    /// Takes up the rule files as they are now.
+    async fn reload(&self, cause: Cause) -> Result<Taken, RulesError> {
+        let held = self.parts.plugins.hold().await;
+        let result = self.take_files(&held, cause).await;
+        drop(held);
+        match &result {
+            Ok(taken) => self.metrics.taken(taken),
+            Err(error) => self.refuse(error),
+        }
+        result
+    }
+
+    async fn take_files(&self, held: &Held<'_>, cause: Cause) -> Result<Taken, RulesError> {
+        let (files, id) = self.parts.files().await?;
+        let in_force = self.routes.load_full();
+        let displaced = self.standing.load().in_force.displaced.clone();
+        // A rollback holds for as long as nobody has changed the files, or asked for them as they are.
+        if cause == Cause::Change && displaced.as_ref() == Some(&id) {
+            return Ok(self.taken(&in_force));
+        }
+        let generation = match id == *in_force.id() {
+            true => in_force,
+            false => Arc::new(self.parts.compile(files, held).await?),
+        };
+        self.put_in_force(generation, cause, None).await
+    }
+
+    /// Puts an earlier generation in force, in place of that of the rule files.
+    async fn roll_back(&self, name: &str) -> Result<Taken, RulesError> {
+        let held = self.parts.plugins.hold().await;
+        let id = self.parts.journal.generation(name).await?;
+        if id == *self.routes.load().id() {
+            let words = format!("the generation {id} is in force already");
+            return Err(JournalError::Refused(words).into());
+        }
+        // Files that cannot even be read are displaced by nothing: they have to change before they are of any use.
+        let displaced = self.parts.files().await.ok().map(|(_, files)| files);
+        let displaced = displaced.filter(|files| *files != id);
+        let generation = Arc::new(self.parts.stored(&id, &held).await?);
+        let taken = self.put_in_force(generation, Cause::Rollback, displaced).await?;
+        self.metrics.taken(&taken);
+        Ok(taken)
+    }
+
+    async fn put_in_force(
+        &self,
+        generation: Arc<Generation>,
+        cause: Cause,
+        displaced: Option<GenerationId>,
+    ) -> Result<Taken, RulesError> {
+        let (id, journal) = (generation.id(), &self.parts.journal);
+        journal.store_rules(id, generation.text()).await?;
+        journal.put_in_force(id, cause, displaced.as_ref()).await?;
+        // The dispatcher is to know it before there is a delivery of it.
+        self.generations.insert(Arc::clone(&generation));
+        let before = self.routes.swap(Arc::clone(&generation));
+        let standing = Standing {
+            in_force: self.parts.in_force().await?,
+            routes: generation.routes().len(),
+            // A rollback makes the files no better.
+            refused: self
+                .standing
+                .load()
+                .refused
+                .clone()
+                .filter(|_| displaced.is_some()),
+        };
+        self.metrics.stands(&standing);
+        self.standing.store(Arc::new(standing));
+        let taken = self.taken(&before);
+        announce(&taken, cause);
+        if taken.generation != taken.before {
+            self.parts.plugins.reconsider();
+            self.forget([generation, before]).await;
+        }
+        Ok(taken)
+    }
+
+    /// What there is to say after `before`.
+    fn taken(&self, before: &Generation) -> Taken {
+        let standing = self.standing.load();
+        Taken {
+            generation: standing.in_force.id.clone(),
+            before: before.id().clone(),
+            routes: standing.routes,
+            displaced: standing.in_force.displaced.clone(),
+        }
+    }
+
+    /// Lets go of generations that nothing is owed under, but for the last two: an event may still be on its way to the
+    /// journal that has just been routed.
+    async fn forget(&self, last: [Arc<Generation>; 2]) {
+        let mut needed = match self.parts.journal.unsettled_generations().await {
+            Ok(needed) => needed,
+            // Then they are kept until the next time.
+            Err(error) => return tracing::warn!(%error, "the journal could not say which rules are needed"),
+        };
+        needed.extend(last.iter().map(|generation| generation.id().clone()));
+        let forgotten = self.generations.retain(&needed);
+        // Taking thousands of routes apart takes a while.
+        self.parts.aside.does(move || drop(forgotten)).await;
+    }
+
+    fn refuse(&self, error: &RulesError) {
+        self.metrics.refused();
+        let faults = match error {
+            RulesError::Faults(faults) => faults,
+            RulesError::Journal(error) => {
+                return tracing::error!(%error, "rules not taken up; those in force stay");
+            }
+            RulesError::Stopping => return,
+        };
+        let before = self.standing.load_full();
+        if before
+            .refused
+            .as_ref()
+            .is_some_and(|refused| refused.faults == *faults)
+        {
+            return;
+        }
+        tracing::warn!(
+            faults = faults.len(), %faults, in_force = %before.in_force.id,
+            "rules refused; those in force stay"
+        );
+        let standing = Standing {
+            refused: Some(RefusedRules {
+                since: self.parts.clock.now(),
+                faults: faults.clone(),
+            }),
+            ..Standing::clone(&before)
+        };
+        self.metrics.stands(&standing);
+        self.standing.store(Arc::new(standing));
+    }
+}
+
+impl Parts {
+    /// The generation that a start puts in force, and that of the rule files where it is another.
+    async fn first(&self, held: &Held<'_>) -> Result<(Generation, Option<GenerationId>), RunError> {
+        let (files, id) = self.files().await?;
+        let last = self.journal.generations(1).await?.pop();
+        if let Some(last) = last.filter(|last| last.displaced.as_ref() == Some(&id)) {
+            tracing::warn!(
+                generation = %last.id, displaced = %id,
+                "a rollback is in force; the rule files are not used until they change, or `jackfield routes reload`"
+            );
+            let generation = self.stored(&last.id, held).await.map_err(|error| match error {
+                RulesError::Faults(faults) => RunError::Faults(faults),
+                RulesError::Journal(error) => RunError::Store(error),
+                RulesError::Stopping => unreachable!("nobody stops what has not been started"),
+            })?;
+            return Ok((generation, Some(id)));
+        }
+        Ok((self.compile(files, held).await?, None))
+    }
+
+    /// Compiles rules, and holds them against the plugins in force: the one way by which rules come into force.
+    async fn compile(&self, files: Vec<RuleFile>, held: &Held<'_>) -> Result<Generation, Faults> {
+        let catalog = Arc::clone(held.catalog());
+        let compile = move || Generation::compile(&files, Some(&catalog));
+        self.aside.does(compile).await
+    }
+
+    /// The rule files as they are now, and the name that their generation has or would have.
+    async fn files(&self) -> Result<(Vec<RuleFile>, GenerationId), Faults> {
+        let path = self.path.clone();
+        let read = move || {
+            let files = RuleFile::load(&path)?;
+            let id = GenerationId::of_files(&files);
+            Ok((files, id))
+        };
+        self.aside.does(read).await
+    }
+
+    /// A generation out of the journal, held against the plugins of today.
+    async fn stored(&self, id: &GenerationId, held: &Held<'_>) -> Result<Generation, RulesError> {
+        let text = self.journal.rules(id).await?.ok_or_else(|| {
+            JournalError::NotFound(format!("the rules of generation {id} are not in the journal"))
+        })?;
+        let files = RuleFile::unpack(&text).map_err(Faults::from)?;
+        let compiled = self.compile(files, held).await;
+        Ok(compiled.map_err(|mut faults| {
+            let words =
+                format!("these are rules of the earlier generation {id}, and not what the files say now");
+            faults.push(Fault::new(words));
+            faults
+        })?)
+    }
+
+    /// What the journal says of the rules in force.
+    async fn in_force(&self) -> Result<GenerationRecord, JournalError> {
+        let missing = || JournalError::NotFound("the journal knows of no rules in force".to_owned());
+        self.journal.generations(1).await?.pop().ok_or_else(missing)
+    }
+
+    /// Compiles the rules of every delivery that is not settled, from the journal.
+    ///
+    /// A generation that no longer compiles is left out, with a word in the log: the dispatcher then finds it missing, and
+    /// gives each of its deliveries up with that reason.
+    async fn unsettled(&self) -> Result<Generations, JournalError> {
+        let generations = Generations::default();
+        for id in self.journal.unsettled_generations().await? {
+            let Some(text) = self.journal.rules(&id).await? else {
+                tracing::error!(generation = %id, "the rules of unsettled deliveries are missing in the journal");
+                continue;
+            };
+            match self.aside.does(move || Generation::from_stored(&text)).await {
+                Ok(generation) => generations.insert(Arc::new(generation)),
+                Err(faults) => {
+                    tracing::error!(generation = %id, %faults, "the rules of unsettled deliveries do not compile any more");
+                }
+            }
+        }
+        Ok(generations)
+    }
+}
+
+fn announce(taken: &Taken, cause: Cause) {
+    let Taken {
+        generation,
+        before,
+        routes,
+        displaced,
+    } = taken;
+    let (cause, displaced) = (cause.word(), displaced.as_ref().map(tracing::field::display));
+    if generation == before {
+        return tracing::info!(%generation, cause, "rules unchanged");
+    }
+    match &displaced {
+        None => tracing::info!(%generation, %before, routes, cause, "rules in force"),
+        Some(displaced) => tracing::warn!(
+            %generation, %before, routes, cause, displaced,
+            "rules in force by a rollback, until the rule files change, or `jackfield routes reload`"
+        ),
+    }
+}
+
+#[async_trait]
+impl Rules for Handle {
+    fn standing(&self) -> Arc<Standing> {
+        self.standing.load_full()
+    }
+
+    async fn reload(&self) -> Result<Taken, RulesError> {
+        self.ask(What::Reload).await
+    }
+
+    async fn roll_back(&self, name: String) -> Result<Taken, RulesError> {
+        self.ask(What::RollBack(name)).await
+    }
+}
+
+impl Handle {
+    async fn ask(&self, what: What) -> Result<Taken, RulesError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ask.send(Asked { what, answer }).await;
+        asked.map_err(|_| RulesError::Stopping)?;
+        answered.await.map_err(|_| RulesError::Stopping)?
+    }
+}
