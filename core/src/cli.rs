@@ -12,6 +12,7 @@ mod given;
 mod http;
 mod lists;
 mod plugin;
+mod routes;
 mod samples;
 mod schema;
 mod scratch;
@@ -76,9 +77,9 @@ enum Command {
     /// Plugins and their instances.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
-    /// Rules.
+    /// Rules: those in force, others in their place, and what they make of an event.
     #[command(subcommand)]
-    Routes(explain::Routes),
+    Routes(routes::Routes),
     /// Print a JSON Schema.
     Schema(schema::Schema),
     /// Print the version.

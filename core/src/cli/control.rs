@@ -79,6 +79,9 @@ pub(super) fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) ->
         return Ok(answer);
     }
     match serde_json::from_slice::<Problem>(&answer) {
+        Ok(Problem {
+            faults: Some(faults), ..
+        }) => Err(faults.into()),
         Ok(problem) => Err(anyhow!("the router refused: {problem}")),
         Err(_) => bail!(
             "the router answered {status}: {}",

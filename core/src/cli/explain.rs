@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::Args;
 use jackfield_event::{Event, EventId};
 
 use super::{
@@ -16,21 +16,21 @@ use crate::{
     router::{Explanation, Generation, RuleFile},
 };
 
-/// Rules.
-#[derive(Debug, Subcommand)]
-pub(super) enum Routes {
-    /// Say of every route whether it matches an event, and where it does not, what failed first.
-    Explain {
-        /// A stored event (evt_…), a file with an event in JSON (or what `events show -o json` printed), or `-` for
-        /// standard input.
-        event: String,
-        #[command(flatten)]
-        output: Output,
-    },
+/// Say of every route whether it matches an event, and where it does not, what failed first.
+///
+/// The routes are those of the rule files, as they are now.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A stored event (evt_…), a file with an event in JSON (or what `events show -o json` printed), or `-` for
+    /// standard input.
+    event: String,
+    #[command(flatten)]
+    output: Output,
 }
-impl Routes {
+
+impl Explain {
     pub(super) fn run(self, path: &Path) -> anyhow::Result<()> {
-        let Self::Explain { event, output } = self;
+        let Self { event, output } = self;
         let json = unwrapped(read(&event, path)?);
         Event::from_json(&json)
             .with_context(|| format!("{event} is not an event; `jackfield schema event` shows one"))?;
