@@ -17,6 +17,8 @@ async fn killed_under_load_every_acknowledged_event_is_delivered() {
         connections: 64,
         kills: 1,
         replacements: 0,
+        reloads: 0,
+        rules: 0,
         rate: None,
     };
     passes(plan).await;
@@ -29,6 +31,22 @@ async fn with_its_plugin_replaced_under_load_every_acknowledged_event_is_deliver
         connections: 16,
         kills: 0,
         replacements: 9,
+        reloads: 0,
+        rules: 0,
+        rate: NonZeroU32::new(500),
+    };
+    passes(plan).await;
+}
+
+#[tokio::test]
+async fn with_its_rules_replaced_under_load_every_event_is_delivered_by_one_set_of_them() {
+    let plan = Plan {
+        events: 4000,
+        connections: 16,
+        kills: 0,
+        replacements: 0,
+        reloads: 7,
+        rules: 200,
         rate: NonZeroU32::new(500),
     };
     passes(plan).await;

@@ -1,9 +1,10 @@
 //! Thousands of signed events, the router killed among them, and an oracle outside of it. See `README.md`.
 //!
 //! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell). Kills, and replacements of
-//! the plugin, come when so many requests are acknowledged, never by time.
+//! the plugin and of the rules, come when so many requests are acknowledged, never by time.
 
 mod counter;
+mod reload;
 mod replacement;
 mod report;
 
@@ -23,6 +24,7 @@ use jackfield_stage::{
 };
 
 use counter::Counter;
+use reload::Reloaded;
 use replacement::Replaced;
 
 /// The packages whose files a run needs.
@@ -39,6 +41,10 @@ pub struct Plan {
     pub kills: u64,
     /// How often the plugin's file is replaced, by good and by bad ones in turn. Not together with kills.
     pub replacements: u64,
+    /// How often the rules are replaced, every fourth time by faulty ones. With neither of the two.
+    pub reloads: u64,
+    /// How many rules there are then; two of them match.
+    pub rules: u64,
     /// How many events are posted each second; as many as the router takes where nothing is said.
     pub rate: Option<NonZeroU32>,
 }
@@ -56,6 +62,18 @@ pub struct Run {
     lives: Vec<Memory>,
     /// What became of the files that were to replace the plugin.
     replaced: Replaced,
+    /// What became of rules that were to replace others.
+    reloaded: Reloaded,
+}
+
+impl Plan {
+    /// So many events, at the rate that is planned.
+    fn amount(&self, events: u64) -> Amount {
+        match self.rate {
+            Some(rate) => Amount::Paced(events, Duration::from_secs(1) / rate.get()),
+            None => Amount::Count(events),
+        }
+    }
 }
 
 /// Carries out `plan` with the router and the plugin in `built`.
@@ -78,6 +96,14 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         plan.kills == 0 || plan.replacements == 0,
         "a plugin is replaced under a router that lives: without kills"
     );
+    ensure!(
+        plan.reloads == 0 || plan.kills + plan.replacements == 0,
+        "rules are replaced alone: without kills and replacements of the plugin"
+    );
+    ensure!(
+        plan.reloads == 0 || plan.rules >= 2,
+        "two rules match every event"
+    );
     let home = tempfile::Builder::new().prefix("jackfield-load-").tempdir()?;
     let counter = Counter::start().await?;
     let mut router = Router::prepare(
@@ -86,40 +112,48 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         &[built.library("counting-plugin")?],
     )?;
     router.set("ZEPLIN_SECRET", SECRET);
+    let rules = match plan.reloads {
+        0 => ROUTES.to_owned(),
+        _ => reload::rules(0, plan.rules),
+    };
     router.configure(
         &CONFIGURATION.replace("{counter}", &counter.address().to_string()),
-        ROUTES,
+        &rules,
     )?;
     router.start().await?;
     let idle = router.memory()?;
 
     let progress = Progress::default();
     let template = template()?;
-    let amount = match plan.rate {
-        Some(rate) => Amount::Paced(plan.events, Duration::from_secs(1) / rate.get()),
-        None => Amount::Count(plan.events),
+    let (mut lives, mut replaced, mut reloaded) = <(Vec<_>, Replaced, Reloaded)>::default();
+    let tally = if plan.reloads > 0 {
+        let (tally, seen) = reload::run(&router, &template, plan, &progress).await?;
+        reloaded = seen;
+        tally
+    } else {
+        let sending = load::run(
+            router.ingress(),
+            &template,
+            "load",
+            plan.connections,
+            plan.amount(plan.events),
+            &progress,
+        );
+        let meanwhile = async {
+            lives = kills(&mut router, plan, &progress).await?;
+            let library = built.library("counting-plugin")?;
+            replaced = replacement::replacements(&router, &library, plan, &progress).await?;
+            Ok(())
+        };
+        tokio::try_join!(sending, meanwhile)?.0
     };
-    let sending = load::run(
-        router.ingress(),
-        &template,
-        "load",
-        plan.connections,
-        amount,
-        &progress,
-    );
-    let meanwhile = async {
-        let lives = kills(&mut router, plan, &progress).await?;
-        let library = built.library("counting-plugin")?;
-        Ok((
-            lives,
-            replacement::replacements(&router, &library, plan, &progress).await?,
-        ))
-    };
-    let (tally, (mut lives, mut replaced)) = tokio::try_join!(sending, meanwhile)?;
     router.settled(PATIENCE).await?;
     replaced.workers = replacement::workers_at_the_end(&router).await?;
     lives.push(router.memory()?);
     router.stop().await?;
+    if plan.reloads > 0 {
+        reload::decisions(&router, &mut reloaded).await?;
+    }
     // The plugin is gone, and with it the last connection: what it reported lies here.
     let delivered = counter.finish().await?;
     Ok(Run {
@@ -129,6 +163,7 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         idle,
         lives,
         replaced,
+        reloaded,
     })
 }
 

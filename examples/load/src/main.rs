@@ -23,6 +23,13 @@ struct Arguments {
     /// How often the plugin's file is replaced, by good ones and bad ones in turn; with `--kills 0`.
     #[arg(long, default_value_t = 0)]
     replacements: u64,
+    /// How often the rules are replaced, every fourth time by faulty ones; with `--kills 0`. Posting goes on until the last
+    /// have been.
+    #[arg(long, default_value_t = 0)]
+    reloads: u64,
+    /// How many rules there are then.
+    #[arg(long, default_value_t = 10_000)]
+    rules: u64,
     /// How many events are posted each second; as many as the router takes if it is left out.
     #[arg(long)]
     rate: Option<NonZeroU32>,
@@ -56,6 +63,8 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         connections,
         kills,
         replacements,
+        reloads,
+        rules,
         rate,
         profile,
     } = arguments;
@@ -66,13 +75,15 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
     };
     let built = cargo::build(&PACKAGES, profile)?;
     println!(
-        "Posting {events} signed events of 3 KB; kills among them: {kills}, replacements of the plugin: {replacements}…"
+        "Posting {events} signed events of 3 KB; kills among them: {kills}, replacements of the plugin: {replacements}, of the rules: {reloads}…"
     );
     let plan = Plan {
         events,
         connections,
         kills,
         replacements,
+        reloads,
+        rules,
         rate,
     };
     let run = jackfield_load::run(&built, plan).await?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jackfield_stage::told::Told;
 
-use crate::{Run, replacement::Replaced};
+use crate::{Run, reload::Reloaded, replacement::Replaced};
 
 impl Run {
     /// Tells what was seen.
@@ -13,6 +13,9 @@ impl Run {
         self.deliveries(told);
         if self.plan.replacements > 0 {
             self.replacements(told);
+        }
+        if self.plan.reloads > 0 {
+            self.reloads(told);
         }
         self.memory(told);
     }
@@ -34,9 +37,13 @@ impl Run {
         told.check(
             &format!(
                 "{acknowledged} of {} requests got their 200, over {} connections in {seconds:.1} s",
-                plan.events, plan.connections
+                plan.events.max(acknowledged as u64),
+                plan.connections
             ),
-            acknowledged > 0 && acknowledged as u64 == plan.events,
+            // While rules are replaced, posting goes on.
+            acknowledged > 0
+                && (acknowledged as u64 == plan.events
+                    || plan.reloads > 0 && acknowledged as u64 > plan.events),
         );
         let events: HashSet<_> = tally.acknowledged.iter().map(|(_, event)| event).collect();
         told.check(
@@ -111,6 +118,48 @@ impl Run {
         told.check("one worker process is left at the end", *workers == 1);
     }
 
+    fn reloads(&self, told: &mut Told) {
+        told.chapter("The reloads of the rules");
+        let Reloaded {
+            taken,
+            refused,
+            sets,
+            mixed,
+            quiet,
+            busy,
+        } = &self.reloaded;
+        let bad = refused.len() as u64;
+        told.check(
+            &format!(
+                "{} sets of {} rules were put in the place of others: {taken} were taken up, {bad} were refused",
+                self.plan.reloads, self.plan.rules
+            ),
+            *taken == self.plan.reloads - (self.plan.reloads + 1) / 4 && taken + bad == self.plan.reloads,
+        );
+        for reason in refused.iter().take(1) {
+            told.quote(&format!("refused: {reason}"));
+        }
+        told.check(
+            &format!("all of those, and the first, have decided about events: {sets}"),
+            *sets as u64 == taken + 1,
+        );
+        told.check(
+            "and about each event one of them, whole and alone",
+            mixed.is_empty(),
+        );
+        for event in mixed.iter().take(SHOWN) {
+            told.quote(&format!("mixed: {event}"));
+        }
+        let ratio = busy.as_secs_f64() / quiet.as_secs_f64();
+        let verdict = if ratio < REPLACED_MARK { "within" } else { "ABOVE" };
+        told.quote(&format!(
+            "99 in 100 requests took {:.1} ms at most while rules were replaced, and {:.1} ms before: {ratio:.2} times as long, \
+             {verdict} the mark of {REPLACED_MARK} times",
+            busy.as_secs_f64() * 1e3,
+            quiet.as_secs_f64() * 1e3,
+        ));
+    }
+
     fn memory(&self, told: &mut Told) {
         told.chapter("Memory of the router");
         told.quote(&measured("idle, before the load", self.idle.resident, IDLE_MARK));
@@ -149,6 +198,7 @@ fn measured(what: &str, bytes: u64, mark: u64) -> String {
     )
 }
 
+const REPLACED_MARK: f64 = 2.0;
 const MIB: u64 = 1 << 20;
 const IDLE_MARK: u64 = 40 * MIB;
 const PEAK_MARK: u64 = 120 * MIB;
@@ -185,6 +235,8 @@ mod tests {
                 connections: 1,
                 kills: 1,
                 replacements: 2,
+                reloads: 0,
+                rules: 2,
                 rate: None,
             },
             tally: Tally {
@@ -200,6 +252,21 @@ mod tests {
                 refused: vec!["it is a text".into()],
                 workers: 1,
             },
+            reloaded: Reloaded::default(),
+        }
+    }
+
+    /// The same with four reloads, one of them of faulty rules.
+    fn reloaded(change: impl FnOnce(&mut Reloaded)) -> impl FnOnce(&mut Run) {
+        |run| {
+            run.plan.reloads = 4;
+            run.reloaded = Reloaded {
+                taken: 3,
+                refused: vec!["there is no instance `nobody`".into()],
+                sets: 4,
+                ..Reloaded::default()
+            };
+            change(&mut run.reloaded);
         }
     }
 
@@ -248,6 +315,19 @@ mod tests {
         check(false, |run| run.replaced.generations = 0);
         check(false, |run| run.replaced.refused.clear());
         check(false, |run| run.replaced.workers = 2);
+    }
+
+    #[test]
+    fn a_reload_that_came_to_nothing_or_mixed_rules_fails_the_run() {
+        check(true, reloaded(|_| {}));
+        check(true, |run| {
+            reloaded(|_| {})(run);
+            run.plan.events = 3;
+        });
+        check(false, reloaded(|reloaded| reloaded.refused.clear()));
+        check(false, reloaded(|reloaded| reloaded.taken = 4));
+        check(false, reloaded(|reloaded| reloaded.sets = 3));
+        check(false, reloaded(|reloaded| reloaded.mixed = vec!["evt_1".into()]));
     }
 
     #[test]

@@ -252,7 +252,8 @@ impl Shared {
 }
 
 impl Tally {
-    fn add(&mut self, other: Self) {
+    /// Adds what came of others; how long it took stays as it was.
+    pub fn add(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.latencies.extend(other.latencies);
         self.refused += other.refused;
