@@ -171,7 +171,7 @@ impl InForce {
         drop(held);
         match &result {
             Ok(taken) => self.metrics.taken(taken),
-            Err(error) => self.refuse(error),
+            Err(error) => self.refuse(error, cause),
         }
         result
     }
@@ -267,7 +267,7 @@ impl InForce {
         self.parts.aside.does(move || drop(forgotten)).await;
     }
 
-    fn refuse(&self, error: &RulesError) {
+    fn refuse(&self, error: &RulesError, cause: Cause) {
         self.metrics.refused();
         let faults = match error {
             RulesError::Faults(faults) => faults,
@@ -277,17 +277,15 @@ impl InForce {
             RulesError::Stopping => return,
         };
         let before = self.standing.load_full();
-        if before
-            .refused
-            .as_ref()
-            .is_some_and(|refused| refused.faults == *faults)
-        {
+        let known = before.refused.as_ref().map(|refused| &refused.faults) == Some(faults);
+        // Whoever asks is told; whoever does not, has been.
+        if !known || cause != Cause::Change {
+            let in_force = &before.in_force.id;
+            tracing::warn!(%faults, %in_force, cause = cause.word(), "rules refused; those in force stay");
+        }
+        if known {
             return;
         }
-        tracing::warn!(
-            faults = faults.len(), %faults, in_force = %before.in_force.id,
-            "rules refused; those in force stay"
-        );
         let standing = Standing {
             refused: Some(RefusedRules {
                 since: self.parts.clock.now(),
