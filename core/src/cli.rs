@@ -167,7 +167,7 @@ impl Command {
             Self::Replay(command) => command.run(&config::data_dir(config)?)?,
             Self::Plugin(command) => return command.run(config),
             Self::Routes(command) => command.run(config)?,
-            Self::Schema(command) => command.run()?,
+            Self::Schema(command) => command.run(config)?,
             Self::Version => say(format!("jackfield {}", env!("CARGO_PKG_VERSION")))?,
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
             Self::PluginWorker => return Ok(crate::plugin::worker_main()),

@@ -26,7 +26,7 @@ pub use explain::{Explanation, FailedClause};
 pub use generation::Generation;
 pub use pattern::Pattern;
 pub use route::Route;
-pub use rules::{RuleFile, RuleFiles};
+pub use rules::{RuleFile, RuleFiles, schema};
 pub use step::{RenderError, Step};
 pub use table::NotJson;
 

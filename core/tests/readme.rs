@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use jackfield::schema::Schema;
 use jackfield_stage::cargo;
 use tempfile::TempDir;
 
@@ -107,6 +108,54 @@ fn the_configuration_and_the_rules_of_the_readme_are_sound() {
     ] {
         assert!(said.contains(words), "{words:?} in {said}");
     }
+}
+
+/// With a configuration, steps know its instances; without one, plugins by their own names.
+#[test]
+fn the_sample_rules_fit_the_schema_that_is_made_for_editors() {
+    let home = samples();
+    let schema = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_jackfield"))
+            .args(["schema", "routes"])
+            .args(arguments)
+            .current_dir(home.path())
+            .env_remove("JACKFIELD_CONFIG")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Schema::compile(serde_json::from_slice(&output.stdout).unwrap()).unwrap()
+    };
+    let violations = |schema: &Schema, rules: &str| {
+        let violations = schema.check(&toml::from_str(rules).unwrap());
+        violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let configured = schema(&[]);
+    let sample = fs::read_to_string(home.path().join("routes.toml")).unwrap();
+    for rules in [
+        &sample,
+        toml_with("tokens-to-repository"),
+        toml_with("use = \"hello\""),
+    ] {
+        assert_eq!(violations(&configured, rules), [""; 0], "{rules}");
+    }
+    let step = |uses: &str, with: &str| {
+        format!(
+            "[[route]]\nname = \"r\"\nwhen.type = [\"x\"]\n[[route.step]]\nuse = \"{uses}\"\nwith = {{ {with} }}\n"
+        )
+    };
+    let slack = step("slack", "chanel = \"#a\", text = \"t\"");
+    let found = violations(&configured, &slack).join("\n");
+    assert!(found.contains("did you mean `channel`?"), "{found}");
+
+    fs::remove_file(home.path().join("jackfield.toml")).unwrap();
+    let alone = schema(&["--plugins", "plugins"]);
+    let fetch = step("artifact-fetch", "url = \"{{ event.data.artifacts[0].url }}\"");
+    assert_eq!(violations(&alone, &fetch), [""; 0]);
+    assert!(violations(&alone, &slack)[0].contains("use"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod place;
 mod read;
 mod scene;
+mod schema;
 mod step;
 mod when;
 
@@ -16,6 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use scene::RuleFiles;
+pub use schema::schema;
 
 use super::{Pattern, Route};
 use crate::{

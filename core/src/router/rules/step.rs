@@ -218,4 +218,4 @@ fn retry(mut table: Table<'_>, faults: &mut Faults) -> RetryPolicy {
 }
 
 /// How many attempts a policy may ask for.
-const MOST_ATTEMPTS: u32 = 100;
+pub(super) const MOST_ATTEMPTS: u32 = 100;
