@@ -46,22 +46,21 @@ impl fmt::Debug for Signal {
 mod tests {
     use std::{future::poll_fn, sync::Arc, task::Poll};
 
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[tokio::test]
     async fn all_who_wait_hear_it_and_so_do_all_who_come_later() {
         let signal = Arc::new(Signal::default());
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let signal = Arc::clone(&signal);
-                tokio::spawn(async move { signal.raised().await })
-            })
-            .collect();
+        let mut waiting = JoinSet::new();
+        for _ in 0..3 {
+            let signal = Arc::clone(&signal);
+            waiting.spawn(async move { signal.raised().await });
+        }
         tokio::task::yield_now().await;
         signal.raise();
-        for waiting in waiting {
-            waiting.await.unwrap();
-        }
+        assert_eq!(waiting.join_all().await.len(), 3);
         signal.raised().await;
         assert!(signal.is_raised());
     }

@@ -2,7 +2,7 @@
 //! The plugin `trial` with another allocator than the program that loads it.
 
 #[path = "../../trial/src/lib.rs"]
-mod trial;
+pub mod trial;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
