@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
-use crate::journal::contract::{arrival, generation, owed};
+use crate::journal::{
+    Cause,
+    contract::{arrival, generation, owed},
+};
 
 async fn events(directory: &Path) -> usize {
     let history = SqliteHistory::open(directory, Arc::new(SystemClock)).unwrap();
@@ -78,6 +81,8 @@ async fn the_examples_of_the_document_run() {
     let directory = Directory::new();
     let journal = SqliteJournal::open(directory.path(), Options::default()).unwrap();
     journal.store_rules(&generation(), "the rules").await.unwrap();
+    let rules = generation();
+    journal.put_in_force(&rules, Cause::Start, None).await.unwrap();
     let dead = owed_dead();
     journal
         .append(arrival(0, Some("key"), vec![owed("a", "slack", None), dead]))
