@@ -88,9 +88,9 @@ unsafe fn read<T: Sized32>(ptr: *const T) -> Option<T> {
     Some(unsafe { copy.assume_init() })
 }
 
-/// Whether this SDK can be spoken with in that version of the ABI: while the major is 0, in its own alone.
-const fn understands(major: u32, minor: u32) -> bool {
-    major == abi::ABI_MAJOR && (major > 0 || minor == abi::ABI_MINOR)
+/// Whether this SDK can be spoken with in a version of the ABI of that major: in every one of its own.
+const fn understands(major: u32) -> bool {
+    major == abi::ABI_MAJOR
 }
 
 /// The bytes of a slice.

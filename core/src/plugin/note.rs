@@ -37,10 +37,9 @@ impl Abi {
         minor: jackfield_abi::ABI_MINOR,
     };
 
-    /// Whether a plugin of this version can be spoken with: while the major is 0 nothing is fixed yet, so the
-    /// minors must be equal as well.
+    /// Whether a plugin of this version can be spoken with: minors only add, on either side.
     pub fn is_ours(self) -> bool {
-        self.major == Self::OURS.major && (self.major > 0 || self.minor == Self::OURS.minor)
+        self.major == Self::OURS.major
     }
 }
 
@@ -206,7 +205,7 @@ mod tests {
     #[test]
     fn another_abi_is_refused_with_both_versions() {
         let other = Abi { major: 7, minor: 3 };
-        insta::assert_snapshot!(refusal(&description(other, 0, b"hello")), @"(plugin `hello`) speaks ABI 7.3, this Jackfield speaks 0.3: build it with the SDK or header of this release");
+        insta::assert_snapshot!(refusal(&description(other, 0, b"hello")), @"(plugin `hello`) speaks ABI 7.0, this Jackfield speaks 1.0: build it with the SDK or header of this release");
         let newer = Abi {
             minor: Abi::OURS.minor + 1,
             ..Abi::OURS

@@ -95,12 +95,12 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     let output = site.attempt(&["check"]).await;
     assert_eq!(output.status.code(), Some(78));
     insta::assert_snapshot!(site.plain(&output.stderr), @r#"
-    `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     `…/plugins/empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
     `…/plugins/half.so` is damaged (Invalid ELF section header offset/size/alignment): copy it again
     `…/plugins/libc.so` is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h
     `…/plugins/notes.so` is not a library: it is a text; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
-    instance `foreign` cannot run: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    instance `foreign` cannot run: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     instance `picky` cannot run: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
 
     error: 7 faults in the configuration
@@ -109,7 +109,7 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     site.router.start().await.unwrap();
     let listed = site.router.ask(&["plugin", "list"]).await.unwrap();
     insta::assert_snapshot!(site.plain(parked(&listed, "plugins", "file").as_bytes()), @r#"
-    …/plugins/another-major.so: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    …/plugins/another-major.so: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     …/plugins/empty.so: `…/plugins/empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
     …/plugins/half.so: `…/plugins/half.so` is damaged (Invalid ELF section header offset/size/alignment): copy it again
     …/plugins/libc.so: `…/plugins/libc.so` is a shared library but not a plugin: it has no Jackfield note; build it with `export_plugin!` of jackfield-sdk, or `JF_DECLARE_NOTE` of jackfield_plugin.h
@@ -117,7 +117,7 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
     "#);
     insta::assert_snapshot!(site.plain(parked(&listed, "instances", "name").as_bytes()), @r#"
     picky: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
-    foreign: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    foreign: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     "#);
 
     // What needs them waits, and says for what; what does not is carried out.
@@ -137,7 +137,7 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
         .collect();
     words.sort();
     insta::assert_snapshot!(site.plain(words.join("\n").as_bytes()), @r#"
-    to-foreign instance-missing: the instance `foreign` is parked: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 1.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    to-foreign instance-missing: the instance `foreign` is parked: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     to-picky instance-missing: the instance `picky` is parked: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
     "#);
     site.goes_on().await;

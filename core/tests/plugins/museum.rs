@@ -41,8 +41,21 @@ impl Exhibit {
         directories.filter_map(exhibit).collect()
     }
 
+    fn today() -> Self {
+        let today = Self::all().into_iter().find(|exhibit| exhibit.abi == Abi::OURS);
+        today.unwrap_or_else(|| panic!("the museum has no {}: see its README", Abi::OURS))
+    }
+
     fn header(&self) -> String {
         fs::read_to_string(self.directory.join(HEADER)).unwrap()
+    }
+
+    /// The header as one of another version would say it.
+    fn header_of(&self, abi: Abi) -> String {
+        let define = |name, number| format!("define JF_ABI_{name} {number}u");
+        self.header()
+            .replace(&define("MAJOR", self.abi.major), &define("MAJOR", abi.major))
+            .replace(&define("MINOR", self.abi.minor), &define("MINOR", abi.minor))
     }
 
     /// Compiles it against this header, and drops it.
@@ -83,11 +96,7 @@ fn code(header: &str) -> String {
 
 #[test]
 fn todays_header_is_in_the_museum() {
-    let all = Exhibit::all();
-    let today = all
-        .iter()
-        .find(|exhibit| exhibit.abi == Abi::OURS)
-        .unwrap_or_else(|| panic!("the museum has no {}: see its README", Abi::OURS));
+    let today = Exhibit::today();
     let header = fs::read_to_string(here().join("../../../sdk/abi/include").join(HEADER)).unwrap();
     assert_eq!(
         code(&today.header()),
@@ -102,7 +111,7 @@ async fn whatever_this_router_can_speak_with_runs_and_all_else_is_parked() {
     for exhibit in Exhibit::all() {
         if exhibit.abi.is_ours() {
             for isolation in [Isolation::None, Isolation::Process] {
-                runs(&exhibit, isolation).await;
+                runs(&exhibit, &exhibit.header(), isolation).await;
             }
         } else {
             is_parked(&exhibit, &exhibit.header(), exhibit.abi).await;
@@ -112,44 +121,27 @@ async fn whatever_this_router_can_speak_with_runs_and_all_else_is_parked() {
 
 #[tokio::test]
 async fn a_plugin_of_a_wrong_version_is_parked_with_both() {
-    let (major, minor) = (Abi::OURS.major, Abi::OURS.minor);
-    let exhibits = Exhibit::all();
-    let today = exhibits.iter().find(|exhibit| exhibit.abi == Abi::OURS).unwrap();
-    for wrong in [
-        Abi {
-            major,
-            minor: minor - 1,
-        },
-        Abi {
-            major,
-            minor: minor + 1,
-        },
-        Abi {
-            major: major + 1,
-            minor,
-        },
-    ] {
-        // From 1.0 on only the major can be wrong.
-        if !wrong.is_ours() {
-            let header = today
-                .header()
-                .replace(
-                    &format!("define JF_ABI_MAJOR {major}u"),
-                    &format!("define JF_ABI_MAJOR {}u", wrong.major),
-                )
-                .replace(
-                    &format!("define JF_ABI_MINOR {minor}u"),
-                    &format!("define JF_ABI_MINOR {}u", wrong.minor),
-                );
-            is_parked(today, &header, wrong).await;
-        }
+    let Abi { major, minor } = Abi::OURS;
+    let today = Exhibit::today();
+    for major in [major - 1, major + 1] {
+        let wrong = Abi { major, minor };
+        is_parked(&today, &today.header_of(wrong), wrong).await;
     }
 }
 
-async fn runs(exhibit: &Exhibit, isolation: Isolation) {
+#[tokio::test]
+async fn a_plugin_of_a_later_minor_runs_as_far_as_it_asks_for_what_is_there() {
+    let Abi { major, minor } = Abi::OURS;
+    let minor = minor + 1;
+    let today = Exhibit::today();
+    let header = today.header_of(Abi { major, minor });
+    runs(&today, &header, Isolation::None).await;
+}
+
+async fn runs(exhibit: &Exhibit, header: &str, isolation: Isolation) {
     log();
     let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
-    exhibit.drop_with(&exhibit.header(), &bench);
+    exhibit.drop_with(header, &bench);
     let options = InstanceOptions {
         plugin: "exhibit".to_owned(),
         isolation,

@@ -51,11 +51,11 @@ async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     // Where our copy is, and which version of its loader the system has, is not the same everywhere.
     let copies = bench.path("data/plugins").display().to_string();
     insta::assert_snapshot!(reasons.replace(&copies, "…"), @r#"
-    abi.so: `abi.so` (plugin `abi`) speaks ABI 7.3, this Jackfield speaks 0.3: build it with the SDK or header of this release
+    abi.so: `abi.so` (plugin `abi`) speaks ABI 7.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
     abort.so: `abort.so` crashed when it was asked for its manifest (SIGABRT), saying: first line / assertion failed: I exist
     crash.so: `crash.so` crashed when it was asked for its manifest (SIGSEGV)
     empty.so: `empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
-    entry-refuses.so: `entry-refuses.so` refuses this Jackfield (ABI 0.3)
+    entry-refuses.so: `entry-refuses.so` refuses this Jackfield (ABI 1.0)
     exit.so: `exit.so` ended the process (status 3) when it was asked for its manifest
     leave.so: `leave.so` ended the process (status 0) when it was asked for its manifest
     link.so: `link.so` is a symbolic link, not a regular file: copy the library itself into the plugins directory

@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
   void *library = argc == 3 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
   if (!library) return fprintf(stderr, "cannot load: %s\n", argc == 3 ? dlerror() : "a library and an input are needed"), 2;
   *(void **)&entry = dlsym(library, JF_ENTRY_SYMBOL);
-  if (entry(JF_ABI_MAJOR + 1, 0) || entry(JF_ABI_MAJOR, JF_ABI_MINOR + 1)) return puts("accepts any host"), 1;
+  if (entry(JF_ABI_MAJOR + 1, 0) || !entry(JF_ABI_MAJOR, JF_ABI_MINOR + 1)) return puts("does not know its hosts"), 1;
   plugin = entry(JF_ABI_MAJOR, JF_ABI_MINOR);
   printf("%.*s %.*s\n", (int)plugin->name.len, (const char *)plugin->name.ptr, (int)plugin->version.len,
          (const char *)plugin->version.ptr);

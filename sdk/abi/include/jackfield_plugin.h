@@ -14,12 +14,11 @@
  *   op_release(op)                            ------->
  *   shutdown(instance), destroy(instance)     ------->
  *
- * VERSION     This is ABI 0.3. It becomes 1.0, and fixed, when the plugin platform is finished; until then it may change.
- *             Major: a host refuses every other major by the note, before dlopen. While the major is 0, the minors must
- *             be equal as well. From 1.0 on a minor only appends: every struct begins with struct_size, as its writer
- *             saw it, and a reader touches a field only if struct_size covers it. No field is ever moved, re-typed,
- *             removed or inserted. Reserved fields and unknown flags are written as 0 and ignored when read. What the
- *             other side must *do* is a new extension (get_extension), not a new field.
+ * VERSION     This is ABI 1.0. A host refuses every other major by the note, before dlopen, and takes every minor of its
+ *             own, older and newer. A minor only appends: every struct begins with struct_size, as its writer saw it,
+ *             and a reader touches a field only if struct_size covers it. No field is ever moved, re-typed, removed or
+ *             inserted. Reserved fields and unknown flags are written as 0 and ignored when read. What the other side
+ *             must *do* is a new extension (get_extension), not a new field.
  * OWNERSHIP   Nothing that crosses is owned by the other side: a jf_slice is borrowed, and unless a comment says longer,
  *             it is valid until the function to which it was passed returns. Whoever needs it later copies it. So no
  *             allocator crosses, and nothing is ever freed by the other side.
@@ -40,8 +39,8 @@
 extern "C" {
 #endif
 
-#define JF_ABI_MAJOR 0u
-#define JF_ABI_MINOR 3u
+#define JF_ABI_MAJOR 1u
+#define JF_ABI_MINOR 0u
 
 /* Bytes that belong to somebody else. */
 typedef struct jf_slice {
@@ -241,8 +240,9 @@ typedef struct jf_start {
   void *fail_ctx;
 } jf_start;
 
-/* A flag of jf_plugin: `call` (and `receive`, where there is one) does no more than hand the call to a thread of the plugin's own, so that the host may call
- * it on a thread of its event loop. Without it a call is made where it may take its time, which costs more. */
+/* A flag of jf_plugin: `call` (and `receive`, where there is one) does no more than hand the call to a thread of the
+ * plugin's own, so that the host may call it on a thread of its event loop. Without it a call is made where it may take
+ * its time, which costs more. */
 #define JF_PLUGIN_PROMPT 1u
 
 /* The plugin. Static: valid, and unchanged, for the life of the process. */
@@ -298,7 +298,8 @@ typedef struct jf_plugin {
   const void *(*get_extension)(jf_slice id);
 } jf_plugin;
 
-/* The one exported symbol. Pure: no allocation, no threads, no I/O. NULL: the plugin refuses this host. */
+/* The one exported symbol. Pure: no allocation, no threads, no I/O. NULL: the plugin refuses this host, as one does that
+ * cannot be without what a later minor than the host's has brought. */
 #define JF_ENTRY_SYMBOL "jf_plugin_entry"
 #define JF_EXPORT __attribute__((visibility("default")))
 JF_EXPORT const jf_plugin *jf_plugin_entry(uint32_t host_major, uint32_t host_minor);

@@ -9,10 +9,10 @@
 
 use core::ffi::c_void;
 
-/// Incompatible changes; 0 until the ABI is fixed. A host refuses every other major.
-pub const ABI_MAJOR: u32 = 0;
-/// Additions; while the major is 0, incompatible changes as well.
-pub const ABI_MINOR: u32 = 3;
+/// Incompatible changes. A host refuses every other major.
+pub const ABI_MAJOR: u32 = 1;
+/// Additions.
+pub const ABI_MINOR: u32 = 0;
 
 /// The ELF section of the [`Note`].
 pub const NOTE_SECTION: &str = ".note.jackfield";

@@ -87,7 +87,7 @@ impl Host {
             ));
         };
         let (major, minor) = (table.abi_major, table.abi_minor);
-        if !understands(major, minor) {
+        if !understands(major) {
             return Err(format!(
                 "this plugin was built for ABI {ours}, the router speaks {major}.{minor}: {REMEDY}"
             ));

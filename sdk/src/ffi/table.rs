@@ -37,8 +37,8 @@ impl Table {
 }
 
 /// What `jf_plugin_entry` answers.
-pub fn entry<P: Plugin>(host_major: u32, host_minor: u32) -> *const Table {
-    if understands(host_major, host_minor) {
+pub fn entry<P: Plugin>(host_major: u32, _host_minor: u32) -> *const Table {
+    if understands(host_major) {
         ptr::from_ref(table::<P>())
     } else {
         ptr::null()

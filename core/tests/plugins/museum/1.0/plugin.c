@@ -1,4 +1,4 @@
-/* All that ABI 0.2 has, in one call: what a plugin of that minor was, for routers that come later. Never changed. */
+/* All that ABI 1.0 has, in one call and one request: what a plugin of that minor was, for routers that come later. Never changed. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "jackfield_plugin.h"
 
-JF_DECLARE_NOTE("exhibit", "0.2.0");
+JF_DECLARE_NOTE("exhibit", "1.0.0");
 
 struct jf_instance {
   const jf_host *host;
@@ -160,10 +160,32 @@ static void op_cancel(jf_op *op) {
 /* Left alone: its thread may not have begun to look at it. */
 static void op_release(jf_op *op) { (void)op; }
 
+/* ---- The provider ---- */
+
+static jf_op *receive(jf_instance *instance, const jf_request *request) {
+  static const char verdict[] = "{\"event\":{\"verified\":\"none\",\"dedup\":\"one\",\"draft\":{\"type\":\"com.exhibit.came\"}}}";
+  jf_result result = { sizeof result, JF_DONE, JF_CODE_NONE, 0, 0, { NULL, 0 }, { NULL, 0 } };
+  (void)instance;
+  if (request->struct_size < sizeof *request || !request->id || !request->head.len || !request->deadline_mono_ns
+      || *request->cancelled || !is(request->body, "{}")) {
+    result.outcome = JF_FATAL;
+    result.message = text("the request is not that of ABI 1.0");
+  } else {
+    result.output = text(verdict);
+  }
+  request->done(request->done_ctx, &result);
+  return NULL;
+}
+
+static const void *get_extension(jf_slice id) {
+  static const jf_provider provider = { sizeof(jf_provider), 0, receive };
+  return is(id, JF_PROVIDER_1) ? &provider : NULL;
+}
+
 static jf_instance *create(const jf_host *host, const jf_start *start) {
   jf_instance *instance;
   if (start->struct_size < sizeof *start || !start->name.len) {
-    start->fail(start->fail_ctx, JF_CODE_UNSUPPORTED, text("the start is not that of ABI 0.2"));
+    start->fail(start->fail_ctx, JF_CODE_UNSUPPORTED, text("the start is not that of ABI 1.0"));
     return NULL;
   }
   instance = (jf_instance *)calloc(1, sizeof *instance);
@@ -184,14 +206,14 @@ static uint32_t shut_down(jf_instance *instance, uint32_t grace_ms) {
 static void destroy(jf_instance *instance) { free(instance); }
 
 static jf_slice describe(void) {
-  return text("{\"name\":\"exhibit\",\"version\":\"0.2.0\",\"capabilities\":[\"action\"],"
+  return text("{\"name\":\"exhibit\",\"version\":\"1.0.0\",\"capabilities\":[\"action\",\"provider\"],"
               "\"config_schema\":{\"type\":\"object\"},\"input_schema\":{\"type\":\"object\"}}");
 }
 
 const jf_plugin *jf_plugin_entry(uint32_t host_major, uint32_t host_minor) {
   static const jf_plugin plugin = {
-    sizeof(jf_plugin), JF_ABI_MAJOR, JF_ABI_MINOR, JF_PLUGIN_PROMPT, JF_LITERAL("exhibit"), JF_LITERAL("0.2.0"),
-    describe, create, call, op_cancel, op_release, shut_down, destroy, NULL
+    sizeof(jf_plugin), JF_ABI_MAJOR, JF_ABI_MINOR, JF_PLUGIN_PROMPT, JF_LITERAL("exhibit"), JF_LITERAL("1.0.0"),
+    describe, create, call, op_cancel, op_release, shut_down, destroy, get_extension
   };
   (void)host_major;
   (void)host_minor;

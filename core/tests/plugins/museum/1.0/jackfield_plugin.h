@@ -14,12 +14,11 @@
  *   op_release(op)                            ------->
  *   shutdown(instance), destroy(instance)     ------->
  *
- * VERSION     This is ABI 0.2. It becomes 1.0, and fixed, when the plugin platform is finished; until then it may change.
- *             Major: a host refuses every other major by the note, before dlopen. While the major is 0, the minors must
- *             be equal as well. From 1.0 on a minor only appends: every struct begins with struct_size, as its writer
- *             saw it, and a reader touches a field only if struct_size covers it. No field is ever moved, re-typed,
- *             removed or inserted. Reserved fields and unknown flags are written as 0 and ignored when read. What the
- *             other side must *do* is a new extension (get_extension), not a new field.
+ * VERSION     This is ABI 1.0. A host refuses every other major by the note, before dlopen, and takes every minor of its
+ *             own, older and newer. A minor only appends: every struct begins with struct_size, as its writer saw it,
+ *             and a reader touches a field only if struct_size covers it. No field is ever moved, re-typed, removed or
+ *             inserted. Reserved fields and unknown flags are written as 0 and ignored when read. What the other side
+ *             must *do* is a new extension (get_extension), not a new field.
  * OWNERSHIP   Nothing that crosses is owned by the other side: a jf_slice is borrowed, and unless a comment says longer,
  *             it is valid until the function to which it was passed returns. Whoever needs it later copies it. So no
  *             allocator crosses, and nothing is ever freed by the other side.
@@ -40,8 +39,8 @@
 extern "C" {
 #endif
 
-#define JF_ABI_MAJOR 0u
-#define JF_ABI_MINOR 2u
+#define JF_ABI_MAJOR 1u
+#define JF_ABI_MINOR 0u
 
 /* Bytes that belong to somebody else. */
 typedef struct jf_slice {
@@ -241,8 +240,9 @@ typedef struct jf_start {
   void *fail_ctx;
 } jf_start;
 
-/* A flag of jf_plugin: `call` does no more than hand the call to a thread of the plugin's own, so that the host may call
- * it on a thread of its event loop. Without it a call is made where it may take its time, which costs more. */
+/* A flag of jf_plugin: `call` (and `receive`, where there is one) does no more than hand the call to a thread of the
+ * plugin's own, so that the host may call it on a thread of its event loop. Without it a call is made where it may take
+ * its time, which costs more. */
 #define JF_PLUGIN_PROMPT 1u
 
 /* The plugin. Static: valid, and unchanged, for the life of the process. */
@@ -258,9 +258,15 @@ typedef struct jf_plugin {
    *   name, version   as in the note
    *   description     one line for people
    *   docs            more, in Markdown; may be absent
-   *   capabilities    ["action"]: what this plugin is
+   *   capabilities    what this plugin is: "action" (steps call it), "provider" (JF_PROVIDER_1), or both
+   *   needs           what it needs of the machine, which its process can do only if that is granted as well; may be
+   *                   absent, and so may each part: { "network": ["host:port", ...], "programs": ["name", ...],
+   *                   "files": { "read": ["/pointer/into/config", ...], "write": [...] } }. Files without pointers are
+   *                   those of jf_call.workdir. An empty list says that it can do without, or that config names them.
+   *                   Hosts are reached by a SOCKS5 proxy, which resolves names: the environment variable JACKFIELD_PROXY
+   *                   has its URL, socks5h://user:password@address:port, and is not there where no host is granted.
    *   config_schema   JSON Schema 2020-12 of jf_start.config
-   *   input_schema    the same of jf_call.input
+   *   input_schema    the same of jf_call.input; may be absent in a plugin that is no action
    *   output_schema   the same of jf_result.output */
   jf_slice (*describe)(void);
 
@@ -292,10 +298,63 @@ typedef struct jf_plugin {
   const void *(*get_extension)(jf_slice id);
 } jf_plugin;
 
-/* The one exported symbol. Pure: no allocation, no threads, no I/O. NULL: the plugin refuses this host. */
+/* The one exported symbol. Pure: no allocation, no threads, no I/O. NULL: the plugin refuses this host, as one does that
+ * cannot be without what a later minor than the host's has brought. */
 #define JF_ENTRY_SYMBOL "jf_plugin_entry"
 #define JF_EXPORT __attribute__((visibility("default")))
 JF_EXPORT const jf_plugin *jf_plugin_entry(uint32_t host_major, uint32_t host_minor);
+
+/* ---- Extension of plugins: "jackfield.provider/1" ------------------------------------------------------------------ */
+
+/* With this name get_extension of a plugin gives a jf_provider, if the manifest's capabilities have `provider`. Such a
+ * plugin brings a provider: what verifies the requests of a source, and translates them into events. */
+#define JF_PROVIDER_1 "jackfield.provider/1"
+
+/* One request that came in for a source whose provider is this instance. Written, kept and ended as a jf_call is. */
+typedef struct jf_request {
+  uint32_t struct_size;
+  uint32_t flags;            /* none yet */
+  uint64_t id;               /* names this request to jf_host.log; other functions of jf_host refuse it; else as in jf_call */
+  uint64_t deadline_mono_ns; /* CLOCK_MONOTONIC; the sender is answered with a 503 then; 0 = none */
+
+  /* One JSON object, written by the host:
+   *   source      the source's name
+   *   received    when the last byte arrived, RFC 3339
+   *   headers     an array of [name, value], as they came; names in lower case, values mended where they are not UTF-8
+   *   secrets     an array of texts: every live secret of the source; a signature need match one
+   *   unverified  true where the source is to believe everybody
+   *   path_token  true where the secret last segment of the address was there, and right
+   *   tolerance_seconds  how far a signed timestamp may lie from `received`; may be absent
+   *   options     an object: the plugin's own options of the source, with secrets in it resolved; {} for none */
+  jf_slice head;
+  jf_slice body;             /* byte for byte as it came: not trusted, and to be parsed only once it is verified */
+  const uint32_t *cancelled; /* as in jf_call */
+
+  /* [any] [from the start of `receive` on] As jf_call.done. With JF_DONE, `output` is the verdict: a JSON object with one
+   * of these.
+   *   {"refused": {"reason": R, "detail": D}}  It does not prove where it comes from. R is "missing-header",
+   *       "wrong-signature" or "stale-timestamp"; D is for the operator, and never has a secret in it.
+   *   {"event": {"verified": V, "dedup": K, "providerdelivery": I, "providerattempt": N, "draft": E}}  It does, by V:
+   *       "signature", "path-token" (if path_token is true) or "none" (if unverified is true). K is the same for every
+   *       delivery of one event and for no other event of the source; I and N are the provider's own id and count of the
+   *       delivery. E is {"type", "subject", "time", "data"}, as in the common event, without `payload`. All but V may be
+   *       absent: without an E that fits, the event is one whose type ends in ".unrecognized"; "why" may then say why.
+   *   {"handshake": {"status": S, "content_type": T, "body": B}}  It is no event, and wants just this answer, with
+   *       S from 200 to 299.
+   * Whatever else comes of it, the sender is told to try again. */
+  void (*done)(void *done_ctx, const jf_result *result);
+  void *done_ctx;
+} jf_request;
+
+/* Static, as jf_plugin is. */
+typedef struct jf_provider {
+  uint32_t struct_size;
+  uint32_t flags; /* none yet */
+
+  /* [any] [after create, before shutdown] Takes on one request, as jf_plugin.call does a call; op_cancel and op_release
+   * are for what it returns, too. It verifies first, in constant time, and parses the body only after that. */
+  jf_op *(*receive)(jf_instance *instance, const jf_request *request);
+} jf_provider;
 
 /* ---- Help for plugins in C ---------------------------------------------------------------------------------------- */
 
