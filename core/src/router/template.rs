@@ -261,6 +261,12 @@ mod tests {
         check("{{ 'a b/ü' | urlencode }}", json!("a%20b%2F%C3%BC"));
         check("{{ 'a.b' | replace('.', '/') }}", json!("a/b"));
         check("{{ 'abc' | sha256 | truncate(9) }}", json!("ba7816bf…"));
+        check(
+            "{{ 'v1.2.3 and v4.5.6' | regex_replace('v(\\d+)[.](?<minor>\\d+)[.]\\d+', '$1/${minor}') }}",
+            json!("1/2 and 4/5"),
+        );
+        check("{{ 'abc' | regex_replace('', '-') }}", json!("-a-b-c-"));
+        check("{{ 'abc' | regex_replace('x*$', '') }}", json!("abc"));
         fails(
             "{{ event.data.title | date }}",
             "`date`: `A <b> & c` is not an RFC 3339 time such as 2026-01-01T00:00:00Z",
@@ -268,6 +274,14 @@ mod tests {
         fails(
             "{{ event.time | date('%Q%!') }}",
             "`date`: `%Q%!` is not a format such as %Y-%m-%d",
+        );
+        fails(
+            "{{ 'a' | regex_replace('a(', '') }}",
+            "`regex_replace`: the pattern is wrong: unclosed group",
+        );
+        fails(
+            "{{ 'a' | regex_replace('(a{1000}){1000}', '') }}",
+            "`regex_replace`: the pattern is too large",
         );
     }
 
@@ -307,6 +321,10 @@ mod tests {
             "the template does too much work",
         );
         fails("{{ 'abcdefgh' * 2000000 }}", "the result is larger than 8 MiB");
+        fails(
+            "{{ ('a' * 9000) | regex_replace('a', 'b' * 9000) }}",
+            "`regex_replace`: the result is larger than 8 MiB",
+        );
         fails(
             "{% for a in range(9000) %}{{ 'abcdefgh' * 1000 }}{% endfor %}",
             "the result is larger than 8 MiB",

@@ -9,12 +9,14 @@
 //! | `sha256` | the hash of the text, in hex |
 //! | `urlencode` | percent-encoded, safe in any part of an address |
 //! | `default(value)`, `d` | `value` where there is nothing, or null |
+//! | `regex_replace(pattern, to)` | every match of a regular expression replaced; `$1`, `${name}` in `to` are its groups |
 //! | `replace(from, to)` and what else minijinja brings | as there; `safe` and `escape` are not there |
 
 use minijinja::{Environment, Error, ErrorKind, Value};
+use regex::RegexBuilder;
 use sha2::{Digest, Sha256};
 
-use super::scan;
+use super::{engine::check_size, scan};
 
 /// Adds our filters and removes those that go around escaping.
 pub(super) fn install(engine: &mut Environment<'_>) {
@@ -28,6 +30,7 @@ pub(super) fn install(engine: &mut Environment<'_>) {
     engine.add_filter("truncate", truncate);
     engine.add_filter("sha256", |text: &str| hex(&Sha256::digest(text)));
     engine.add_filter("urlencode", |text: &str| urlencode(text));
+    engine.add_filter("regex_replace", regex_replace);
     engine.add_filter("default", default);
     engine.add_filter("d", default);
 }
@@ -88,6 +91,37 @@ fn urlencode(text: &str) -> String {
     };
     text.bytes().map(encode).collect()
 }
+
+/// In time that is linear in the text, whatever the pattern.
+fn regex_replace(text: &str, pattern: &str, to: &str) -> Result<String, Error> {
+    let pattern = RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
+    let pattern = pattern.map_err(|error| wrong("regex_replace", &said(&error)))?;
+    let mut replaced = String::new();
+    let mut at = 0;
+    for found in pattern.captures_iter(text) {
+        let whole = found.get_match();
+        replaced += &text[at..whole.start()];
+        found.expand(to, &mut replaced);
+        at = whole.end();
+        check_size(replaced.len()).map_err(|reason| wrong("regex_replace", &reason))?;
+    }
+    Ok(replaced + &text[at..])
+}
+
+/// What is wrong with a pattern, in one line.
+fn said(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
+        error => {
+            let words = error.to_string();
+            let last = words.lines().last().unwrap_or_default();
+            format!("the pattern is wrong: {}", last.trim_start_matches("error: "))
+        }
+    }
+}
+
+/// How many bytes a compiled pattern may have.
+const LARGEST_PATTERN: usize = 256 << 10;
 
 fn default(value: &Value, instead: Option<Value>) -> Value {
     match value.is_undefined() || value.is_none() {
