@@ -3,7 +3,7 @@
 //! Lists read the journal directly and read-only, which works while the router runs and when it is down. Writes go
 //! to the running router through its control socket, since only one process may write. Whatever goes out on
 //! standard output is the answer; logs, errors and faults go to standard error. `-o json` prints what is listed as
-//! JSON. Exit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.
+//! JSON. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a plan that changes something, 78 invalid configuration.
 
 mod check;
 mod control;
@@ -166,7 +166,7 @@ impl Command {
             Self::Refused(command) => command.run(&*history(config)?)?,
             Self::Replay(command) => command.run(&config::data_dir(config)?)?,
             Self::Plugin(command) => return command.run(config),
-            Self::Routes(command) => command.run(config)?,
+            Self::Routes(command) => return command.run(config),
             Self::Schema(command) => command.run(config)?,
             Self::Version => say(format!("jackfield {}", env!("CARGO_PKG_VERSION")))?,
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),
@@ -280,7 +280,7 @@ fn from_here(faults: &Faults) -> Faults {
 const EX_CONFIG: u8 = 78;
 
 const START: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a plan that changes something, 78 invalid configuration.
 
 Examples:
   jackfield check                           everything that is wrong, at once
@@ -289,6 +289,7 @@ Examples:
   jackfield events list                     what came in
   jackfield deliveries show dlv_…           every attempt, and what it said
   jackfield routes explain evt_…            why each route matched or did not
+  jackfield routes plan                     what the rule files, as they are now, would change
   jackfield dead list                       what waits for you
   jackfield plugin new hello                a plugin to begin from";
 

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 
 pub use record::{
     AttemptRecord, Cause, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-    EventRecord, EventStory, GenerationRecord, Rejection, RejectionRecord, RequestRecord,
+    EventRecord, EventStory, GenerationRecord, Rejection, RejectionRecord, RequestRecord, RoutedEvent,
+    Stretch,
 };
 pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
@@ -316,6 +317,12 @@ pub trait Journal: History {
 pub trait History: Send + Sync + std::fmt::Debug {
     /// The events that pass the filter, newest first.
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError>;
+
+    /// The events of a stretch, oldest first, as they were routed.
+    async fn stretch(&self, stretch: Stretch) -> Result<Vec<RoutedEvent>, JournalError>;
+
+    /// How many events were received at or after this moment; all, without one.
+    async fn event_count(&self, since: Option<Timestamp>) -> Result<u64, JournalError>;
 
     /// One event, its payload joined.
     async fn event(&self, id: EventId) -> Result<Option<EventStory>, JournalError>;

@@ -407,3 +407,52 @@ async fn what_a_reload_refuses_a_start_refuses_with_the_same_words() {
     }
     assert!(!faults(&reload).is_empty() && Path::new(&stage.rules()).exists());
 }
+
+/// Nothing is done for it, and the exit code says whether anything would be different.
+#[tokio::test]
+async fn a_plan_tells_what_other_rules_would_have_made_of_what_came_in() {
+    let mut stage = Stage::greeting("Ada").await;
+    assert_eq!(stage.greeted().await, "hello, Ada");
+    let other = stage.home.path().join("other.toml");
+    let plan = ["routes", "plan", other.to_str().unwrap()];
+
+    fs::write(&other, greets("Ada").replace("greet", "welcome")).unwrap();
+    let (code, said) = stage.attempt(&plan).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.starts_with("1 event held against generation "), "{said}");
+    assert!(
+        said.contains("+ welcome (new): taken by 1 event, as evt_"),
+        "{said}"
+    );
+    assert!(
+        said.contains("- greet (gone): no longer taken by 1 event, as evt_"),
+        "{said}"
+    );
+
+    fs::write(&other, greets("Grace")).unwrap();
+    let (code, said) = stage.attempt(&plan).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("~ greet: of 1 that take it, given something else by 1 event"),
+        "{said}"
+    );
+    let [before, after] = ["before  \"Ada\"", "after   \"Grace\""];
+    assert!(said.contains(before) && said.contains(after), "{said}");
+
+    // A comment is another generation, and no difference.
+    fs::write(&other, format!("# the same\n{}", greets("Ada"))).unwrap();
+    let (code, said) = stage.attempt(&plan).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("nothing would be different\n"), "{said}");
+    let (code, said) = stage.attempt(&["routes", "plan", "--since", "7d"]).await;
+    assert_eq!(
+        (code, said.ends_with("nothing would be different\n")),
+        (Some(0), true),
+        "{said}"
+    );
+
+    fs::write(&other, greets("Ada").replace("when", "wen")).unwrap();
+    assert_eq!(stage.attempt(&plan).await.0, Some(78));
+    stage.generations(1).await;
+    stage.router.stop().await.unwrap();
+}

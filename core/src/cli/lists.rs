@@ -217,8 +217,7 @@ impl Filter {
 
 impl Page {
     fn since(&self) -> Option<Timestamp> {
-        let past = i64::try_from(self.since?.as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(SystemClock.now().as_millis().saturating_sub(past))
+        before_now(self.since?)
     }
 
     fn print<T: serde::Serialize>(&self, records: &[T], table: impl Fn() -> String) -> anyhow::Result<()> {
@@ -227,6 +226,12 @@ impl Page {
             Shape::Table => Ok(say(table())?),
         }
     }
+}
+
+/// The moment that was so long ago.
+pub(super) fn before_now(past: Duration) -> Option<Timestamp> {
+    let past = i64::try_from(past.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(SystemClock.now().as_millis().saturating_sub(past))
 }
 
 impl From<StateWord> for State {

@@ -3,9 +3,10 @@
 mod change;
 mod diff;
 mod list;
+mod plan;
 mod stored;
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
 
@@ -18,21 +19,24 @@ pub(super) enum Routes {
     Show(stored::Show),
     History(stored::History),
     Diff(diff::Diff),
+    Plan(plan::Plan),
     Reload(change::Reload),
     Rollback(change::Rollback),
     Explain(Explain),
 }
 
 impl Routes {
-    pub(super) fn run(self, config: &Path) -> anyhow::Result<()> {
+    pub(super) fn run(self, config: &Path) -> anyhow::Result<ExitCode> {
         match self {
-            Self::List(list) => list.run(config),
-            Self::Show(show) => show.run(config),
-            Self::History(history) => history.run(config),
-            Self::Diff(diff) => diff.run(config),
-            Self::Reload(reload) => reload.run(config),
-            Self::Rollback(rollback) => rollback.run(config),
-            Self::Explain(explain) => explain.run(config),
+            Self::List(list) => list.run(config)?,
+            Self::Show(show) => show.run(config)?,
+            Self::History(history) => history.run(config)?,
+            Self::Diff(diff) => diff.run(config)?,
+            Self::Plan(plan) => return plan.run(config),
+            Self::Reload(reload) => reload.run(config)?,
+            Self::Rollback(rollback) => rollback.run(config)?,
+            Self::Explain(explain) => explain.run(config)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -41,6 +41,28 @@ impl Default for EventFilter {
     }
 }
 
+/// Some of the events, for whoever goes through all of them.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Received at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Newer than this one: the last of the stretch before.
+    pub after: Option<EventId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// An event as it was routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutedEvent {
+    /// Its id.
+    pub id: EventId,
+    /// The event in JSON, without its payload.
+    pub envelope: String,
+    /// The payload.
+    pub payload: Bytes,
+}
+
 /// Which deliveries to list. The default is the 50 newest.
 #[derive(Clone, Debug)]
 pub struct DeliveryFilter {

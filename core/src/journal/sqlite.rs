@@ -51,7 +51,8 @@ pub use self::{history::SqliteHistory, schema::OpenError};
 use super::{
     AppendError, Arrival, AttemptStart, Cause, Claim, ClaimRequest, Committed, Counts, DeliveryFilter,
     DeliveryRecord, DeliveryStory, EventFilter, EventRecord, EventStory, GenerationRecord, History, Journal,
-    JournalError, KeptReceipt, Rejection, RejectionRecord, ReplayKeys, RequestRecord, StepEnd,
+    JournalError, KeptReceipt, Rejection, RejectionRecord, ReplayKeys, RequestRecord, RoutedEvent, StepEnd,
+    Stretch,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -399,6 +400,14 @@ impl History for SqliteJournal {
 
     async fn event(&self, id: EventId) -> Result<Option<EventStory>, JournalError> {
         self.history.event(id).await
+    }
+
+    async fn stretch(&self, stretch: Stretch) -> Result<Vec<RoutedEvent>, JournalError> {
+        self.history.stretch(stretch).await
+    }
+
+    async fn event_count(&self, since: Option<Timestamp>) -> Result<u64, JournalError> {
+        self.history.event_count(since).await
     }
 
     async fn event_request(&self, id: EventId) -> Result<Option<RequestRecord>, JournalError> {

@@ -1,10 +1,13 @@
 //! What templates see: the events, the outputs of earlier steps, the route, the delivery, and its failure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use jackfield_event::DeliveryId;
-use minijinja::Value;
+use minijinja::{
+    Value,
+    value::{Object, ObjectRepr},
+};
 
 use super::pattern::{Node, NodeValue, parse_json};
 use crate::reason::Reason;
@@ -41,6 +44,28 @@ pub struct FailureView<'a> {
 pub struct ContextError {
     what: String,
     source: serde_json::Error,
+}
+
+/// What only a delivery could tell, and everything in it.
+#[derive(Debug)]
+struct Unknown(String);
+
+impl Object for Unknown {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let name = match key.as_str() {
+            Some(name) => format!("{}.{name}", self.0),
+            None => format!("{}[{key}]", self.0),
+        };
+        Some(Value::from_object(Self(name)))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "‹{}›", self.0)
+    }
 }
 
 /// An event, parsed once for all templates. Cheap to clone.
@@ -88,6 +113,14 @@ impl Context {
     /// What a template sees before there is a delivery: one event and the route.
     pub(super) fn before_delivery(route: &str, event: &Parsed) -> Self {
         Self::of(route, with_events(route, vec![event.0.clone()]))
+    }
+
+    /// What the steps of a delivery would see that there never was: whatever only it could tell stands there by its name.
+    pub(super) fn unperformed(route: &str, event: &Parsed) -> Self {
+        let unknown = |name: &str| Value::from_object(Unknown(name.to_owned()));
+        let mut names = with_events(route, vec![event.0.clone()]);
+        names.extend(["steps", "delivery", "failure"].map(|name| (name, unknown(name))));
+        Self::of(route, names)
     }
 
     pub(super) fn route(&self) -> &str {

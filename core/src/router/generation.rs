@@ -88,6 +88,18 @@ impl Generation {
         self.names.get(name).map(|place| &self.routes[*place])
     }
 
+    /// The routes that an event matches, given without its payload and with it beside, in the order of the files.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not JSON.
+    pub fn matching(&self, envelope: &[u8], payload: &[u8]) -> Result<Vec<&Route>, NotJson> {
+        let mut matched = Vec::new();
+        self.table
+            .matches(&View::parts(envelope, payload), &mut matched)?;
+        Ok(matched.into_iter().map(|place| &self.routes[place]).collect())
+    }
+
     /// Finds the deliveries that an event owes. `payload` is its body, which `event` itself is without.
     ///
     /// # Errors

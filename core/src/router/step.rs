@@ -112,7 +112,7 @@ impl Step {
     }
 
     /// The value of the field at the JSON Pointer `at`.
-    fn field(
+    pub(super) fn field(
         &self,
         field: &Field,
         at: String,
@@ -234,12 +234,12 @@ fn escape(schema: Option<&Schema>, at: &str) -> Result<Escape, String> {
     }
 }
 
-fn join(at: &str, name: &str) -> String {
+pub(super) fn join(at: &str, name: &str) -> String {
     format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// A JSON Pointer as a path of the rule file: `with.blocks[0].text`.
-fn dotted(at: &str) -> String {
+pub(super) fn dotted(at: &str) -> String {
     let tokens = at.split('/').skip(1);
     tokens.fold("with".to_owned(), |path, token| match token.parse::<usize>() {
         Ok(index) => format!("{path}[{index}]"),

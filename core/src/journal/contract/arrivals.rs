@@ -2,10 +2,12 @@
 
 use std::{future::Future, pin::pin, task::Context};
 
+use jackfield_event::join_payload;
+
 use super::{Bench, PAYLOAD, arrival, at, generation, owed};
 use crate::{
     delivery::State,
-    journal::{AppendError, Arrival, DeliveryFilter, EventFilter, JournalError, Rejection},
+    journal::{AppendError, Arrival, DeliveryFilter, EventFilter, JournalError, Rejection, Stretch},
     reason::Reason,
     router::{GenerationId, Routed},
 };
@@ -333,6 +335,40 @@ pub(crate) async fn refused_requests_are_told_newest_first(bench: Bench<'_>) {
     };
     assert_eq!(details(&bench).await, ["number 2", "number 1"]);
     assert_eq!(details(&bench.reopen()).await, ["number 2", "number 1"]);
+}
+
+pub(crate) async fn all_events_are_gone_through_oldest_first_stretch_by_stretch(bench: Bench<'_>) {
+    let mut sent = Vec::new();
+    for seconds in [10, 20, 30, 40, 50] {
+        bench.set_clock(seconds);
+        sent.push(bench.append(arrival(seconds, None, vec![])).await.event());
+    }
+    let since = |seconds| Some(at(seconds));
+    for (since, expected) in [(None, &sent[..]), (since(30), &sent[2..]), (since(60), &[])] {
+        let (mut gone_through, mut after) = (Vec::new(), None);
+        loop {
+            let limit = 2;
+            let stretch = Stretch { since, after, limit };
+            let events = bench.journal.stretch(stretch).await.unwrap();
+            let Some(last) = events.last() else { break };
+            after = Some(last.id);
+            gone_through.extend(events.iter().map(|event| event.id));
+        }
+        assert_eq!(gone_through, expected);
+        let count = bench.journal.event_count(since).await.unwrap();
+        assert_eq!(count, u64::try_from(expected.len()).unwrap());
+    }
+    let whole = bench.journal.event(sent[0]).await.unwrap().unwrap();
+    let stretch = Stretch {
+        since: None,
+        after: None,
+        limit: 1,
+    };
+    let [first] = &bench.journal.stretch(stretch).await.unwrap()[..] else {
+        panic!("one was asked for");
+    };
+    let joined = join_payload(first.envelope.as_bytes(), &first.payload).unwrap();
+    assert_eq!(joined, whole.event.get().as_bytes());
 }
 
 pub(crate) async fn a_closed_journal_refuses_and_keeps(bench: Bench<'_>) {

@@ -14,7 +14,7 @@ use crate::{
     journal::{
         AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
         EventRecord, EventStory, GenerationRecord, History, JournalError, KeptReceipt, RejectionRecord,
-        RequestRecord,
+        RequestRecord, RoutedEvent, Stretch,
     },
     router::GenerationId,
 };
@@ -47,6 +47,18 @@ impl History for SqliteHistory {
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError> {
         self.pool
             .read(move |connection| events(connection, &filter))
+            .await
+    }
+
+    async fn stretch(&self, stretch: Stretch) -> Result<Vec<RoutedEvent>, JournalError> {
+        self.pool
+            .read(move |connection| self::stretch(connection, &stretch))
+            .await
+    }
+
+    async fn event_count(&self, since: Option<Timestamp>) -> Result<u64, JournalError> {
+        self.pool
+            .read(move |connection| event_count(connection, since))
             .await
     }
 
@@ -166,15 +178,40 @@ impl Query {
         }
     }
 
+    /// Begins where events of that moment do: their ids sort by time, and have an index, which bounds the walk.
+    fn from(&mut self, since: Option<Timestamp>) {
+        let since = since.map(|since| EventId::new(since, 0).to_string());
+        self.and("seq >= (SELECT min(seq) FROM event WHERE id >= ?)", since);
+    }
+
     fn newest<T>(
+        self,
+        connection: &Connection,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.ordered(connection, "DESC", limit, read)
+    }
+
+    fn oldest<T>(
+        self,
+        connection: &Connection,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.ordered(connection, "ASC", limit, read)
+    }
+
+    fn ordered<T>(
         mut self,
         connection: &Connection,
+        order: &str,
         limit: usize,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
         let _ = write!(
             self.sql,
-            " ORDER BY seq DESC LIMIT {limit}",
+            " ORDER BY seq {order} LIMIT {limit}",
             limit = limit.min(MOST)
         );
         let mut statement = connection.prepare_cached(&self.sql)?;
@@ -186,9 +223,7 @@ impl Query {
 
 fn events(connection: &Connection, filter: &EventFilter) -> rusqlite::Result<Vec<EventRecord>> {
     let mut query = Query::new(EVENT);
-    // Ids sort by time, and have an index; the row where the range begins bounds the walk back.
-    let since = filter.since.map(|since| EventId::new(since, 0).to_string());
-    query.and("seq >= (SELECT min(seq) FROM event WHERE id >= ?)", since);
+    query.from(filter.since);
     query.and("received >= ?", filter.since.map(Timestamp::as_millis));
     query.and(
         "seq < (SELECT seq FROM event WHERE id = ?)",
@@ -197,6 +232,31 @@ fn events(connection: &Connection, filter: &EventFilter) -> rusqlite::Result<Vec
     query.and("source = ?", filter.source.clone());
     query.and("type = ?", filter.kind.clone());
     query.newest(connection, filter.limit, |row| event_record(connection, row))
+}
+
+fn stretch(connection: &Connection, stretch: &Stretch) -> rusqlite::Result<Vec<RoutedEvent>> {
+    let mut query =
+        Query::new("SELECT id, envelope, body FROM event JOIN request ON request.event = event.seq");
+    match stretch.after {
+        Some(id) => query.and("seq > (SELECT seq FROM event WHERE id = ?)", Some(id.to_string())),
+        None => query.from(stretch.since),
+    }
+    query.and("received >= ?", stretch.since.map(Timestamp::as_millis));
+    query.oldest(connection, stretch.limit, |row| {
+        Ok(RoutedEvent {
+            id: row::id_at(row, "id")?,
+            envelope: row.get("envelope")?,
+            payload: row.get::<_, Vec<u8>>("body")?.into(),
+        })
+    })
+}
+
+fn event_count(connection: &Connection, since: Option<Timestamp>) -> rusqlite::Result<u64> {
+    let mut query = Query::new("SELECT count(*) FROM event");
+    query.from(since);
+    query.and("received >= ?", since.map(Timestamp::as_millis));
+    let mut statement = connection.prepare_cached(&query.sql)?;
+    statement.query_row(params_from_iter(query.values), |row| row.get(0).map(unsigned))
 }
 
 fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventStory>> {

@@ -49,6 +49,7 @@ contract! {
         a_client_that_hangs_up_takes_nothing_with_it,
         an_arrival_wakes_who_waits_for_deliveries,
         lists_are_filtered_and_paged,
+        all_events_are_gone_through_oldest_first_stretch_by_stretch,
         refused_requests_are_told_newest_first,
         a_closed_journal_refuses_and_keeps,
         counts_follow_every_state,

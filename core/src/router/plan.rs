@@ -1,0 +1,375 @@
+//! What other rules would make of an event: which routes it would gain or lose, and which inputs would differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jackfield_event::join_payload;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Context, Generation, NotJson, Route,
+    context::Parsed,
+    step::{Field, Step, dotted, join},
+};
+use crate::delivery::Phase;
+
+/// Two generations, the one in force and one that could be, to be held against events.
+#[derive(Debug)]
+pub struct Comparison<'g> {
+    before: &'g Generation,
+    after: &'g Generation,
+    /// The routes of both that do not say the same.
+    altered: BTreeSet<&'g str>,
+}
+
+/// What is different for one event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<'g> {
+    /// Only the new rules have it go this way.
+    Gained(&'g str),
+    /// Only the old ones do.
+    Lost(&'g str),
+    /// Both do, with other inputs.
+    Inputs(&'g str, Vec<Difference>),
+}
+
+/// What both make of one event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compared<'g> {
+    /// The routes that both have it go.
+    pub kept: Vec<&'g str>,
+    /// What is different.
+    pub changes: Vec<Change<'g>>,
+}
+
+/// A field of a step that comes out differently.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Difference {
+    /// The step's id.
+    pub step: String,
+    /// The field: `with.text`, `if`; or `use` where the step is another one, or only in one of the two.
+    pub field: String,
+    /// What it was, in JSON; or why it could not be rendered. What an earlier step would have put out stands in it by its name.
+    pub before: String,
+    /// What it would be.
+    pub after: String,
+}
+
+impl<'g> Comparison<'g> {
+    /// Holds `after` against `before`.
+    pub fn new(before: &'g Generation, after: &'g Generation) -> Self {
+        let altered = after.routes().iter().filter(|route| {
+            let old = before.find(route.name());
+            old.is_some_and(|old| definition(old) != definition(route))
+        });
+        Self {
+            before,
+            after,
+            altered: altered.map(Route::name).collect(),
+        }
+    }
+
+    /// The routes that only the new rules have.
+    pub fn added(&self) -> Vec<&'g str> {
+        missing(self.after, self.before)
+    }
+
+    /// The routes that only the old rules have.
+    pub fn removed(&self) -> Vec<&'g str> {
+        missing(self.before, self.after)
+    }
+
+    /// What both make of an event, given without its payload and with it beside.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not JSON.
+    pub fn compare(&self, envelope: &[u8], payload: &[u8]) -> Result<Compared<'g>, NotJson> {
+        let (before, after) = (
+            self.before.matching(envelope, payload)?,
+            self.after.matching(envelope, payload)?,
+        );
+        let old: BTreeMap<_, _> = before.iter().map(|route| (route.name(), *route)).collect();
+        let new: BTreeSet<_> = after.iter().map(|route| route.name()).collect();
+        let mut compared = Compared::default();
+        let mut event = None;
+        for route in after {
+            let name = route.name();
+            let Some(old) = old.get(name) else {
+                compared.changes.push(Change::Gained(name));
+                continue;
+            };
+            compared.kept.push(name);
+            if !self.altered.contains(name) {
+                continue;
+            }
+            let event = match &event {
+                Some(event) => event,
+                None => event.insert(parse(envelope, payload)?),
+            };
+            let differences = inputs(old, route, event);
+            if !differences.is_empty() {
+                compared.changes.push(Change::Inputs(name, differences));
+            }
+        }
+        let lost = before.iter().map(|route| route.name());
+        let lost = lost.filter(|name| !new.contains(name));
+        compared.changes.extend(lost.map(Change::Lost));
+        Ok(compared)
+    }
+}
+
+fn missing<'g>(from: &'g Generation, of: &Generation) -> Vec<&'g str> {
+    let names = from.routes().iter().map(Route::name);
+    names.filter(|name| of.find(name).is_none()).collect()
+}
+
+fn parse(envelope: &[u8], payload: &[u8]) -> Result<Parsed, NotJson> {
+    let whole = join_payload(envelope, payload).map_err(|error| NotJson(error.to_string()))?;
+    Parsed::event(&whole).map_err(|error| NotJson(error.to_string()))
+}
+
+/// All that decides what the steps of a route are given.
+fn definition(route: &Route) -> Vec<(Phase, &str, &str, Option<&str>, Value)> {
+    let steps = PHASES.iter().flat_map(|phase| {
+        let steps = route.steps(*phase).iter();
+        steps.map(|step| {
+            let condition = step.condition.as_ref().map(|condition| condition.source());
+            (
+                *phase,
+                step.id(),
+                step.instance(),
+                condition,
+                step.with.outline().0,
+            )
+        })
+    });
+    steps.collect()
+}
+
+/// What the steps of two routes of one name would be given that is not alike.
+fn inputs(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference> {
+    let context = Context::unperformed(after.name(), event);
+    let mut differences = Vec::new();
+    for phase in PHASES {
+        let old: BTreeMap<_, _> = steps(before, phase).collect();
+        let new: BTreeMap<_, _> = steps(after, phase).collect();
+        for (id, step) in &new {
+            let mut found = Found {
+                step: id,
+                differences: &mut differences,
+            };
+            match old.get(id) {
+                Some(old) => found.step(old, step, &context),
+                None => found.add("use", "no such step".to_owned(), step.instance().to_owned()),
+            }
+        }
+        for (id, step) in old.iter().filter(|(id, _)| !new.contains_key(*id)) {
+            let mut found = Found {
+                step: id,
+                differences: &mut differences,
+            };
+            found.add("use", step.instance().to_owned(), "no such step".to_owned());
+        }
+    }
+    differences
+}
+
+fn steps(route: &Route, phase: Phase) -> impl Iterator<Item = (&str, &Step)> {
+    route.steps(phase).iter().map(|step| (step.id(), step))
+}
+
+/// Where the differences of one step go.
+struct Found<'a> {
+    step: &'a str,
+    differences: &'a mut Vec<Difference>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, field: &str, before: String, after: String) {
+        if before != after {
+            self.differences.push(Difference {
+                step: self.step.to_owned(),
+                field: field.to_owned(),
+                before,
+                after,
+            });
+        }
+    }
+
+    fn step(&mut self, before: &Step, after: &Step, context: &Context) {
+        self.add("use", before.instance().to_owned(), after.instance().to_owned());
+        if source(before) != source(after) {
+            let enabled = |step: &Step| {
+                let enabled = step.enabled(context);
+                enabled.map_or_else(|error| error.to_string(), |enabled| enabled.to_string())
+            };
+            self.add("if", enabled(before), enabled(after));
+        }
+        self.field(
+            String::new(),
+            (before, &before.with),
+            (after, &after.with),
+            context,
+        );
+    }
+
+    /// Only what does not say the same is rendered: what does comes out alike, also where it needs what only a step that has
+    /// run can tell.
+    fn field(&mut self, at: String, before: (&Step, &Field), after: (&Step, &Field), context: &Context) {
+        let ((old, before), (new, after)) = (before, after);
+        if let (Field::Table(these), Field::Table(those)) = (before, after) {
+            let those: BTreeMap<_, _> = those.iter().map(|(name, field)| (name, field)).collect();
+            let mut seen = BTreeSet::new();
+            for (name, field) in these {
+                seen.insert(name);
+                let at = join(&at, name);
+                match those.get(name) {
+                    Some(other) => self.field(at, (old, field), (new, other), context),
+                    None => self.add(&dotted(&at), shown(old, field, &at, context), NOTHING.to_owned()),
+                }
+            }
+            for (name, field) in those.into_iter().filter(|(name, _)| !seen.contains(name)) {
+                let at = join(&at, name);
+                self.add(&dotted(&at), NOTHING.to_owned(), shown(new, field, &at, context));
+            }
+            return;
+        }
+        if before.outline().0 != after.outline().0 {
+            self.add(
+                &dotted(&at),
+                shown(old, before, &at, context),
+                shown(new, after, &at, context),
+            );
+        }
+    }
+}
+
+fn source(step: &Step) -> Option<&str> {
+    step.condition.as_ref().map(|condition| condition.source())
+}
+
+fn shown(step: &Step, field: &Field, at: &str, context: &Context) -> String {
+    // Without the plugins nobody knows what is escaped; that is the same on both sides.
+    let value = step.field(field, at.to_owned(), context, None);
+    value.map_or_else(|error| error.to_string(), |value| value.to_string())
+}
+
+const PHASES: [Phase; 2] = [Phase::Steps, Phase::OnFailure];
+const NOTHING: &str = "nothing";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::RuleFile;
+
+    fn generation(text: &str) -> Generation {
+        let file = RuleFile {
+            name: "routes.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        Generation::compile(&[file], None).unwrap()
+    }
+
+    fn route(name: &str, kind: &str, with: &str) -> String {
+        format!(
+            "[[route]]\nname = \"{name}\"\nwhen.type = [\"{kind}\"]\n[[route.step]]\nid = \"fetch\"\nuse = \"fetch\"\n\
+             [[route.step]]\nid = \"post\"\nuse = \"slack\"\n{with}\n"
+        )
+    }
+
+    /// What is different between two sets of rules for an event of type `a`, in a line each.
+    fn changes(before: &str, after: &str) -> Vec<String> {
+        let (before, after) = (generation(before), generation(after));
+        let envelope =
+            r#"{"specversion":"1.0","id":"evt_1","source":"/s","type":"a","data":{"title":"Home"}}"#;
+        let comparison = Comparison::new(&before, &after);
+        let compared = comparison
+            .compare(envelope.to_string().as_bytes(), b"{}")
+            .unwrap();
+        let line = |change: &Change<'_>| match change {
+            Change::Gained(route) => format!("+ {route}"),
+            Change::Lost(route) => format!("- {route}"),
+            Change::Inputs(route, differences) => {
+                let differences = differences.iter().map(|found| {
+                    format!(
+                        "{}.{}: {} → {}",
+                        found.step, found.field, found.before, found.after
+                    )
+                });
+                format!("~ {route}: {}", differences.collect::<Vec<_>>().join("; "))
+            }
+        };
+        compared.changes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_route_is_gained_or_lost_where_only_one_side_matches() {
+        let (one, other) = (route("r", "a", ""), route("r", "b", ""));
+        assert_eq!(changes(&one, &other), ["- r"]);
+        assert_eq!(changes(&other, &one), ["+ r"]);
+        assert_eq!(changes(&one, &route("s", "a", "")), ["+ s", "- r"]);
+    }
+
+    #[test]
+    fn inputs_that_come_out_alike_are_no_change() {
+        let same = |before: &str, after: &str| {
+            let none: [&str; 0] = [];
+            assert_eq!(changes(&route("r", "a", before), &route("r", "a", after)), none);
+        };
+        same("with.text = \"{{ event.data.title }}\"", "with.text = \"Home\"");
+        same(
+            "with.text = \"{{ steps.fetch.path | slug }}\"",
+            "with.text = \"{{ steps.fetch.path | slug }}\"",
+        );
+        same("if = \"true\"", "if = \"event.data.title == 'Home'\"");
+        same("retry.attempts = 3", "retry.attempts = 4");
+    }
+
+    #[test]
+    fn each_input_that_differs_is_told_with_both_values() {
+        let told = |before: &str, after: &str| {
+            let changes = changes(&route("r", "a", before), &route("r", "a", after));
+            changes.concat()
+        };
+        for (before, after, expected) in [
+            (
+                "with.text = \"New: {{ event.data.title }}\"",
+                "with.text = \"Old: {{ event.data.title }}\"",
+                "~ r: post.with.text: \"New: Home\" → \"Old: Home\"",
+            ),
+            (
+                "with = { a = 1, b = [1] }",
+                "with = { b = [2], c = 3 }",
+                "~ r: post.with.a: 1 → nothing; post.with.b: [1] → [2]; post.with.c: nothing → 3",
+            ),
+            (
+                "with.dir = \"{{ steps.fetch.path }}\"",
+                "with.dir = \"{{ steps.fetch.files[0] }}\"",
+                "~ r: post.with.dir: \"‹steps.fetch.path›\" → \"‹steps.fetch.files[0]›\"",
+            ),
+            (
+                "with.text = \"{{ event.data.title }}\"",
+                "with.text = \"{{ event.data.actor.name }}\"",
+                "~ r: post.with.text: \"Home\" → route `r`, step `post`, `with.text`: `event.data` has no `actor`",
+            ),
+            (
+                "",
+                "if = \"event.data.title == 'Away'\"",
+                "~ r: post.if: true → false",
+            ),
+        ] {
+            assert_eq!(told(before, after), expected);
+        }
+    }
+
+    #[test]
+    fn a_step_that_comes_goes_or_uses_another_instance_is_told() {
+        let one = "[[route]]\nname = \"r\"\nwhen.type = [\"a\"]\n[[route.step]]\nid = \"x\"\nuse = \"one\"\n";
+        let two = one.replace("\"one\"", "\"two\"");
+        let more = format!("{one}[[route.step]]\nid = \"y\"\nuse = \"one\"\n");
+        assert_eq!(changes(one, &two), ["~ r: x.use: one → two"]);
+        assert_eq!(changes(one, &more), ["~ r: y.use: no such step → one"]);
+        assert_eq!(changes(&more, one), ["~ r: y.use: one → no such step"]);
+    }
+}
