@@ -3,7 +3,7 @@ use std::time::Duration;
 use jackfield::schema::Schema;
 use jackfield_sdk::{
     event::Artifact,
-    testing::{self, Call, Code, Ended, Harness, HostCall, Report, TestHost},
+    testing::{self, Call, Code, Ended, Harness, HostCall, Report, TestHost, library},
 };
 use jackfield_stage::{
     appflow::{ARTIFACT_SIZE, Appflow},
@@ -220,6 +220,39 @@ async fn a_call_that_runs_out_of_time_is_tried_again() {
     let report = running.end().await;
     assert_eq!((report.outcome, report.code), (Ended::Retry, Code::Cancelled));
     assert_eq!(world.host.receipt("dlv_test/step"), Receipt::Absent);
+}
+
+#[tokio::test]
+async fn what_is_canceled_anywhere_is_fetched_and_unpacked_whole_by_the_attempts_after_it() {
+    if library().is_some() {
+        return;
+    }
+    let (world, supernova) = (World::new(), Supernova::start().await.unwrap());
+    let instance = world.for_supernova(&supernova).await;
+    let is_whole = |output: &Value| {
+        let output: Output = serde_json::from_value(output.clone()).unwrap();
+        assert_eq!(fs::metadata(&output.path).unwrap().len(), output.size);
+        let files = PathBuf::from(output.dir.unwrap());
+        for (path, content) in TOKENS {
+            assert_eq!(fs::read_to_string(files.join(path)).unwrap(), content);
+        }
+    };
+    let (times, undisturbed) = instance
+        .cancel_at_each_await(Call::new(from_supernova(&supernova)), async |cut| {
+            match world.host.receipt(cut.key()) {
+                Receipt::Done(output) => is_whole(&output),
+                other => assert_eq!(other, Receipt::Absent),
+            }
+            // The thread that unpacks may still be about to stop, and in the way of the attempt that follows at once.
+            let mut again = instance.call(cut.again()).await;
+            while again.outcome == Ended::Retry {
+                again = instance.call(cut.again()).await;
+            }
+            is_whole(&again.done());
+        })
+        .await;
+    is_whole(&undisturbed.done());
+    assert!(times > 4, "{times}");
 }
 
 #[tokio::test]

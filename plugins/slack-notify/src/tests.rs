@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use hyper::{Method, StatusCode, header::AUTHORIZATION};
 use jackfield::schema::Schema;
@@ -6,7 +6,7 @@ use jackfield_sdk::testing::{Call, Code, Ended, Harness, HostCall, Report, TestH
 use jackfield_stage::{
     again::again,
     http::{self, Server},
-    slack::{BOT_TOKEN, Slack, Trouble, WEBHOOK_PATH},
+    slack::{BOT_TOKEN, Posted, Slack, Trouble, WEBHOOK_PATH},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -167,6 +167,59 @@ async fn all_that_a_step_says_reaches_slack() {
     for (key, value) in input.as_object().unwrap() {
         assert_eq!(&body[key], value, "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_bot_that_is_canceled_anywhere_has_posted_once_after_the_next_attempt() {
+    if library().is_some() {
+        return;
+    }
+    let world = World::new().await;
+    let bot = world.bot().await;
+    let posts_of = |key: &str| {
+        let posted = world.slack.posted();
+        let of_key = |post: &&Posted| post.body["metadata"]["event_payload"]["idempotency_key"] == key;
+        posted.iter().filter(of_key).count()
+    };
+    let (times, undisturbed) = bot
+        .cancel_at_each_await(message(), async |cut| {
+            let before = posts_of(cut.key());
+            let output = bot.call(cut.again()).await.done();
+            assert_eq!(posts_of(cut.key()), 1);
+            assert_eq!(output["duplicate"] == true, before == 1, "{output}");
+        })
+        .await;
+    assert_eq!(undisturbed.done()["duplicate"], false);
+    assert!(
+        times > 4,
+        "receipt, intent, a connection, an answer, receipt: {times}"
+    );
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_canceled_anywhere_never_posts_twice() {
+    if library().is_some() {
+        return;
+    }
+    let world = World::new().await;
+    let webhook = world.webhook().await;
+    let before = Cell::new(0);
+    let (times, undisturbed) = webhook
+        .cancel_at_each_await(call(json!({ "text": "once" })), async |cut| {
+            let again = webhook.call(cut.again()).await;
+            let posted = world.posted() - before.replace(world.posted());
+            match again.outcome {
+                Ended::Done => assert_eq!(posted, 1),
+                // It may have been posted before it was canceled, and a person decides.
+                outcome => assert!(outcome == Ended::Ambiguous && posted <= 1, "{again:?}: {posted}"),
+            }
+        })
+        .await;
+    assert_eq!(
+        (undisturbed.outcome, world.posted()),
+        (Ended::Done, before.get() + 1)
+    );
+    assert!(times > 4, "{times}");
 }
 
 #[tokio::test]

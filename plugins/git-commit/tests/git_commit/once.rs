@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use jackfield_sdk::{
     Receipt,
-    testing::{Call, Ended, HostCall},
+    testing::{Call, Ended, HostCall, library},
 };
 use serde_json::json;
 
@@ -196,6 +196,28 @@ async fn a_canceled_call_leaves_nothing_running_and_the_next_attempt_ends_it() {
         (json!(true), 1)
     );
     assert!(plugin.shutdown(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_call_that_is_canceled_anywhere_has_one_commit_after_the_next_attempt() {
+    if library().is_some() {
+        return;
+    }
+    let world = world();
+    let plugin = world.start().await;
+    let call = world.call(json!({}));
+    let (times, undisturbed) = plugin
+        .cancel_at_each_await(call, async |cut| {
+            assert!(world.commits_of(cut.key(), "main").len() <= 1);
+            plugin.call(cut.again()).await.done();
+            assert_eq!(world.commits_of(cut.key(), "main").len(), 1);
+            // The next run has something to do as well.
+            world.brings(&[("a.json", cut.key())]);
+        })
+        .await;
+    undisturbed.done();
+    assert_eq!(world.count("main"), times + 2, "one before, one for each run");
+    assert!(times > 10, "{times}");
 }
 
 #[tokio::test]

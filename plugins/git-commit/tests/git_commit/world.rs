@@ -189,9 +189,14 @@ impl World {
 
     /// The commits of a branch that carry the key of the calls.
     pub(crate) fn ours(&self, branch: &str) -> Vec<String> {
+        self.commits_of(KEY, branch)
+    }
+
+    /// The commits of a branch that carry this key.
+    pub(crate) fn commits_of(&self, key: &str, branch: &str) -> Vec<String> {
         let format = "--format=%H %(trailers:key=Idempotency-Key,valueonly,separator=%x20)";
         let log = self.ask(&["log", format, branch]);
-        let ours = |line: &str| line.strip_suffix(KEY).map(|sha| sha.trim().to_owned());
+        let ours = |line: &str| line.strip_suffix(key).map(|sha| sha.trim().to_owned());
         log.lines().filter_map(ours).collect()
     }
 
