@@ -28,6 +28,38 @@ use crate::{
 ///
 /// It lives as long as the call and not longer, so it cannot be moved into a spawned task. What such a task needs
 /// ([`kv`](Self::kv), [`scope`](Self::scope)) can be taken out of it first.
+///
+/// ```
+/// use jackfield_sdk::{prelude::*, testing::{Call, Harness}, tokio};
+/// #
+/// # struct Reporter;
+/// # #[async_trait]
+/// # impl Plugin for Reporter {
+/// #     type Config = Empty;
+/// #     type Input = String;
+/// #     type Output = String;
+/// #     const NAME: &'static str = "example";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+///
+/// async fn call(&self, input: String, cx: &Cx) -> Result<Outcome<String>> {
+///     let title = cx.event()?.data.title.as_deref().unwrap_or("nothing");
+///     let report = format!("{input}: {title}, at attempt {} of {}", cx.attempt(), cx.step());
+///     tokio::fs::write(cx.workdir()?.join("report.txt"), &report).await?;      // for the steps after this one
+///     cx.metric("reports_total", &[("kind", "text")], 1.0);
+///     Ok(Outcome::Done(report))
+/// }
+/// # }
+/// #
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let reporter = Harness::<Reporter>::start(json!({})).await.unwrap();
+/// let report = reporter.call(Call::new(json!("It says")).attempt(2)).await.done();
+/// assert_eq!(report, "It says: A test, at attempt 2 of step");
+/// assert_eq!(std::fs::read(reporter.workdir().join("report.txt")).unwrap(), report.as_str().unwrap().as_bytes());
+/// assert_eq!(reporter.host().metric("reports_total"), 1.0);
+/// # });
+/// ```
 pub struct Cx {
     // The order matters: dropping `call` ends the call, and only then is it open no more.
     call: OpenCall,
@@ -123,7 +155,40 @@ impl Cx {
         self.call.traceparent()
     }
 
-    /// Waits until the call should end. Of use with a [`CANCEL_GRACE`](crate::Plugin::CANCEL_GRACE); without one, the call's
+    /// Waits until the call should end.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Code, Harness}, tokio::{self, time::sleep}};
+    /// struct Careful;
+    ///
+    /// #[async_trait]
+    /// impl Plugin for Careful {
+    ///     const CANCEL_GRACE: Duration = Duration::from_secs(2);
+    ///     // …
+    /// #   type Config = Empty;
+    /// #   type Input = Empty;
+    /// #   type Output = String;
+    /// #   const NAME: &'static str = "careful";
+    /// #   const VERSION: &'static str = "1.0.0";
+    /// #   async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    ///     async fn call(&self, _: Empty, cx: &Cx) -> Result<Outcome<String>> {
+    ///         tokio::select! {
+    ///             () = sleep(Duration::from_secs(3600)) => Ok(Outcome::Done("slept".to_owned())),
+    ///             () = cx.cancelled() => Err(Error::cancelled("stopped, and the lock is released")),
+    ///         }
+    ///     }
+    /// }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let careful = Harness::<Careful>::start(json!({})).await.unwrap();
+    /// # let running = careful.begin(Call::new(json!({})));
+    /// # running.cancel();
+    /// # assert_eq!(running.end().await.code, Code::Cancelled);
+    /// # });
+    /// ```
+    ///
+    /// Of use with a [`CANCEL_GRACE`](crate::Plugin::CANCEL_GRACE); without one, the call's
     /// future is dropped at the same moment.
     pub async fn cancelled(&self) {
         self.cancel.raised().await;
@@ -144,7 +209,8 @@ impl Cx {
 
 /// What the router does for the call.
 impl Cx {
-    /// Adds `value`, which is not negative, to the counter `name`. Labels have few distinct values: never an id.
+    /// Adds `value`, which is finite and not negative, to the counter `name`. Name and labels begin with a letter and are made of `a-z`, `0-9`
+    /// and `_`; what is not so is dropped, with a line in the router's log at `debug`. Labels have few distinct values: never an id.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.shared.host.metric(name, labels, value);
     }
@@ -165,7 +231,8 @@ impl Cx {
 
     /// Raises a follow-up event, which is routed like any other, and returns its id. It is on disk when this returns.
     ///
-    /// `name` tells the events of one step apart: another attempt with the same name raises it once.
+    /// `name`, 1 to 512 bytes, tells the events of one step apart: another attempt with the same name raises it once. In JSON the event
+    /// has at most 1 MiB.
     ///
     /// # Errors
     ///
@@ -237,7 +304,7 @@ impl Cx {
         }
     }
 
-    /// Writes down what is about to be done. It is durable when this returns; only then act.
+    /// Writes down what is about to be done: at most 1 MiB in JSON. It is durable when this returns; only then act.
     ///
     /// # Errors
     ///
@@ -246,7 +313,7 @@ impl Cx {
         self.keep(Stage::Intent, &to_json("the intent", intent)?).await
     }
 
-    /// Writes down what was done. It is durable when this returns.
+    /// Writes down what was done: at most 1 MiB in JSON. It is durable when this returns.
     ///
     /// # Errors
     ///

@@ -89,7 +89,7 @@ impl Error {
         }
     }
 
-    /// The same error, but the next attempt is not to come before `pause` has passed. For errors that are retried.
+    /// The same error, but the next attempt is not to come before `pause` has passed, in whole milliseconds. For errors that are retried.
     #[must_use]
     pub fn after(mut self, pause: Duration) -> Self {
         self.after = Some(pause);

@@ -7,7 +7,39 @@ use crate::{error::Result, ffi::Host};
 /// The instance's own durable key-value store, from [`Cx::kv`](crate::Cx::kv) or [`Start::kv`](crate::Start::kv).
 ///
 /// It outlives restarts and reloads. Other instances have their own. It is for small state (a cursor, a cached id); what one
-/// step has done belongs into its [receipt](crate::Cx::receipt).
+/// step has done belongs into its [receipt](crate::Cx::receipt). A key is a text of 1 to 512 bytes, a value at most 1 MiB of any bytes;
+/// what is not is refused, which is an error that is not tried again.
+///
+/// ```
+/// use jackfield_sdk::{prelude::*, testing::{Call, Harness}};
+/// #
+/// # struct Counter;
+/// # #[async_trait]
+/// # impl Plugin for Counter {
+/// #     type Config = Empty;
+/// #     type Input = Empty;
+/// #     type Output = u64;
+/// #     const NAME: &'static str = "example";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+///
+/// async fn call(&self, _: Empty, cx: &Cx) -> Result<Outcome<u64>> {
+///     let kv = cx.kv();
+///     let last = kv.get("count").await?.map_or(Ok(0), |bytes| serde_json::from_slice(&bytes))?;
+///     kv.put("count", (last + 1).to_string()).await?;
+///     Ok(Outcome::Done(last + 1))
+/// }
+/// # }
+/// #
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let counter = Harness::<Counter>::start(json!({})).await.unwrap();
+/// for count in 1..=3 {
+///     assert_eq!(counter.call(Call::new(json!({}))).await.done(), count);
+/// }
+/// assert_eq!(counter.host().kv()["count"], b"3");
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kv {
     host: Arc<Host>,
@@ -39,7 +71,7 @@ impl Kv {
         self.write(key, value.as_ref(), 0).await
     }
 
-    /// Like [`put`](Self::put), but the entry ends after `life`.
+    /// Like [`put`](Self::put), but the entry ends after `life`, in whole milliseconds and at least one.
     ///
     /// # Errors
     ///

@@ -178,6 +178,22 @@ macro_rules! export_plugin {
 }
 
 /// Makes a library of the crate, like [`export_plugin!`], of a type that implements [`Provider`](provider::Provider).
+///
+/// ```
+/// # use jackfield_sdk::{prelude::*, provider::*};
+/// # struct Acme;
+/// # #[async_trait]
+/// # impl Provider for Acme {
+/// #     type Config = Empty;
+/// #     const NAME: &'static str = "acme";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Acme) }
+/// #     async fn verify(&self, request: &Request<'_>) -> Result<Proof, Refusal> { request.path_token() }
+/// #     async fn translate(&self, _: &Request<'_>) -> Result<Translation> { Ok(Translation::unrecognized()) }
+/// # }
+/// // `Acme` implements `Provider`.
+/// export_provider!(Acme);
+/// ```
 #[macro_export]
 macro_rules! export_provider {
     ($provider:ty) => {

@@ -13,6 +13,31 @@ use serde_json::Value;
 use crate::{Needs, Plugin};
 
 /// What a plugin says about itself, made from its types, and therefore never stale.
+///
+/// ```
+/// use jackfield_sdk::{Manifest, prelude::*};
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Input {
+///     /// Whom to greet.
+///     name: String,
+/// }
+/// # struct Greeter;
+/// # #[async_trait]
+/// # impl Plugin for Greeter {
+/// #     type Config = Empty;
+/// #     type Input = Input;
+/// #     type Output = String;
+/// #     const NAME: &'static str = "greeter";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+/// #     async fn call(&self, input: Input, _: &Cx) -> Result<Outcome<String>> { Ok(Outcome::Done(input.name)) }
+/// # }
+///
+/// let manifest = Manifest::of::<Greeter>();
+/// assert_eq!(manifest.name, "greeter");
+/// assert_eq!(manifest.input_schema["properties"]["name"]["description"], "Whom to greet.");
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Manifest {

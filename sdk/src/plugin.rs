@@ -25,7 +25,8 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     type Config: DeserializeOwned + JsonSchema + Send + 'static;
     /// What a step gives to each call: its rendered `with`.
     type Input: DeserializeOwned + JsonSchema + Send + 'static;
-    /// What a call leaves to the steps after it: `steps.<id>` in their templates. `()` for nothing.
+    /// What a call leaves to the steps after it: `steps.<id>` in their templates, at most 1 MiB in JSON; what is larger belongs into
+    /// [`Cx::workdir`]. `()` for nothing.
     type Output: Serialize + JsonSchema + Send + 'static;
 
     /// The plugin's name, `[a-z0-9-]`: usually `env!("CARGO_PKG_NAME")`.
@@ -76,7 +77,7 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     }
 }
 
-/// How a call that did not fail has ended.
+/// How a call that did not fail has ended; how one that did, its [`Error`](crate::Error) says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<O> {
     /// It happened.
@@ -91,6 +92,7 @@ impl<O> Outcome<O> {
     /// ```
     /// # use jackfield_sdk::Outcome;
     /// let outcome: Outcome<()> = Outcome::skipped("the branch is already there");
+    /// assert_eq!(outcome, Outcome::Skipped("the branch is already there".to_owned()));
     /// ```
     pub fn skipped(reason: impl Into<String>) -> Self {
         Self::Skipped(reason.into())

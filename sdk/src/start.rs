@@ -5,6 +5,38 @@ use std::sync::Arc;
 use crate::{Kv, Proxy, Secret, command::Scope, error::Result, ffi::Host};
 
 /// What an instance is given when it starts. It may be kept, and cloned, for work between calls.
+///
+/// ```
+/// use jackfield_sdk::{prelude::*, testing::{Call, Harness, TestHost}};
+///
+/// /// Knows by what it was given whose it is, and where it had got to before the router was started again.
+/// struct Follower { instance: String, cursor: Option<Vec<u8>> }
+///
+/// #[async_trait]
+/// impl Plugin for Follower {
+///     // …
+/// #   type Config = Empty;
+/// #   type Input = Empty;
+/// #   type Output = String;
+/// #   const NAME: &'static str = "follower";
+/// #   const VERSION: &'static str = "1.0.0";
+///     async fn create(_: Empty, start: Start) -> Result<Self> {
+///         let cursor = start.kv().get("cursor").await?;
+///         Ok(Self { instance: start.instance().to_owned(), cursor })
+///     }
+/// #   async fn call(&self, _: Empty, _: &Cx) -> Result<Outcome<String>> {
+/// #       let cursor = String::from_utf8_lossy(self.cursor.as_deref().unwrap_or_default());
+/// #       Ok(Outcome::Done(format!("{} at {cursor}", self.instance)))
+/// #   }
+/// }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let host = TestHost::new();
+/// host.set_kv("cursor", "17");
+/// let follower = Harness::<Follower>::start_on(&host, json!({})).await.unwrap();
+/// assert_eq!(follower.call(Call::new(json!({}))).await.done(), "test at 17");
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Start {
     host: Arc<Host>,
@@ -46,7 +78,7 @@ impl Start {
         Proxy::of_process()
     }
 
-    /// Adds `value`, which is not negative, to the counter `name`. Labels have few distinct values: never an id.
+    /// Adds `value` to the counter `name`, as [`Cx::metric`](crate::Cx::metric) does.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.host.metric(name, labels, value);
     }

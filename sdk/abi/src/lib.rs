@@ -6,6 +6,27 @@
 //!
 //! Every function pointer is an `Option`, since the table may come from a library in C that left one out; whoever is
 //! handed a table checks it once.
+//!
+//! Each struct that crosses begins with its own size, as its writer saw it; texts and bytes are [`Slice`]s, which belong to whoever
+//! wrote them. What a plugin says when a call is done:
+//!
+//! ```
+//! use jackfield_abi::{CODE_NONE, CallResult, DONE, Slice};
+//!
+//! let slice = |bytes: &'static [u8]| Slice { ptr: bytes.as_ptr(), len: bytes.len() };
+//! let result = CallResult {
+//!     struct_size: size_of::<CallResult>().try_into()?,
+//!     outcome: DONE,
+//!     code: CODE_NONE,
+//!     reserved: 0,
+//!     retry_after_ms: 0,
+//!     output: slice(br#"{"greeting":"hello"}"#),
+//!     message: slice(b""),
+//! };
+//! // On every machine that plugins are built for: a test holds it against the header.
+//! assert_eq!(result.struct_size, 56);
+//! # Ok::<(), std::num::TryFromIntError>(())
+//! ```
 
 use core::ffi::c_void;
 
@@ -131,7 +152,7 @@ pub struct CallResult {
     pub code: u32,
     /// 0.
     pub reserved: u32,
-    /// With [`RETRY`]: the least time to wait; 0 where it does not matter.
+    /// With [`RETRY`]: the least time to wait, in milliseconds; 0 where it does not matter.
     pub retry_after_ms: u64,
     /// One JSON value, or empty.
     pub output: Slice,

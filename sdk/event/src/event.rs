@@ -76,6 +76,18 @@ pub enum Verification {
 }
 
 /// The fields that mean the same for every provider.
+///
+/// All may be absent, so that what is made of others begins with none of them:
+///
+/// ```
+/// use jackfield_event::{Data, Project};
+///
+/// let project = Project { kind: "design-system".to_owned(), name: Some("Acme".to_owned()), ..Project::default() };
+/// let data = Data { title: Some("Tokens are published".to_owned()), project: Some(project), ..Data::default() };
+/// let json = serde_json::to_string(&data)?;
+/// assert_eq!(json, r#"{"title":"Tokens are published","project":{"kind":"design-system","name":"Acme"}}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Data {
     /// What was done: `created`, `updated`, `deleted`…
@@ -204,7 +216,7 @@ pub struct Artifact {
 }
 
 impl Event {
-    /// Reads an event from its JSON form.
+    /// Reads an event from its JSON form, in UTF-8. Attributes that this version does not know are left out.
     ///
     /// # Errors
     ///
@@ -228,6 +240,12 @@ impl Event {
 /// The body of a request is stored once, as it came; this is how the event gets it back. `payload` must be a
 /// whole JSON value, as everything is that a provider's translation accepted.
 ///
+/// ```
+/// let whole = jackfield_event::join_payload(r#"{"id":"evt_…","data":{"title":"Paid"}}"#, r#"{ "order": 7 }"#)?;
+/// assert_eq!(whole, r#"{"id":"evt_…","data":{"title":"Paid","payload":{ "order": 7 }}}"#.as_bytes());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// Where `envelope` does not end as [`Event::to_json`] ends.
@@ -246,6 +264,12 @@ pub fn join_payload(envelope: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> io
 ///
 /// It allows attributes beyond its own, as CloudEvents does, but no `null` in place of one of its own: what a
 /// provider does not have is absent.
+///
+/// ```
+/// let schema = jackfield_event::schema();
+/// assert_eq!(schema["properties"]["specversion"]["$ref"], "#/$defs/SpecVersion");
+/// assert_eq!(schema["properties"]["dataschema"]["const"], jackfield_event::DATA_SCHEMA);
+/// ```
 pub fn schema() -> serde_json::Value {
     SchemaSettings::draft2020_12()
         .with_transform(RecursiveTransform(never_null))

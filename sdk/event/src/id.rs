@@ -22,7 +22,8 @@ macro_rules! id {
         pub struct $name(u128);
 
         impl $name {
-            /// The id of something that came into being at `time`; `random` tells it from others of that millisecond.
+            /// The id of something that came into being at `time`, to the millisecond; the upper 80 bits of `random` tell it from
+            /// others of that millisecond.
             pub fn new(time: Timestamp, random: u128) -> Self {
                 let millis = u128::try_from(time.as_millis()).unwrap_or(0);
                 Self((millis << 80) | (random >> 48))
@@ -83,11 +84,30 @@ macro_rules! id {
 
 id!(
     /// Names an event: `evt_` and 26 characters that sort by the time of arrival.
+    ///
+    /// ```
+    /// use jackfield_event::{EventId, Timestamp};
+    ///
+    /// let at = |seconds| Timestamp::from_secs(seconds).expect("a moment of our time");
+    /// let (earlier, later) = (EventId::new(at(1_767_225_600), 7), EventId::new(at(1_767_225_601), 0));
+    /// assert!(earlier < later && earlier.to_string() < later.to_string());
+    /// assert_eq!(later.to_string().parse::<EventId>()?, later);
+    /// assert!("dlv_01kdvdna000000000000000000".parse::<EventId>().is_err());
+    /// # Ok::<(), jackfield_event::ParseIdError>(())
+    /// ```
     EventId,
     "evt_"
 );
 id!(
     /// Names a delivery: `dlv_` and 26 characters that sort by the time at which it came to be owed.
+    ///
+    /// ```
+    /// use jackfield_event::DeliveryId;
+    ///
+    /// let id: DeliveryId = "dlv_01kdvdna000000000000000000".parse()?;
+    /// assert_eq!(format!("{id:?}"), id.to_string());
+    /// # Ok::<(), jackfield_event::ParseIdError>(())
+    /// ```
     DeliveryId,
     "dlv_"
 );

@@ -5,6 +5,21 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment in time, to the nanosecond; its text is RFC 3339 in UTC, as in `2026-01-01T00:00:00Z`.
+///
+/// ```
+/// use std::time::Duration;
+/// use jackfield_event::Timestamp;
+///
+/// let moment: Timestamp = "2026-01-01T01:00:00+01:00".parse()?;
+/// assert_eq!(moment.to_string(), "2026-01-01T00:00:00Z");
+/// assert_eq!(Timestamp::from_secs(moment.as_secs()), Some(moment));
+///
+/// let later = moment.saturating_add(Duration::from_secs(90));
+/// assert_eq!(later.saturating_since(moment), Duration::from_secs(90));
+/// assert_eq!(moment.saturating_since(later), Duration::ZERO);
+/// assert!("yesterday".parse::<Timestamp>().is_err());
+/// # Ok::<(), jackfield_event::ParseTimestampError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(jiff::Timestamp);
 
@@ -36,14 +51,15 @@ impl Timestamp {
         self.0.as_second()
     }
 
-    /// This moment moved on by `duration`, held at the last representable moment.
+    /// This moment moved on by the whole milliseconds of `duration`, held at the last representable moment. What it has below a
+    /// millisecond itself is left out.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self::from_millis(self.as_millis().saturating_add(millis)).unwrap_or(Self(jiff::Timestamp::MAX))
     }
 
-    /// How long after `earlier` this moment is; zero where it is not after it.
+    /// How long after `earlier` this moment is, in whole milliseconds; zero where it is not after it.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(
             u64::try_from(self.as_millis().saturating_sub(earlier.as_millis())).unwrap_or(0),

@@ -5,6 +5,19 @@ use std::process::ExitStatus;
 use crate::error::{Error, Result};
 
 /// What a program leaves behind when it has ended.
+///
+/// ```
+/// # use jackfield_sdk::command::{Command, Scope};
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let output = Command::new("sh").args(["-c", "echo 'no such branch' >&2; exit 2"]).run(Scope::detached(None)).await?;
+/// assert_eq!(output.status.code(), Some(2));
+/// assert_eq!(output.last_words(), "no such branch");
+/// let error = output.success().unwrap_err();
+/// assert!(error.is_retry() && error.to_string().ends_with("exit status: 2: no such branch"));
+/// # Ok::<_, jackfield_sdk::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Output {
     /// How it ended.

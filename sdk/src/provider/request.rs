@@ -13,6 +13,37 @@ use crate::{Error, Secret, error::Result};
 pub type Options = serde_json::Map<String, Value>;
 
 /// One request that came in for a source, and what is configured for that.
+///
+/// ```
+/// use std::time::Duration;
+/// use jackfield_sdk::{event::Timestamp, prelude::*, provider::*, testing::{Incoming, ProviderHarness}};
+///
+/// # struct Acme;
+/// # #[async_trait]
+/// # impl Provider for Acme {
+/// #     type Config = Empty;
+/// #     const NAME: &'static str = "acme";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Acme) }
+/// async fn verify(&self, request: &Request<'_>) -> Result<Proof, Refusal> {
+///     let sent = request.header("acme-timestamp")?.parse();
+///     let sent: Timestamp = sent.map_err(|_| Refusal::stale_timestamp("`acme-timestamp` is no time"))?;
+///     request.check_age(sent, Duration::from_secs(300))?;
+///     // Here follows the signature, over time and body.
+///     request.path_token()
+/// }
+/// #     async fn translate(&self, _: &Request<'_>) -> Result<Translation> { Ok(Translation::unrecognized()) }
+/// # }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let acme = ProviderHarness::<Acme>::start(json!({})).await.unwrap();
+/// // Requests of tests arrive at the beginning of 2026.
+/// let sent = |time| Incoming::new("{}").path_token().header("Acme-Timestamp", time);
+/// assert_eq!(acme.receive(sent("2026-01-01T00:04:00Z")).await["event"]["verified"], "path-token");
+/// assert_eq!(acme.receive(sent("2026-01-01T00:06:00Z")).await["refused"]["reason"], "stale-timestamp");
+/// assert_eq!(acme.receive(Incoming::new("{}")).await["refused"]["reason"], "missing-header");
+/// # });
+/// ```
 pub struct Request<'r> {
     head: Head,
     body: &'r [u8],

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{Error, error::Result};
 
-/// How a request proved where it comes from.
+/// How a request proved where it comes from: what [`Provider::verify`](super::Provider::verify) gives for one that it believes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof(&'static str);
 
@@ -20,6 +20,22 @@ impl Proof {
 
 /// Why a request is not believed. The text is for the operator: the sender learns only that it was refused. It must not hold
 /// a secret.
+///
+/// ```
+/// use jackfield_sdk::provider::{Proof, Refusal};
+///
+/// fn verify(signature: Option<&str>, expected: &str) -> Result<Proof, Refusal> {
+///     match signature {
+///         None => Err(Refusal::missing_header("header `acme-signature` is missing")),
+///         // In constant time, where it is real.
+///         Some(signature) if signature == expected => Ok(Proof::SIGNATURE),
+///         Some(_) => Err(Refusal::wrong_signature("the signature matches none of the secrets")),
+///     }
+/// }
+///
+/// assert_eq!(verify(Some("5d41"), "5d41"), Ok(Proof::SIGNATURE));
+/// assert!(verify(Some("5d42"), "5d41").is_err());
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// `None` where that cannot be told now.
@@ -81,7 +97,13 @@ enum Kind {
 }
 
 impl Translation {
-    /// It is no event: the provider asks for just this answer, with a status of 200.
+    /// It is no event: the provider asks for just this answer, with a status of 200 and at most 64 KiB.
+    ///
+    /// ```
+    /// use jackfield_sdk::provider::Translation;
+    ///
+    /// let answer = Translation::handshake("application/json", r#"{"challenge":"3eZbrw1a"}"#);
+    /// ```
     pub fn handshake(content_type: &str, body: impl Into<String>) -> Self {
         Self(Kind::Handshake(
             json!({ "status": 200, "content_type": content_type, "body": body.into() }),

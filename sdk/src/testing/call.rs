@@ -24,6 +24,15 @@ use super::{
 use crate::call;
 
 /// A call to be made: an input, and whatever else a test cares about.
+///
+/// ```
+/// use std::time::Duration;
+/// use jackfield_sdk::{prelude::*, testing::{Call, event}};
+///
+/// let mut export = event();
+/// export.data.title = Some("Tokens are exported".to_owned());
+/// let second_attempt = Call::new(json!({ "channel": "#design" })).event(&export).attempt(2).deadline(Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Call {
     pub(super) input: Vec<u8>,
@@ -111,7 +120,7 @@ impl Call {
     }
 }
 
-/// An event for calls that do not care which: `io.supernova.job.success`, unverified, with a title.
+/// An event for calls that do not care which: `io.supernova.job.success` of the beginning of 2026, unverified, with a title.
 ///
 /// # Panics
 ///

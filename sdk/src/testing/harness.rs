@@ -32,7 +32,37 @@ use crate::{
 
 /// One instance of the plugin `P`, driven through the same C functions that the router calls.
 ///
-/// It needs a tokio runtime around it, any. When it is dropped, the instance is shut down.
+/// It needs a tokio runtime around it, any. When it is dropped, the instance is shut down. Where `jackfield plugin test` runs the test,
+/// it is an instance of the [built library](super::library) instead.
+///
+/// ```
+/// use jackfield_sdk::{prelude::*, testing::{Call, Code, Harness}};
+/// use std::time::Duration;
+/// #
+/// # struct Echo;
+/// # #[async_trait]
+/// # impl Plugin for Echo {
+/// #     type Config = Empty;
+/// #     type Input = String;
+/// #     type Output = String;
+/// #     const NAME: &'static str = "example";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+/// # async fn call(&self, input: String, _: &Cx) -> Result<Outcome<String>> {
+/// #     Ok(Outcome::Done(input))
+/// # }
+/// # }
+/// #
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let echo = Harness::<Echo>::start(json!({})).await.unwrap();
+/// assert_eq!(Harness::<Echo>::manifest()["name"], "example");
+/// assert_eq!(echo.call(Call::new(json!("hello"))).await.done(), "hello");
+/// assert!(echo.shutdown(Duration::from_secs(5)).await, "nothing of it is left");
+/// let refused = Harness::<Echo>::start(json!({ "colour": "red" })).await.unwrap_err();
+/// assert_eq!(refused.code, Code::Invalid);
+/// # });
+/// ```
 pub struct Harness<P> {
     engine: Option<Engine>,
     host: TestHost,

@@ -36,6 +36,38 @@ use crate::{
 /// Plays the router for instances under test: keeps what they keep, in memory, and remembers what they do.
 ///
 /// Its clones are the same host. It replies from a thread of its own, as a router does.
+///
+/// ```
+/// use jackfield_sdk::{prelude::*, testing::{Call, Harness, HostCall, TestHost}};
+/// #
+/// # struct Keeper;
+/// # #[async_trait]
+/// # impl Plugin for Keeper {
+/// #     type Config = Empty;
+/// #     type Input = Empty;
+/// #     type Output = ();
+/// #     const NAME: &'static str = "example";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+/// # async fn call(&self, _: Empty, cx: &Cx) -> Result<Outcome<()>> {
+/// #     cx.intend(&"act").await?;
+/// #     cx.record(&"acted").await?;
+/// #     Ok(Outcome::Done(()))
+/// # }
+/// # }
+/// #
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// // It dies between what it does and the word of it, and the next one finds what it had written down.
+/// let host = TestHost::new();
+/// let keeper = Harness::<Keeper>::start_on(&host, json!({})).await.unwrap();
+/// host.hold(HostCall::Record);
+/// let running = keeper.begin(Call::new(json!({})).key("dlv_1/act"));
+/// host.held(HostCall::Record, 1).await;
+/// keeper.crash().await;
+/// assert_eq!(host.receipt("dlv_1/act"), Receipt::Intended(json!("act")));
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct TestHost {
     shared: Arc<Shared>,
