@@ -67,6 +67,14 @@ pub struct Run {
 }
 
 impl Plan {
+    /// How many deliveries each event owes.
+    fn owed(&self) -> u64 {
+        match self.reloads {
+            0 => 1,
+            _ => 2,
+        }
+    }
+
     /// So many events, at the rate that is planned.
     fn amount(&self, events: u64) -> Amount {
         match self.rate {

@@ -33,9 +33,9 @@ pub(crate) struct Reloaded {
     pub(crate) sets: usize,
     /// Events of which it is not so that one set, and that alone, decided about them.
     pub(crate) mixed: Vec<String>,
-    /// What 99 in 100 requests did not exceed while rules stayed as they were,
-    pub(crate) quiet: Duration,
-    /// and while they were replaced.
+    /// What 99 in 100 requests did not exceed before rules were replaced, and after.
+    pub(crate) quiet: [Duration; 2],
+    /// What they did not exceed meanwhile.
     pub(crate) busy: Duration,
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn rules(set: u64, count: u64) -> String {
     text
 }
 
-/// Posts the load: a tenth to warm up, then one half of the rest while the rules stay, and the other while they are replaced,
-/// and on until the last of them have been.
+/// Posts the load: a tenth to warm up; a third of the rest while the rules stay, one while they are replaced, and on until the
+/// last of them have been; and one when they stay again.
 pub(crate) async fn run(
     router: &Router,
     template: &Template,
@@ -67,16 +67,16 @@ pub(crate) async fn run(
         let (address, amount) = (router.ingress(), plan.amount(events));
         load::run(address, template, name, plan.connections, amount, progress).await
     };
-    let half = plan.events * 9 / 20;
-    let mut tally = post("warm-up", plan.events - 2 * half).await?;
-    let mut quiet = post("quiet", half).await?;
-    let replacing = replace(router, plan, half / (plan.reloads + 1), progress);
+    let third = plan.events * 3 / 10;
+    let mut tally = post("warm-up", plan.events - 3 * third).await?;
+    let mut before = post("before", third).await?;
+    let replacing = replace(router, plan, third / (plan.reloads + 1), progress);
     let mut replacing = std::pin::pin!(replacing);
     let mut reloaded = None;
     let mut busy = Tally::default();
     while reloaded.is_none() {
         let (name, events) = match busy.acknowledged.len() {
-            0 => ("busy".to_owned(), half),
+            0 => ("busy".to_owned(), third),
             more => (format!("busy-{more}"), MORE),
         };
         let posting = post(&name, events);
@@ -88,12 +88,14 @@ pub(crate) async fn run(
                 posting.await?
             }
         };
+        busy.elapsed += posted.elapsed;
         busy.add(posted);
     }
     let mut reloaded = reloaded.context("the loop ends with them")?;
-    reloaded.quiet = quiet.percentile(0.99);
+    let mut after = post("after", third).await?;
+    reloaded.quiet = [&mut before, &mut after].map(|part| part.percentile(0.99));
     reloaded.busy = busy.percentile(0.99);
-    for part in [quiet, busy] {
+    for part in [before, busy, after] {
         tally.elapsed += part.elapsed;
         tally.add(part);
     }
