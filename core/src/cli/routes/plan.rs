@@ -20,7 +20,7 @@ use super::{
         table::{paint, short},
         wait,
     },
-    stored::Rules,
+    stored::{Rules, beginning},
 };
 use crate::{
     config,
@@ -185,7 +185,7 @@ impl<'g> Outlook<'g> {
         let mut lines = vec![format!(
             "{} held against generation {} and the other rules:",
             counted(self.events, "event"),
-            self.before
+            beginning(&self.before)
         )];
         if self.is_same() {
             lines.push("nothing would be different".to_owned());

@@ -110,6 +110,6 @@ fn table(records: &[GenerationRecord]) -> String {
 }
 
 /// As much of a generation's name as a person needs to tell it from others.
-fn beginning(id: &GenerationId) -> String {
+pub(super) fn beginning(id: &GenerationId) -> String {
     id.0.chars().take(12).collect()
 }
