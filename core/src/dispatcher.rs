@@ -193,10 +193,13 @@ impl Dispatcher {
         }
         self.instances.borrow_and_update();
         let running = self.shared.registry.running();
-        let names = running.iter().map(|instance| instance.name.clone()).collect();
-        if let Err(error) = self.shared.journal.wake(names, Reason::InstanceMissing).await {
-            // They are looked at again, only later.
-            tracing::warn!(error = %error, "the journal could not wake deliveries");
+        let up = running.iter().filter(|instance| instance.caller.down().is_none());
+        let names: Vec<_> = up.map(|instance| instance.name.clone()).collect();
+        for reason in [Reason::InstanceMissing, Reason::InstanceDown] {
+            if let Err(error) = self.shared.journal.wake(names.clone(), reason).await {
+                // They are looked at again, only later.
+                tracing::warn!(error = %error, "the journal could not wake deliveries");
+            }
         }
     }
 

@@ -172,6 +172,7 @@ impl Bench {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             exit: None,
+            revived: tokio::sync::watch::Sender::default(),
         };
         Ok(Worker::start(staged, setup, housing).await?)
     }

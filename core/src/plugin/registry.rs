@@ -156,7 +156,7 @@ impl Registry {
     fn holding(roster: Roster, renewal: Option<Renewal>) -> Self {
         Self {
             roster: ArcSwap::from_pointee(roster),
-            changes: watch::Sender::new(0),
+            changes: renewal.as_ref().map(Renewal::changes).unwrap_or_default(),
             renewal: Mutex::new(renewal),
             asked: Notify::new(),
             approval: OnceLock::new(),
@@ -229,7 +229,7 @@ impl Registry {
         self.asked.notified().await;
     }
 
-    /// Changes whenever other instances run than before.
+    /// Changes whenever other instances run than before, or one lives again that was down.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

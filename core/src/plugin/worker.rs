@@ -65,6 +65,8 @@ pub struct Housing {
     pub sandbox: Sandbox,
     /// Which hosts they may talk to, and by what; none without.
     pub exit: Option<Exit>,
+    /// Counted up when one lives again of which no calls were made for a while.
+    pub revived: watch::Sender<u64>,
 }
 
 /// The way out of an instance's processes.
@@ -106,6 +108,15 @@ enum State {
     },
     /// The instance has been shut down.
     Over,
+}
+
+impl State {
+    fn keeps_dying(&self) -> bool {
+        match self {
+            Self::Down { keeps_dying, .. } => *keeps_dying,
+            Self::Up(_) | Self::Over => false,
+        }
+    }
 }
 
 impl Worker {
@@ -258,7 +269,10 @@ impl Shared {
                 Ok((life, watch)) => {
                     tracing::info!(plugin, instance, "worker started again");
                     self.restarts.fetch_add(1, Relaxed);
-                    self.state.send_replace(State::Up(life));
+                    let was = self.state.send_replace(State::Up(life));
+                    if was.keeps_dying() {
+                        self.housing.revived.send_modify(|count| *count += 1);
+                    }
                     return watch;
                 }
                 Err(error) => {
@@ -282,14 +296,7 @@ impl Shared {
             why: why.into(),
             keeps_dying,
         });
-        let knew = matches!(
-            was,
-            State::Down {
-                keeps_dying: true,
-                ..
-            }
-        );
-        if keeps_dying && !knew {
+        if keeps_dying && !was.keeps_dying() {
             let Setup { plugin, instance, .. } = &self.setup;
             tracing::error!(
                 plugin,

@@ -225,6 +225,7 @@ impl Trial {
                     limits: Limits::default(),
                     sandbox: Sandbox::default(),
                     exit: None,
+                    revived: tokio::sync::watch::Sender::default(),
                 };
                 Arc::new(Worker::start(staged, setup, housing).await.unwrap())
             }

@@ -132,6 +132,7 @@ fn runs(process: u32) -> bool {
 #[tokio::test]
 async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
     let trial = Trial::in_a_worker(Build::C).await;
+    let mut changes = trial.registry.changes();
     let mut deaths = 0;
     while trial.instance.caller.down().is_none() {
         // Each time as another step, so that none is quarantined.
@@ -149,7 +150,9 @@ async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
         Reason::InstanceDown,
         "died of SIGSEGV",
     );
-    recovered(&trial).await;
+    // Whoever waits for it hears of it.
+    changes.changed().await.unwrap();
+    assert_eq!(trial.instance.caller.down(), None);
     assert_eq!(trial.act("done").await.outcome, Outcome::Done);
 }
 

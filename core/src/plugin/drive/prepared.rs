@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{Options, relay::Relay};
 use crate::plugin::{
@@ -145,6 +145,7 @@ impl Prepared {
                 egress,
                 destinations: grant.network.clone(),
             }),
+            revived: watch::Sender::default(),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     Options, Roster,
@@ -59,6 +59,11 @@ impl Renewal {
             numbers: BTreeMap::new(),
             gone: BTreeMap::new(),
         }
+    }
+
+    /// Where it is told that an instance lives again.
+    pub(super) fn changes(&self) -> watch::Sender<u64> {
+        self.starter.changes()
     }
 
     /// Looks at the directory, and starts whatever may be about to take over.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -21,6 +21,8 @@ use crate::plugin::{
 
 /// Starts instances.
 pub(super) struct Starter {
+    /// Counted up when an instance lives again that was down.
+    changes: watch::Sender<u64>,
     host: Arc<dyn Host>,
     runtime: Handle,
     /// This program, which is that of worker processes too.
@@ -50,6 +52,7 @@ enum Place {
 impl Starter {
     pub(super) fn new(host: Arc<dyn Host>, runtime: Handle, program: PathBuf, work: PathBuf) -> Self {
         Self {
+            changes: watch::Sender::new(0),
             host,
             runtime,
             program,
@@ -57,6 +60,10 @@ impl Starter {
             egress: OnceCell::new(),
             permits: Mutex::default(),
         }
+    }
+
+    pub(super) fn changes(&self) -> watch::Sender<u64> {
+        self.changes.clone()
     }
 
     /// Starts instances, all at the same time, and says of each what became of it, by name.
@@ -137,6 +144,7 @@ impl Starter {
                 egress: egress.clone(),
                 destinations: grant.network.clone(),
             }),
+            revived: self.changes.clone(),
         })
     }
 
