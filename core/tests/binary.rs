@@ -133,6 +133,34 @@ async fn explain_says_which_clause_failed_and_with_what() {
         let arguments = ["routes", "explain", file.to_str().unwrap()];
         assert_eq!(stage.router.ask(&arguments).await.unwrap(), said);
     }
+    let other = ["routes", "explain", event, "--route", "nobody"];
+    let refused = stage.router.attempt(&other).await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn explain_says_what_became_of_what_matched() {
+    let stage = Stage::started().await;
+    let sent = stage.router.ask(&["send", "design-system"]).await.unwrap();
+    let explain = ["routes", "explain", sent["body"]["id"].as_str().unwrap()];
+    let owed = stage.ids("deliveries").await;
+    let told = loop {
+        let explained = stage.router.ask(&explain).await.unwrap();
+        let mut routes = explained.as_array().unwrap().iter();
+        let matched = routes.find(|route| route["matched"] == true).unwrap();
+        let told = matched["deliveries"].clone();
+        if told[0]["state"] == "waiting" {
+            break told;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        (told.as_array().unwrap().len(), &told[0]["id"]),
+        (1, &owed[0].as_str().into())
+    );
+    let words = stage.router.command(&explain).await.unwrap();
+    let line = format!("{} waiting: instance-missing (", owed[0]);
+    assert!(words.contains(&line), "{words}");
 }
 
 #[tokio::test]

@@ -5,18 +5,21 @@ use std::{io::Read, path::Path};
 use anyhow::Context;
 use clap::Args;
 use jackfield_event::{Event, EventId};
+use serde::Serialize;
 
 use super::{
     Output, Shape, history, say, say_json,
-    table::{paint, short},
+    table::{paint, short, state},
     wait,
 };
 use crate::{
     config,
-    router::{Explanation, Generation, RuleFile},
+    journal::{DeliveryFilter, DeliveryRecord, EventStory},
+    router::{Explanation, Generation, GenerationId, RuleFile},
 };
 
-/// Say of every route whether it matches an event, and where it does not, what failed first.
+/// Say of every route whether it matches an event, and where it does not, what failed first; and of a stored event, what
+/// became of it.
 ///
 /// The routes are those of the rule files, as they are now.
 #[derive(Debug, Args)]
@@ -24,24 +27,48 @@ pub(super) struct Explain {
     /// A stored event (evt_…), a file with an event in JSON (or what `events show -o json` printed), or `-` for
     /// standard input.
     event: String,
+    /// Only this route.
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
     #[command(flatten)]
     output: Output,
 }
 
+/// What a route says to an event, and what it came to owe.
+#[derive(Debug, Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// The deliveries of a stored event along the route, replays included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deliveries: Vec<DeliveryRecord>,
+}
+
 impl Explain {
     pub(super) fn run(self, path: &Path) -> anyhow::Result<()> {
-        let Self { event, output } = self;
-        let json = unwrapped(read(&event, path)?);
+        let Self { event, route, output } = self;
+        let stored = stored(&event, path)?;
+        let json = match &stored {
+            Some(story) => story.event.get().as_bytes().to_vec(),
+            None => unwrapped(read(&event)?),
+        };
         Event::from_json(&json)
             .with_context(|| format!("{event} is not an event; `jackfield schema event` shows one"))?;
-        let rules = config::routes(path)?;
         // Which routes match depends on the patterns alone, so that neither plugins nor secrets are asked for.
-        let generation = Generation::compile(&RuleFile::load(&rules)?, None)?;
-        let explanations = generation.explain(&json)?;
+        let generation = Generation::compile(&RuleFile::load(&config::routes(path)?)?, None)?;
+        let mut explanations = generation.explain(&json)?;
+        if let Some(route) = &route {
+            explanations.retain(|explanation| explanation.route == *route);
+            anyhow::ensure!(!explanations.is_empty(), "there is no route `{route}`");
+        }
+        let explained = explained(explanations, stored.as_ref(), path)?;
         match output.output {
-            Shape::Json => say_json(&explanations),
+            Shape::Json => say_json(&explained),
             Shape::Table => {
-                let words: Vec<_> = explanations.iter().map(words).collect();
+                let words: Vec<_> = explained
+                    .iter()
+                    .map(|explained| explained.words(stored.as_ref(), generation.id()))
+                    .collect();
                 Ok(say(if words.is_empty() {
                     "there are no routes".to_owned()
                 } else {
@@ -52,12 +79,17 @@ impl Explain {
     }
 }
 
-/// The event's JSON: from the journal, a file, or standard input.
-fn read(event: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
-    if let Ok(id) = event.parse::<EventId>() {
-        let story = wait(history(path)?.event(id))??.with_context(|| format!("there is no event {id}"))?;
-        return Ok(story.event.get().as_bytes().to_vec());
-    }
+/// The stored event of that name, if it is the name of one.
+fn stored(event: &str, path: &Path) -> anyhow::Result<Option<EventStory>> {
+    let Ok(id) = event.parse::<EventId>() else {
+        return Ok(None);
+    };
+    let story = wait(history(path)?.event(id))??.with_context(|| format!("there is no event {id}"))?;
+    Ok(Some(story))
+}
+
+/// The JSON in a file, or on standard input.
+fn read(event: &str) -> anyhow::Result<Vec<u8>> {
     if event == "-" {
         let mut json = Vec::new();
         std::io::stdin().read_to_end(&mut json)?;
@@ -66,6 +98,75 @@ fn read(event: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(event)
         .with_context(|| format!("`{event}` is neither an event (evt_…) nor a file that can be read"))
 }
+
+/// Each explanation with the deliveries of its route.
+fn explained(
+    explanations: Vec<Explanation>,
+    stored: Option<&EventStory>,
+    path: &Path,
+) -> anyhow::Result<Vec<Explained>> {
+    let mut deliveries = Vec::new();
+    if let Some(story) = stored {
+        let filter = DeliveryFilter {
+            event: Some(story.record.id),
+            limit: usize::MAX,
+            ..DeliveryFilter::default()
+        };
+        deliveries = wait(history(path)?.deliveries(filter))??;
+    }
+    let explained = explanations.into_iter().map(|explanation| {
+        let of_route = deliveries
+            .iter()
+            .filter(|delivery| delivery.route == explanation.route);
+        Explained {
+            deliveries: of_route.cloned().collect(),
+            explanation,
+        }
+    });
+    Ok(explained.collect())
+}
+
+impl Explained {
+    fn words(&self, stored: Option<&EventStory>, today: &GenerationId) -> String {
+        let mut lines = vec![words(&self.explanation)];
+        lines.extend(self.deliveries.iter().map(became));
+        // Why nothing came of a match.
+        if let Some(story) = stored.filter(|_| self.explanation.matched && self.deliveries.is_empty()) {
+            lines.push(match story.record.generation == *today {
+                true => format!("{INDENT}owes nothing, which is a fault of the router: please report it"),
+                false => format!(
+                    "{INDENT}owed nothing when it came: other rules were in force then; `jackfield replay {}` routes it again",
+                    story.record.id
+                ),
+            });
+        }
+        lines.join("\n")
+    }
+}
+
+/// What became of a delivery, in a line.
+fn became(delivery: &DeliveryRecord) -> String {
+    let mut line = format!("{INDENT}{} {}", delivery.id, state(delivery.state));
+    if delivery.parent.is_some() {
+        line += ", a replay";
+    }
+    let why = match &delivery.failure {
+        Some(failure) => Some((failure.reason, Some(failure.error.as_str()))),
+        None => delivery.reason.map(|reason| (reason, delivery.detail.as_deref())),
+    };
+    if let Some((reason, detail)) = why {
+        line += &format!(": {}", reason.code());
+        line += &detail
+            .map(|detail| format!(" ({})", short(detail, 160)))
+            .unwrap_or_default();
+    }
+    if delivery.blocked {
+        line += ", behind an older one of its order key";
+    }
+    line
+}
+
+const INDENT: &str = "              ";
 
 /// The event within what `events show -o json` prints, and everything else as it is.
 fn unwrapped(json: Vec<u8>) -> Vec<u8> {
@@ -92,13 +193,13 @@ fn words(explanation: &Explanation) -> String {
             failed.actual.join(", ")
         };
         text += &format!(
-            "\n              {}: expected {}, found {}",
+            "\n{INDENT}{}: expected {}, found {}",
             failed.path,
             failed.expected.join(" or "),
             short(&found, 200)
         );
         if let Some(hint) = &failed.hint {
-            text += &format!("\n              {}", short(hint, 200));
+            text += &format!("\n{INDENT}{}", short(hint, 200));
         }
     }
     text
