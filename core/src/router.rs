@@ -30,7 +30,7 @@ pub use plan::{Change, Compared, Comparison, Difference};
 pub use route::Route;
 pub use rules::{RuleFile, RuleFiles, schema};
 pub use step::{RenderError, Step};
-pub use table::NotJson;
+pub use table::{NotJson, Table, View};
 
 /// Names a generation: the SHA-256 of its rule text, in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Pattern,
     pattern::{Clause, Scalar, Test},
     table::{Leaves, Stop, Table},
 };
@@ -39,15 +38,15 @@ pub struct FailedClause {
 /// Puts the trace of a pattern into words.
 pub(super) fn explain(
     route: &str,
-    pattern: &Pattern,
-    trace: &[Result<(), Stop>],
+    trace: &[(Vec<Clause>, Result<(), Stop>)],
     leaves: &Leaves<'_>,
     table: &Table,
     event: &Value,
 ) -> Explanation {
-    let matched = trace.iter().any(Result::is_ok);
-    let stops = trace.iter().zip(&pattern.alternatives);
-    let stops = stops.filter_map(|(result, clauses)| Some((result.err()?, clauses)));
+    let matched = trace.iter().any(|(_, result)| result.is_ok());
+    let stops = trace
+        .iter()
+        .filter_map(|(clauses, result)| Some((result.err()?, clauses)));
     // The first of those that came furthest.
     let furthest = stops.min_by_key(|(stop, _)| usize::MAX - stop.clause);
     let failed = furthest.filter(|_| !matched).map(|(stop, clauses)| {

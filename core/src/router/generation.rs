@@ -7,7 +7,7 @@ use jackfield_event::{Event, join_payload};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Context, Explanation, GenerationId, NotJson, Owed, Parts, Pattern, Route, Routed, RuleFile,
+    Context, Explanation, GenerationId, NotJson, Owed, Parts, Route, Routed, RuleFile,
     context::Parsed,
     explain, rules,
     table::{Table, View},
@@ -21,7 +21,6 @@ pub struct Generation {
     id: GenerationId,
     text: String,
     routes: Vec<Route>,
-    patterns: Vec<Pattern>,
     names: HashMap<String, usize>,
     table: Table,
 }
@@ -43,10 +42,9 @@ impl Generation {
         Ok(Self {
             id: GenerationId::of(&text),
             names: names.collect(),
-            table: Table::compile(&patterns),
+            table: Table::compile(patterns),
             text,
             routes,
-            patterns,
         })
     }
 
@@ -143,10 +141,10 @@ impl Generation {
     pub fn explain(&self, event: &[u8]) -> Result<Vec<Explanation>, NotJson> {
         let leaves = self.table.read(&View::whole(event))?;
         let shape = serde_json::from_slice(event).unwrap_or_default();
-        let routes = self.routes.iter().zip(&self.patterns).enumerate();
-        let explain = routes.map(|(place, (route, pattern))| {
+        let routes = self.routes.iter().enumerate();
+        let explain = routes.map(|(place, route)| {
             let trace = self.table.trace(place, &leaves);
-            explain::explain(route.name(), pattern, &trace, &leaves, &self.table, &shape)
+            explain::explain(route.name(), &trace, &leaves, &self.table, &shape)
         });
         Ok(explain.collect())
     }

@@ -27,11 +27,13 @@ mod text;
 
 use std::sync::Arc;
 
+pub(super) use address::parse as parse_address;
 pub(super) use json::parse as parse_json;
 pub(super) use node::{Node, NodeValue};
 pub(super) use number::Number;
 pub(super) use reader::{Reader, Span};
-pub(super) use test::{Scalar, Test};
+pub(super) use test::{Bound, Scalar, Test};
+pub(super) use text::{Wildcard, caseless};
 
 use super::table::{NotJson, Table, View};
 use crate::fault::{Faults, Source};
@@ -80,7 +82,7 @@ impl Pattern {
     ///
     /// Where the event is not JSON.
     pub fn matches(&self, event: &[u8]) -> Result<bool, NotJson> {
-        let table = Table::compile(std::slice::from_ref(self));
+        let table = Table::compile(vec![self.clone()]);
         let mut matched = Vec::new();
         table.matches(&View::whole(event), &mut matched)?;
         Ok(!matched.is_empty())

@@ -49,6 +49,17 @@ impl Cidr {
         &self.text
     }
 
+    /// The first and the last address of it.
+    pub(in crate::router) fn ends(&self) -> [IpAddr; 2] {
+        let within = u128::MAX.checked_shr(u128::BITS - (width(self.first) - self.bits));
+        let within = within.unwrap_or_default();
+        let first = number(self.first) & !within;
+        [first, first | within].map(|number| match self.first {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
+        })
+    }
+
     pub(in crate::router) fn contains(&self, address: IpAddr) -> bool {
         let width = width(self.first);
         let same_kind = self.first.is_ipv4() == address.is_ipv4();

@@ -5,7 +5,9 @@ use std::{cmp::Ordering, fmt};
 /// A number: a whole one of up to 64 bits exactly, any other as the nearest `f64`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::router) enum Number {
-    Whole(i128),
+    Natural(u64),
+    /// Whole and below zero.
+    Negative(i64),
     /// Not whole, or beyond 64 bits.
     Float(f64),
 }
@@ -18,20 +20,25 @@ impl Number {
     /// In words, where it is no finite number, or one that is so small that it would be taken for zero.
     pub(in crate::router) fn parse(text: &str) -> Result<Self, String> {
         let number = Self::read(text).ok_or_else(|| format!("`{text}` is not a number"))?;
-        let vanished = matches!(number, Self::Whole(0)) && text.contains(|c: char| matches!(c, '1'..='9'));
+        let vanished = number == Self::Natural(0) && text.contains(|c: char| matches!(c, '1'..='9'));
         match number {
             Self::Float(float) if !float.is_finite() => Err(format!("`{text}` is too large to compare")),
-            Self::Whole(_) if vanished && !is_zero(text) => Err(format!("`{text}` is too small to compare")),
+            Self::Natural(_) if vanished && !is_zero(text) => {
+                Err(format!("`{text}` is too small to compare"))
+            }
             number => Ok(number),
         }
     }
 
     /// Reads a number's text; beyond `f64`, it is infinite.
     pub(in crate::router) fn read(text: &str) -> Option<Self> {
-        match text.parse::<i128>() {
-            Ok(whole) if is_64_bits(whole) => Some(Self::Whole(whole)),
+        if let Ok(whole) = text.parse::<u64>() {
+            return Some(Self::Natural(whole));
+        }
+        match text.parse::<i128>().ok().and_then(Self::whole) {
+            Some(whole) => Some(whole),
             // As serde_json reads it, which is where the events' numbers come from.
-            _ => match serde_json::from_str::<f64>(text) {
+            None => match serde_json::from_str::<f64>(text) {
                 Ok(float) => Some(Self::from(float)),
                 Err(_) => text
                     .parse::<f64>()
@@ -41,17 +48,32 @@ impl Number {
             },
         }
     }
+
+    /// A whole number, where it is one of 64 bits.
+    fn whole(whole: i128) -> Option<Self> {
+        let natural = u64::try_from(whole).map(Self::Natural);
+        natural.or_else(|_| i64::try_from(whole).map(Self::Negative)).ok()
+    }
+
+    /// Its value, where it is whole.
+    fn as_whole(self) -> Result<i128, f64> {
+        match self {
+            Self::Natural(whole) => Ok(whole.into()),
+            Self::Negative(whole) => Ok(whole.into()),
+            Self::Float(float) => Err(float),
+        }
+    }
 }
 
 impl From<u64> for Number {
     fn from(whole: u64) -> Self {
-        Self::Whole(whole.into())
+        Self::Natural(whole)
     }
 }
 
 impl From<i64> for Number {
     fn from(whole: i64) -> Self {
-        Self::Whole(whole.into())
+        u64::try_from(whole).map_or(Self::Negative(whole), Self::Natural)
     }
 }
 
@@ -59,20 +81,18 @@ impl From<f64> for Number {
     fn from(float: f64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "it is whole, and `as` saturates")]
         let whole = float as i128;
-        match float.fract() == 0.0 && is_64_bits(whole) {
-            true => Self::Whole(whole),
-            false => Self::Float(float),
-        }
+        let whole = Self::whole(whole).filter(|_| float.fract() == 0.0);
+        whole.unwrap_or(Self::Float(float))
     }
 }
 
 impl Ord for Number {
     fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Whole(a), Self::Whole(b)) => a.cmp(b),
-            (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
-            (Self::Whole(a), Self::Float(b)) => compare(*a, *b),
-            (Self::Float(a), Self::Whole(b)) => compare(*b, *a).reverse(),
+        match (self.as_whole(), other.as_whole()) {
+            (Ok(a), Ok(b)) => a.cmp(&b),
+            (Err(a), Err(b)) => a.total_cmp(&b),
+            (Ok(a), Err(b)) => compare(a, b),
+            (Err(a), Ok(b)) => compare(b, a).reverse(),
         }
     }
 }
@@ -94,7 +114,8 @@ impl Eq for Number {}
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole(whole) => whole.fmt(f),
+            Self::Natural(whole) => whole.fmt(f),
+            Self::Negative(whole) => whole.fmt(f),
             Self::Float(float) => float.fmt(f),
         }
     }
@@ -111,10 +132,6 @@ fn compare(whole: i128, float: f64) -> Ordering {
         true => Ordering::Less,
         false => Ordering::Greater,
     }
-}
-
-fn is_64_bits(whole: i128) -> bool {
-    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&whole)
 }
 
 /// Whether the digits before any exponent are all zero.

@@ -17,7 +17,7 @@ impl Reader<'_> {
             NodeValue::Bool(truth) => Some(Test::Bool(*truth)),
             NodeValue::Number(text) => self.number(node, text).map(Test::Number),
             NodeValue::String(text) => Some(match address::parse(text) {
-                Some(address) => Test::Address(text.as_str().into(), address),
+                Some(address) => Test::Address(Box::new((text.as_str().into(), address))),
                 None => Test::String(text.as_str().into()),
             }),
             NodeValue::Table(members) => self.operator(node, members),
@@ -58,7 +58,7 @@ impl Reader<'_> {
                 let text = self.string(operand)?;
                 let range = Cidr::parse(text);
                 range
-                    .map(Test::Cidr)
+                    .map(|range| Test::Cidr(Box::new(range)))
                     .map_err(|reason| self.wrong(&operand.span, reason))
                     .ok()
             }
@@ -244,7 +244,7 @@ impl Reader<'_> {
             }
             _ => return self.unfit_table(operand, &format!("not a range of numbers, expected {expected}")),
         };
-        Some(Test::Within(low, high))
+        Some(Test::Within(Box::new([low, high])))
     }
 }
 

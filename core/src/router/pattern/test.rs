@@ -11,8 +11,9 @@ use super::{
 };
 
 /// A value of an event that is neither a list nor an object.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::router) enum Scalar<'e> {
+    #[default]
     Null,
     Bool(bool),
     Number(Number),
@@ -27,15 +28,15 @@ pub(in crate::router) enum Test {
     Number(Number),
     String(Box<str>),
     /// A string that is this address, however it is spelled.
-    Address(Box<str>, IpAddr),
+    Address(Box<(Box<str>, IpAddr)>),
     Prefix(Box<str>),
     Suffix(Box<str>),
     PrefixIgnoringCase(Folded),
     SuffixIgnoringCase(Folded),
     EqualsIgnoringCase(Folded),
     Wildcard(Wildcard),
-    Within(Option<Bound>, Option<Bound>),
-    Cidr(Cidr),
+    Within(Box<[Option<Bound>; 2]>),
+    Cidr(Box<Cidr>),
     /// None of these, which are all of one kind.
     AnythingBut(Box<[Test]>),
     /// Anything at all.
@@ -61,7 +62,8 @@ impl Test {
             (Self::Null, Scalar::Null) => true,
             (Self::Bool(expected), Scalar::Bool(found)) => expected == found,
             (Self::Number(expected), Scalar::Number(found)) => expected == found,
-            (Self::Within(low, high), Scalar::Number(found)) => {
+            (Self::Within(ends), Scalar::Number(found)) => {
+                let [low, high] = **ends;
                 low.is_none_or(|low| low.is_below(*found)) && high.is_none_or(|high| high.is_above(*found))
             }
             (test, Scalar::String(text)) => test.passes_text(text),
@@ -72,7 +74,7 @@ impl Test {
     fn passes_text(&self, text: &str) -> bool {
         match self {
             Self::String(expected) => **expected == *text,
-            Self::Address(_, expected) => address::parse(text) == Some(*expected),
+            Self::Address(expected) => address::parse(text) == Some(expected.1),
             Self::Prefix(prefix) => text.starts_with(&**prefix),
             Self::Suffix(suffix) => text.ends_with(&**suffix),
             Self::PrefixIgnoringCase(prefix) => prefix.begins(text),
@@ -80,7 +82,7 @@ impl Test {
             Self::EqualsIgnoringCase(expected) => expected.equals(text),
             Self::Wildcard(wildcard) => wildcard.matches(text),
             Self::Cidr(range) => address::parse(text).is_some_and(|address| range.contains(address)),
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Within(..) => false,
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Within(_) => false,
             Self::AnythingBut(_) | Self::Exists | Self::Absent => false,
         }
     }
@@ -103,7 +105,8 @@ impl fmt::Display for Test {
             Self::Null => f.write_str("null"),
             Self::Bool(truth) => truth.fmt(f),
             Self::Number(number) => number.fmt(f),
-            Self::String(text) | Self::Address(text, _) => json!(text).fmt(f),
+            Self::String(text) => json!(text).fmt(f),
+            Self::Address(address) => json!(address.0).fmt(f),
             Self::Prefix(text) => json!({ "prefix": text }).fmt(f),
             Self::Suffix(text) => json!({ "suffix": text }).fmt(f),
             Self::PrefixIgnoringCase(text) => {
@@ -121,7 +124,8 @@ impl fmt::Display for Test {
                 let tests: Vec<_> = tests.iter().map(Self::to_string).collect();
                 write!(f, "{{\"anything-but\":[{}]}}", tests.join(","))
             }
-            Self::Within(low, high) => {
+            Self::Within(ends) => {
+                let [low, high] = **ends;
                 let low =
                     low.map(|low| format!("\">{}\",{}", if low.inclusive { "=" } else { "" }, low.number));
                 let high = high

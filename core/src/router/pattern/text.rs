@@ -2,30 +2,26 @@
 
 use std::iter;
 
+use memchr::memmem;
+
 /// A text that equals any text whose characters are each the same, its lower case or its upper case.
 ///
 /// By character and not by folding, as event-ruler does it: `ß` equals `SS`, but `SS` does not equal `ß`.
 #[derive(Clone, Debug)]
 pub(in crate::router) struct Folded {
     text: Box<str>,
-    /// What may stand for each character. None of one character's forms begins or ends with another.
-    forms: Box<[Vec<Box<str>>]>,
 }
 
 /// A text with `*` for any characters, none included; `\*` and `\\` for themselves.
 #[derive(Clone, Debug)]
 pub(in crate::router) struct Wildcard {
-    text: Box<str>,
     /// What stands between the stars; at least one.
     pieces: Box<[Box<str>]>,
 }
 
 impl Folded {
     pub(in crate::router) fn new(text: &str) -> Self {
-        Self {
-            text: text.into(),
-            forms: text.chars().map(forms).collect(),
-        }
+        Self { text: text.into() }
     }
 
     /// The text as it was given.
@@ -42,44 +38,77 @@ impl Folded {
     }
 
     pub(in crate::router) fn ends(&self, text: &str) -> bool {
-        let before = |rest: &'_ str, forms: &Vec<Box<str>>| {
-            forms
-                .iter()
-                .find(|form| rest.ends_with(&***form))
-                .map(|form| rest.len() - form.len())
-        };
-        let mut end = text.len();
-        self.forms
-            .iter()
-            .rev()
-            .all(|forms| match before(&text[..end], forms) {
-                Some(before) => {
-                    end = before;
-                    true
-                }
-                None => false,
-            })
+        let mut chars = self.text.chars().rev();
+        let before = chars.try_fold(text, |rest, c| {
+            forms(c).iter().find_map(|form| form.strip_end(rest))
+        });
+        before.is_some()
     }
 
     /// What is left of `text` after this at its start.
     fn after<'t>(&self, text: &'t str) -> Option<&'t str> {
-        self.forms.iter().try_fold(text, |rest, forms| {
-            forms.iter().find_map(|form| rest.strip_prefix(&**form))
+        self.text.chars().try_fold(text, |rest, c| {
+            forms(c).iter().find_map(|form| form.strip_start(rest))
         })
     }
 }
 
-fn forms(c: char) -> Vec<Box<str>> {
-    let same: Box<str> = c.to_string().into();
-    let lower: Box<str> = c.to_lowercase().collect::<String>().into();
-    let upper: Box<str> = c.to_uppercase().collect::<String>().into();
-    let mut forms = vec![same];
-    for form in [lower, upper] {
-        if !forms.contains(&form) {
-            forms.push(form);
+/// What may stand for a character: itself, its lower case and its upper case. None of them begins or ends with
+/// another one.
+fn forms(c: char) -> [Form; 3] {
+    [
+        Form::of(iter::once(c)),
+        Form::of(c.to_lowercase()),
+        Form::of(c.to_uppercase()),
+    ]
+}
+
+/// Up to three characters.
+struct Form {
+    bytes: [u8; 12],
+    length: usize,
+}
+
+impl Form {
+    fn of(chars: impl Iterator<Item = char>) -> Self {
+        let mut form = Self {
+            bytes: [0; 12],
+            length: 0,
+        };
+        for c in chars {
+            form.length += c.encode_utf8(&mut form.bytes[form.length..]).len();
         }
+        form
     }
-    forms
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn strip_start<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let is_there = text.as_bytes().starts_with(self.bytes());
+        is_there.then(|| &text[self.length..])
+    }
+
+    fn strip_end<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let is_there = text.as_bytes().ends_with(self.bytes());
+        is_there.then(|| &text[..text.len() - self.length])
+    }
+}
+
+/// Puts into `into` a text that is the same for all texts that are equal but for case: whatever [`Folded`] equals,
+/// begins or ends has the same one, or one that begins or ends with it.
+pub(in crate::router) fn caseless(text: &str, into: &mut String) {
+    into.clear();
+    if text.is_ascii() {
+        into.push_str(text);
+        return into.make_ascii_lowercase();
+    }
+    for c in text.chars() {
+        let lower = c.to_lowercase();
+        let upper = lower.flat_map(char::to_uppercase);
+        into.extend(upper.flat_map(char::to_lowercase));
+    }
 }
 
 impl Wildcard {
@@ -109,14 +138,20 @@ impl Wildcard {
             }
         }
         Ok(Self {
-            text: text.into(),
             pieces: pieces.into_iter().map(String::into).collect(),
         })
     }
 
     /// The text as it was given.
-    pub(in crate::router) fn text(&self) -> &str {
-        &self.text
+    pub(in crate::router) fn text(&self) -> String {
+        let escape = |piece: &str| piece.replace('\\', r"\\").replace('*', r"\*");
+        let pieces: Vec<_> = self.pieces.iter().map(|piece| escape(piece)).collect();
+        pieces.join("*")
+    }
+
+    /// What stands between the stars, and before and after them; at least one.
+    pub(in crate::router) fn pieces(&self) -> &[Box<str>] {
+        &self.pieces
     }
 
     /// Whether `text` fits; in time linear in it for each star.
@@ -124,19 +159,24 @@ impl Wildcard {
         let [first, rest @ ..] = &*self.pieces else {
             return false;
         };
-        let Some(mut left) = text.strip_prefix(&**first) else {
-            return false;
-        };
+        // An empty text is nowhere in memory, and some processors take long to find out that it need not be read.
+        let mut left = text;
+        if !first.is_empty() {
+            let Some(rest) = text.strip_prefix(&**first) else {
+                return false;
+            };
+            left = rest;
+        }
         let Some((last, between)) = rest.split_last() else {
             return left.is_empty();
         };
         for piece in between {
-            match left.find(&**piece) {
+            match memmem::find(left.as_bytes(), piece.as_bytes()) {
                 Some(at) => left = &left[at + piece.len()..],
                 None => return false,
             }
         }
-        left.ends_with(&**last)
+        last.is_empty() || left.ends_with(&**last)
     }
 }
 
@@ -160,9 +200,26 @@ mod tests {
     fn no_form_of_a_character_begins_or_ends_with_another() {
         for c in '\0'..=char::MAX {
             let forms = forms(c);
+            let forms = forms.each_ref().map(Form::bytes);
             for (a, b) in forms.iter().flat_map(|a| forms.iter().map(move |b| (a, b))) {
-                let distinct = a == b || !(a.starts_with(&**b) || a.ends_with(&**b));
-                assert!(distinct, "{a} {b}");
+                let distinct = a == b || !(a.starts_with(b) || a.ends_with(b));
+                assert!(distinct, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_forms_of_a_character_are_one_without_case() {
+        let without_case = |text: &str| {
+            let mut into = String::new();
+            caseless(text, &mut into);
+            into
+        };
+        for c in '\0'..=char::MAX {
+            let own = without_case(c.encode_utf8(&mut [0; 4]));
+            for form in &forms(c) {
+                let form = std::str::from_utf8(form.bytes()).unwrap();
+                assert_eq!(without_case(form), own, "{c} {form}");
             }
         }
     }

@@ -5,7 +5,7 @@
 //! in order, one element, the innermost, says it all. So the work is linear in the values, whatever lists there
 //! are, and nothing recurses.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use super::{
     leaves::{ElementId, Leaves},
@@ -13,20 +13,15 @@ use super::{
 };
 use crate::router::pattern::{Clause, Test};
 
-/// One alternative of a pattern.
+/// One clause of an alternative.
 #[derive(Debug)]
-pub(super) struct Compiled {
-    clauses: Vec<Bound>,
-}
-
-#[derive(Debug)]
-struct Bound {
-    path: PathId,
-    tests: Arc<[Test]>,
-    /// Whether it is met by there being nothing.
-    absent: bool,
+pub(super) struct Bound {
+    pub(super) path: PathId,
     /// How many names its path shares with that of the next clause.
-    shared: usize,
+    shared: u32,
+    pub(super) tests: Arc<[Test]>,
+    /// Whether it is met by there being nothing.
+    pub(super) absent: bool,
 }
 
 /// Where an alternative does not go on.
@@ -38,67 +33,68 @@ pub(in crate::router) struct Stop {
     pub(in crate::router) elsewhere: bool,
 }
 
-impl Compiled {
-    /// Compiles clauses, which are in the order of their paths.
-    pub(super) fn new(clauses: &[Clause], paths: &mut Paths) -> Self {
-        let next = clauses.iter().skip(1).map(Some).chain([None]);
-        let clauses = clauses
-            .iter()
-            .zip(next)
-            .map(|(clause, next)| Bound {
-                path: paths.insert(&clause.path),
-                tests: Arc::clone(&clause.tests),
-                absent: clause.tests.iter().any(|test| matches!(test, Test::Absent)),
-                shared: next.map_or(0, |next| shared(&clause.path, &next.path)),
-            })
-            .collect();
-        Self { clauses }
-    }
+/// Room to work in, used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    passing: Vec<ElementId>,
+    chosen: Vec<ElementId>,
+    next: Vec<ElementId>,
+}
 
-    /// Whether the values meet all clauses, or else where that fails first.
-    pub(super) fn evaluate(&self, leaves: &Leaves<'_>) -> Result<(), Stop> {
-        let mut chosen = vec![Leaves::EVENT];
-        for (clause, bound) in self.clauses.iter().enumerate() {
-            let passing = bound.passing(leaves);
-            let next = bound.next(leaves, &passing, &chosen);
-            if next.is_empty() {
-                let elsewhere = !passing.is_empty();
-                return Err(Stop { clause, elsewhere });
-            }
-            chosen = next;
+/// Compiles the clauses of an alternative, which are in the order of their paths.
+pub(super) fn bind<'c>(clauses: &'c [Clause], paths: &'c mut Paths) -> impl Iterator<Item = Bound> + 'c {
+    let next = clauses.iter().skip(1).map(Some).chain([None]);
+    clauses.iter().zip(next).map(|(clause, next)| Bound {
+        path: paths.insert(&clause.path),
+        shared: next.map_or(0, |next| shared(&clause.path, &next.path)),
+        tests: Arc::clone(&clause.tests),
+        absent: clause.tests.iter().any(|test| matches!(test, Test::Absent)),
+    })
+}
+
+/// Whether the values meet all clauses, or else where that fails first.
+pub(super) fn evaluate(clauses: &[Bound], leaves: &Leaves<'_>, room: &mut Room) -> Result<(), Stop> {
+    room.chosen.clear();
+    room.chosen.push(Leaves::EVENT);
+    for (clause, bound) in clauses.iter().enumerate() {
+        bound.pass(leaves, &mut room.passing);
+        bound.choose(leaves, room);
+        if room.next.is_empty() {
+            let elsewhere = !room.passing.is_empty();
+            return Err(Stop { clause, elsewhere });
         }
-        Ok(())
+        mem::swap(&mut room.chosen, &mut room.next);
     }
+    Ok(())
 }
 
 impl Bound {
-    /// The elements of the values that pass, in order.
-    fn passing(&self, leaves: &Leaves<'_>) -> Vec<ElementId> {
+    /// Finds the elements of the values that pass, in order.
+    fn pass(&self, leaves: &Leaves<'_>, passing: &mut Vec<ElementId>) {
         let passes = |value| self.tests.iter().any(|test| test.passes(value));
         let leaves = leaves.at(self.path).iter();
-        leaves
-            .filter(|leaf| passes(leaf.value()))
-            .map(|leaf| leaf.element())
-            .collect()
+        let leaves = leaves.filter(|leaf| passes(leaf.value()));
+        passing.clear();
+        passing.extend(leaves.map(|leaf| leaf.element()));
     }
 
-    /// The elements that may be chosen after this clause, where `chosen` may be before it.
-    fn next(&self, leaves: &Leaves<'_>, passing: &[ElementId], chosen: &[ElementId]) -> Vec<ElementId> {
-        let mut next = Vec::new();
-        for element in chosen {
+    /// Finds the elements that may be chosen after this clause, where `chosen` may be before it.
+    fn choose(&self, leaves: &Leaves<'_>, room: &mut Room) {
+        room.next.clear();
+        for element in &room.chosen {
             let within = leaves.within(*element);
-            let from = passing.partition_point(|element| element < within.start());
-            let elements = passing[from..]
+            let from = room.passing.partition_point(|element| element < within.start());
+            let elements = room.passing[from..]
                 .iter()
                 .take_while(|element| within.contains(element));
-            next.extend(elements.map(|element| leaves.rise(*element, self.shared)));
+            room.next
+                .extend(elements.map(|element| leaves.rise(*element, self.shared)));
             if self.absent && !any_within(leaves, self.path, *element) {
-                next.push(leaves.rise(*element, self.shared));
+                room.next.push(leaves.rise(*element, self.shared));
             }
         }
-        next.sort_unstable();
-        next.dedup();
-        next
+        room.next.sort_unstable();
+        room.next.dedup();
     }
 }
 
@@ -113,6 +109,7 @@ fn any_within(leaves: &Leaves<'_>, path: PathId, element: ElementId) -> bool {
 }
 
 /// How many names two paths begin with alike.
-fn shared(a: &[Box<str>], b: &[Box<str>]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+fn shared(a: &[Box<str>], b: &[Box<str>]) -> u32 {
+    let alike = a.iter().zip(b).take_while(|(a, b)| a == b);
+    alike.fold(0, |count, _| count + 1)
 }

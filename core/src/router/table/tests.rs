@@ -208,7 +208,7 @@ proptest! {
         if let Ok(pattern) = Pattern::from_json("pattern", &pattern) {
             let envelope = json!({ "a": top, "b": more, "data": { "b": more } }).to_string();
             let whole = json!({ "a": top, "b": more, "data": { "b": more, "payload": payload } }).to_string();
-            let table = Table::compile(&[pattern]);
+            let table = Table::compile(vec![pattern]);
             let matched = |view| {
                 let mut matched = Vec::new();
                 table.matches(&view, &mut matched).unwrap();
@@ -265,7 +265,7 @@ fn what_one_pattern_looks_at_does_not_change_what_another_finds() {
     let patterns = patterns.map(|text| Pattern::from_json("pattern", text).unwrap());
     let event = br#"{"a":{"a":"x"},"a.b":"y"}"#;
     let mut matched = Vec::new();
-    Table::compile(&patterns)
+    Table::compile(patterns.to_vec())
         .matches(&View::whole(event), &mut matched)
         .unwrap();
     assert_eq!(matched, [0, 1]);
