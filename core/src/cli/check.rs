@@ -135,6 +135,7 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
         instances.show("no instances"),
         routes.show("no routes"),
         idle.join("\n"),
+        unindexed(generation),
         format!(
             "All is well. Data in {}, generation {}.",
             config.data_dir.display(),
@@ -143,4 +144,54 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
     ];
     let paragraphs: Vec<_> = paragraphs.into_iter().filter(|text| !text.is_empty()).collect();
     paragraphs.join("\n\n")
+}
+
+/// A warning of routes that cost something with every event; empty where there are none.
+fn unindexed(generation: &Generation) -> String {
+    let names = generation.unindexed().map(|route| format!("`{}`", route.name()));
+    match names.collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        names => format!(
+            "Warning: no value leads to {}. Such a pattern only asks whether there is a value, or for any but some, so \
+             that it is held against nearly every event. A few of them cost nothing to speak of, thousands do.",
+            names.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::RuleFile;
+
+    fn warning(patterns: &[&str]) -> String {
+        let routes = patterns.iter().enumerate().map(|(number, pattern)| {
+            format!(
+                "[[route]]\nname = \"r{number}\"\nwhen = {{ {pattern} }}\n[[route.step]]\nuse = \"slack\"\n"
+            )
+        });
+        let file = RuleFile {
+            name: "routes.toml".to_owned(),
+            text: routes.collect(),
+        };
+        let generation = Generation::compile(&[file], None).unwrap_or_else(|faults| panic!("{faults}"));
+        unindexed(&generation)
+    }
+
+    #[test]
+    fn routes_that_every_event_is_held_against_are_told() {
+        let indexed = [
+            "type = [\"a\"]",
+            "type = [{ prefix = \"a\" }], subject = [{ exists = false }]",
+        ];
+        assert_eq!(warning(&indexed), "");
+        let shown = warning(&[
+            "type = [\"a\"]",
+            "subject = [{ exists = true }]",
+            "subject = [{ exists = false }], type = [{ anything-but = \"a\" }]",
+            "type = [\"a\", { exists = false }]",
+            "type = [\"a\", { wildcard = \"*\" }]",
+        ]);
+        insta::assert_snapshot!(shown, @"Warning: no value leads to `r1`, `r2`, `r3`, `r4`. Such a pattern only asks whether there is a value, or for any but some, so that it is held against nearly every event. A few of them cost nothing to speak of, thousands do.");
+    }
 }

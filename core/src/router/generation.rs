@@ -98,6 +98,13 @@ impl Generation {
         Ok(matched.into_iter().map(|place| &self.routes[place]).collect())
     }
 
+    /// The routes that no value leads to: their patterns only ask whether there is a value, or for any but some. They
+    /// are held against nearly every event.
+    pub fn unindexed(&self) -> impl Iterator<Item = &Route> {
+        let places = self.table.unindexed().into_iter();
+        places.map(|place| &self.routes[place])
+    }
+
     /// Finds the deliveries that an event owes. `payload` is its body, which `event` itself is without.
     ///
     /// # Errors
