@@ -272,6 +272,9 @@ async fn a_rollback_holds_over_restarts_until_the_rule_files_change_or_are_asked
     let again = stage.attempt(&["routes", "rollback", &first]).await;
     assert_eq!(again.0, Some(1), "{}", again.1);
     assert!(again.1.contains("is in force already"), "{}", again.1);
+    let (code, checked) = stage.attempt(&["check"]).await;
+    let words = format!("By a rollback, generation {first} is in force");
+    assert!(code == Some(0) && checked.contains(&words), "{checked}");
 
     // The files have been written anew, but say nothing else.
     stage.replace_rules(&greets("Grace"));

@@ -84,6 +84,17 @@ fn providers(config: &Config, survey: &Survey) -> Faults {
     faults
 }
 
+/// What a start would put in force in place of these rules, where that is so.
+fn rollback(config: &Config, generation: &Generation) -> Option<String> {
+    // Where there is no journal yet, or it cannot be read, a start says so itself.
+    let history = app::history(&config.data_dir).ok()?;
+    let last = wait(history.generations(1)).ok()?.ok()?.pop()?;
+    (last.displaced.as_ref() == Some(generation.id())).then(|| {
+        let id = last.id;
+        format!("By a rollback, generation {id} is in force in place of these rules, until they change or `jackfield routes reload`.")
+    })
+}
+
 fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String {
     let mut sources = Table::new(["SOURCE", "PROVIDER", "ADDRESS"]);
     for source in &config.sources {
@@ -141,6 +152,7 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
             config.data_dir.display(),
             generation.id()
         ),
+        rollback(config, generation).unwrap_or_default(),
     ];
     let paragraphs: Vec<_> = paragraphs.into_iter().filter(|text| !text.is_empty()).collect();
     paragraphs.join("\n\n")
