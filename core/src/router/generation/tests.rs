@@ -563,6 +563,6 @@ use = "s"
     object: data.project "", not "\"Acme\""; `data.project` is an object; a pattern looks at the values in it
     payload: data.payload.labels.name "\"bug\" \"idea\"", not "\"bug\""; a value fits, but in another element of a list than the clauses before it
     kind: data.payload.n "7", not "\"7\""; the event has a number, the pattern asks for a string
-    or: verified "\"path-token\"", not "{\"anything-but\":[\"path-token\"]}"; no hint
+    or: verified "\"path-token\"", not "{\"anything-but\":[\"path-token\"]}"; the value is one of those that `anything-but` excludes
     "#);
 }

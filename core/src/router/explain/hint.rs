@@ -1,0 +1,302 @@
+//! What may be the reason that a clause failed, where one is near.
+
+use serde_json::Value;
+
+use crate::{
+    fault::nearest,
+    router::{
+        pattern::{Clause, Scalar, Test, parse_address},
+        table::Stop,
+    },
+};
+
+/// What may be the reason that `clause` failed there, of the values that the event has at its path.
+pub(super) fn of(clause: &Clause, stop: Stop, actual: &[&Scalar<'_>], event: &Value) -> Option<String> {
+    if stop.elsewhere {
+        return Some("a value fits, but in another element of a list than the clauses before it".to_owned());
+    }
+    if actual.is_empty() {
+        return nothing(clause, event);
+    }
+    let mut pairs = clause
+        .tests
+        .iter()
+        .flat_map(|test| actual.iter().map(move |value| (test, *value)));
+    pairs
+        .find_map(|(test, value)| near(test, value))
+        .map(str::to_owned)
+}
+
+/// In what a value is near to what is asked for.
+fn near(test: &Test, value: &Scalar<'_>) -> Option<&'static str> {
+    match (test, value) {
+        (Test::Absent, _) => Some("the pattern asks that there is nothing, and there is a value"),
+        (Test::AnythingBut(tests), value) => tests
+            .iter()
+            .any(|test| test.passes(value))
+            .then_some("the value is one of those that `anything-but` excludes"),
+        (Test::Null, _) | (Test::Exists, _) => None,
+        (_, Scalar::Null) => Some("the event has null there; only `null` itself and `exists` are met by it"),
+        (Test::Number(_) | Test::Within(_), Scalar::String(found)) => found
+            .parse::<f64>()
+            .is_ok()
+            .then_some("the event has a string, the pattern asks for a number"),
+        (Test::Bool(expected), Scalar::String(found)) => (expected.to_string()
+            == found.trim().to_lowercase())
+        .then_some("the event has a string, the pattern asks for a truth value"),
+        (Test::String(expected), Scalar::Number(found)) => (**expected == found.to_string())
+            .then_some("the event has a number, the pattern asks for a string"),
+        (Test::String(expected), Scalar::Bool(found)) => (**expected == found.to_string())
+            .then_some("the event has a truth value, the pattern asks for a string"),
+        (test, Scalar::String(found)) => near_text(test, found),
+        _ => None,
+    }
+}
+
+/// The same for texts.
+fn near_text(test: &Test, found: &str) -> Option<&'static str> {
+    let lower = found.to_lowercase();
+    match test {
+        Test::String(expected) if expected.trim() == found.trim() => Some("only the white space differs"),
+        Test::String(expected) if expected.to_lowercase() == lower => {
+            Some("only the case differs; `equals-ignore-case` ignores it")
+        }
+        Test::String(expected) if expected.contains(['*', '?']) => {
+            Some("a star in a value is a star; `wildcard` is for patterns")
+        }
+        Test::String(expected) if !expected.is_empty() && found.starts_with(&**expected) => {
+            Some("the value only begins so; `prefix` asks for no more")
+        }
+        Test::String(expected) if !expected.is_empty() && found.ends_with(&**expected) => {
+            Some("the value only ends so; `suffix` asks for no more")
+        }
+        Test::Prefix(prefix) if lower.starts_with(&prefix.to_lowercase()) => {
+            Some("only the case differs; `prefix` with `equals-ignore-case` ignores it")
+        }
+        Test::Suffix(suffix) if lower.ends_with(&suffix.to_lowercase()) => {
+            Some("only the case differs; `suffix` with `equals-ignore-case` ignores it")
+        }
+        Test::Prefix(prefix) if found.contains(&**prefix) => {
+            Some("the value has it, but not at its beginning")
+        }
+        Test::Suffix(suffix) if found.contains(&**suffix) => Some("the value has it, but not at its end"),
+        Test::EqualsIgnoringCase(expected) if expected.text().trim().to_lowercase() == lower.trim() => {
+            Some("only the white space differs")
+        }
+        Test::Cidr(_) if parse_address(found).is_none() => Some("the value is no IP address"),
+        _ => None,
+    }
+}
+
+/// What stands where the path does not lead on.
+fn nothing(clause: &Clause, event: &Value) -> Option<String> {
+    let mut at = event;
+    let mut walked = String::new();
+    for name in clause.path.iter() {
+        while let Some(list) = at.as_array() {
+            let Some(first) = list.first() else {
+                return Some(format!("`{walked}` is an empty list"));
+            };
+            at = first;
+        }
+        let place = match walked.as_str() {
+            "" => "the event".to_owned(),
+            walked => format!("`{walked}`"),
+        };
+        let Some(next) = at.get(&**name) else {
+            let Some(known) = at.as_object() else {
+                return Some(format!("{place} is {}, which has no `{name}`", kind(at)));
+            };
+            return Some(match nearest(name, known.keys().map(String::as_str)) {
+                Some(near) => format!("{place} has no `{name}`, but `{near}`"),
+                None => format!("{place} has no `{name}`"),
+            });
+        };
+        at = next;
+        walked = match walked.as_str() {
+            "" => name.to_string(),
+            walked => format!("{walked}.{name}"),
+        };
+    }
+    match at {
+        Value::Object(_) => Some(format!(
+            "`{walked}` is an object; a pattern looks at the values in it"
+        )),
+        Value::Array(list) if list.is_empty() => Some(format!("`{walked}` is an empty list")),
+        Value::Array(_) => Some(format!(
+            "`{walked}` is a list of objects; a pattern looks at the values in them"
+        )),
+        _ => None,
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::router::{Generation, RuleFile};
+
+    /// What is said of the only route, which asks for `pattern` (in JSON), to an event with `data` (in JSON).
+    fn said(pattern: &str, data: &str) -> (String, Option<String>) {
+        let text =
+            format!("[[route]]\nname = \"r\"\nwhen_json = '''{pattern}'''\n[[route.step]]\nuse = \"x\"\n");
+        let name = "routes.toml".to_owned();
+        let generation = Generation::compile(&[RuleFile { name, text }], None).unwrap();
+        let event = format!("{{\"type\":\"io.zeplin.project.screen.created\",\"data\":{data}}}");
+        let explanation = generation.explain(event.as_bytes()).unwrap().remove(0);
+        let failed = explanation
+            .failed
+            .unwrap_or_else(|| panic!("{pattern} matches {data}"));
+        (failed.path, failed.hint)
+    }
+
+    /// Rules that miss by little, the clause that misses, and what the reason is said to be.
+    #[test]
+    fn the_true_reason_of_a_near_miss_is_named() {
+        let data = r#"{"title":"Home Screen","payload":{"count":"5","ratio":7,"draft":"true","live":true,"nothing":null,
+            "none":[],"ip":"not-an-address","tags":["a","b"],"items":[{"k":"x","v":1},{"k":"y","v":2}],"owner":{"name":"Ada"}}}"#;
+        for (pattern, path, hint) in [
+            (
+                r#"{"data":{"title":["home screen"]}}"#,
+                "data.title",
+                "only the case differs; `equals-ignore-case` ignores it",
+            ),
+            (
+                r#"{"data":{"title":["Home Screen "]}}"#,
+                "data.title",
+                "only the white space differs",
+            ),
+            (
+                r#"{"data":{"title":["Home"]}}"#,
+                "data.title",
+                "the value only begins so; `prefix` asks for no more",
+            ),
+            (
+                r#"{"data":{"title":["Screen"]}}"#,
+                "data.title",
+                "the value only ends so; `suffix` asks for no more",
+            ),
+            (
+                r#"{"data":{"title":["Home*"]}}"#,
+                "data.title",
+                "a star in a value is a star; `wildcard` is for patterns",
+            ),
+            (
+                r#"{"data":{"title":[{"prefix":"home"}]}}"#,
+                "data.title",
+                "only the case differs; `prefix` with `equals-ignore-case` ignores it",
+            ),
+            (
+                r#"{"data":{"title":[{"suffix":"SCREEN"}]}}"#,
+                "data.title",
+                "only the case differs; `suffix` with `equals-ignore-case` ignores it",
+            ),
+            (
+                r#"{"data":{"title":[{"prefix":"Screen"}]}}"#,
+                "data.title",
+                "the value has it, but not at its beginning",
+            ),
+            (
+                r#"{"data":{"title":[{"suffix":"Home"}]}}"#,
+                "data.title",
+                "the value has it, but not at its end",
+            ),
+            (
+                r#"{"data":{"title":[{"anything-but":["Home Screen"]}]}}"#,
+                "data.title",
+                "the value is one of those that `anything-but` excludes",
+            ),
+            (
+                r#"{"data":{"title":[{"exists":false}]}}"#,
+                "data.title",
+                "the pattern asks that there is nothing, and there is a value",
+            ),
+            (
+                r#"{"data":{"payload":{"ownr":{"name":["Ada"]}}}}"#,
+                "data.payload.ownr.name",
+                "`data.payload` has no `ownr`, but `owner`",
+            ),
+            (
+                r#"{"data":{"payload":{"ip":{"v4":["x"]}}}}"#,
+                "data.payload.ip.v4",
+                "`data.payload.ip` is a string, which has no `v4`",
+            ),
+            (
+                r#"{"data":{"payload":{"count":[5]}}}"#,
+                "data.payload.count",
+                "the event has a string, the pattern asks for a number",
+            ),
+            (
+                r#"{"data":{"payload":{"count":[{"numeric":[">",3]}]}}}"#,
+                "data.payload.count",
+                "the event has a string, the pattern asks for a number",
+            ),
+            (
+                r#"{"data":{"payload":{"ratio":["7"]}}}"#,
+                "data.payload.ratio",
+                "the event has a number, the pattern asks for a string",
+            ),
+            (
+                r#"{"data":{"payload":{"draft":[true]}}}"#,
+                "data.payload.draft",
+                "the event has a string, the pattern asks for a truth value",
+            ),
+            (
+                r#"{"data":{"payload":{"live":["true"]}}}"#,
+                "data.payload.live",
+                "the event has a truth value, the pattern asks for a string",
+            ),
+            (
+                r#"{"data":{"payload":{"nothing":["x"]}}}"#,
+                "data.payload.nothing",
+                "the event has null there; only `null` itself and `exists` are met by it",
+            ),
+            (
+                r#"{"data":{"payload":{"none":["x"]}}}"#,
+                "data.payload.none",
+                "`data.payload.none` is an empty list",
+            ),
+            (
+                r#"{"data":{"payload":{"ip":[{"cidr":"10.0.0.0/8"}]}}}"#,
+                "data.payload.ip",
+                "the value is no IP address",
+            ),
+            (
+                r#"{"data":{"payload":{"owner":["Ada"]}}}"#,
+                "data.payload.owner",
+                "`data.payload.owner` is an object; a pattern looks at the values in it",
+            ),
+            (
+                r#"{"data":{"payload":{"items":{"k":["x"],"v":[2]}}}}"#,
+                "data.payload.items.v",
+                "a value fits, but in another element of a list than the clauses before it",
+            ),
+        ] {
+            assert_eq!(
+                said(pattern, data),
+                (path.to_owned(), Some(hint.to_owned())),
+                "{pattern}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_near_gets_no_hint() {
+        let data = r#"{"title":"Home","payload":{"ratio":7}}"#;
+        for pattern in [
+            r#"{"data":{"title":["Other"]}}"#,
+            r#"{"data":{"payload":{"ratio":[8]}}}"#,
+        ] {
+            assert_eq!(said(pattern, data).1, None, "{pattern}");
+        }
+    }
+}
