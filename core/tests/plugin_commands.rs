@@ -1,4 +1,4 @@
-//! `plugin list`, `inspect` and `call`: what an operator asks of plugins, with a router and without one.
+//! `plugin list`, `inspect` and `call`: what an operator asks of plugins, with a router and without one; and `test`, for authors.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -312,6 +312,62 @@ async fn a_plugin_is_inspected_by_its_file_and_by_its_names() {
         .await
         .unwrap();
     assert_eq!(none.status.code(), Some(1));
+}
+
+/// What runs tests is told where the library is and what drives it, and its exit code is the answer. What cannot be driven is told
+/// before it is run.
+#[test]
+fn tests_run_against_a_library_that_can_be_driven() {
+    let library = library();
+    let test = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(["plugin", "test"]).args(arguments);
+        command.output().unwrap()
+    };
+    let file = library.to_str().unwrap();
+    let run = test(&[
+        file,
+        "--",
+        "sh",
+        "-c",
+        "echo $JACKFIELD_LIBRARY $JACKFIELD_PROGRAM; exit 3",
+    ]);
+    assert_eq!(run.status.code(), Some(3), "{}", said(&run));
+    for words in [file, BINARY, "testing `trial` as it is in"] {
+        assert!(said(&run).contains(words), "{}", said(&run));
+    }
+    for (arguments, code, words) in [
+        (
+            &["no-such.so", "--", "true"][..],
+            1,
+            "there is no no-such.so: build the library first",
+        ),
+        (&["/dev/null", "--", "true"], 1, "`/dev/null`"),
+        (
+            &[file, "--grant", r#"{"hosts": []}"#, "--", "true"],
+            1,
+            "`--grant` takes `read`, `write` and `programs`",
+        ),
+        (
+            &[file, "--", "no-such-program"],
+            1,
+            "no-such-program cannot be run",
+        ),
+        (&[file], 2, "<COMMAND>"),
+    ] {
+        let refused = test(arguments);
+        assert_eq!(
+            refused.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            said(&refused)
+        );
+        assert!(
+            said(&refused).contains(words),
+            "{arguments:?}: {}",
+            said(&refused)
+        );
+    }
 }
 
 fn library() -> PathBuf {
