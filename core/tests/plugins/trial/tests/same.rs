@@ -194,10 +194,14 @@ async fn a_call_is_canceled_by_the_test_and_by_its_deadline() {
             .call(act("wait").cancel_after(Duration::from_millis(50)))
             .await,
     );
-    assert_eq!(
-        trial.call(act("tidy").cancel_after(Duration::ZERO)).await.outcome,
-        Ended::Done
-    );
+    loop {
+        let tidied = trial.call(act("tidy").cancel_after(Duration::ZERO)).await;
+        // The plugin may not have got round to it yet, and then has nothing to tidy up.
+        if tidied.message != "the call was canceled before it began" {
+            assert_eq!(tidied.outcome, Ended::Done, "{tidied:?}");
+            break;
+        }
+    }
 }
 
 #[tokio::test]
