@@ -155,7 +155,8 @@ async fn create<P: Plugin>(config: Vec<u8>, start: Start, probe: Option<Arc<dyn 
 
 /// One call, from its start to its end.
 ///
-/// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first.
+/// The order of the arguments matters: where the runtime is ended in the middle, they are dropped from the last to the first, and
+/// a probe is told of the end before the host is, as it is otherwise.
 async fn drive<P: Plugin>(plugin: Arc<P>, cx: Cx, watch: Watch) {
     let report = attempt(&*plugin, &cx, &watch)
         .instrument(log::call_span(cx.id()))

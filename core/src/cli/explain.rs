@@ -47,9 +47,9 @@ struct Explained {
 impl Explain {
     pub(super) fn run(self, path: &Path) -> anyhow::Result<()> {
         let Self { event, route, output } = self;
-        let stored = stored(&event, path)?;
+        let stored = event.parse().map(|id| stored(id, path)).ok().transpose()?;
         let json = match &stored {
-            Some(story) => story.event.get().as_bytes().to_vec(),
+            Some((story, _)) => story.event.get().as_bytes().to_vec(),
             None => unwrapped(read(&event)?),
         };
         Event::from_json(&json)
@@ -61,13 +61,14 @@ impl Explain {
             explanations.retain(|explanation| explanation.route == *route);
             anyhow::ensure!(!explanations.is_empty(), "there is no route `{route}`");
         }
-        let explained = explained(explanations, stored.as_ref(), path)?;
+        let (story, deliveries) = stored.unzip();
+        let explained = explained(explanations, &deliveries.unwrap_or_default());
         match output.output {
             Shape::Json => say_json(&explained),
             Shape::Table => {
                 let words: Vec<_> = explained
                     .iter()
-                    .map(|explained| explained.words(stored.as_ref(), generation.id()))
+                    .map(|explained| explained.words(story.as_ref(), generation.id()))
                     .collect();
                 Ok(say(if words.is_empty() {
                     "there are no routes".to_owned()
@@ -79,13 +80,16 @@ impl Explain {
     }
 }
 
-/// The stored event of that name, if it is the name of one.
-fn stored(event: &str, path: &Path) -> anyhow::Result<Option<EventStory>> {
-    let Ok(id) = event.parse::<EventId>() else {
-        return Ok(None);
+/// A stored event, and its deliveries.
+fn stored(id: EventId, path: &Path) -> anyhow::Result<(EventStory, Vec<DeliveryRecord>)> {
+    let history = history(path)?;
+    let story = wait(history.event(id))??.with_context(|| format!("there is no event {id}"))?;
+    let filter = DeliveryFilter {
+        event: Some(id),
+        limit: usize::MAX,
+        ..DeliveryFilter::default()
     };
-    let story = wait(history(path)?.event(id))??.with_context(|| format!("there is no event {id}"))?;
-    Ok(Some(story))
+    Ok((story, wait(history.deliveries(filter))??))
 }
 
 /// The JSON in a file, or on standard input.
@@ -99,21 +103,8 @@ fn read(event: &str) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("`{event}` is neither an event (evt_…) nor a file that can be read"))
 }
 
-/// Each explanation with the deliveries of its route.
-fn explained(
-    explanations: Vec<Explanation>,
-    stored: Option<&EventStory>,
-    path: &Path,
-) -> anyhow::Result<Vec<Explained>> {
-    let mut deliveries = Vec::new();
-    if let Some(story) = stored {
-        let filter = DeliveryFilter {
-            event: Some(story.record.id),
-            limit: usize::MAX,
-            ..DeliveryFilter::default()
-        };
-        deliveries = wait(history(path)?.deliveries(filter))??;
-    }
+/// Each explanation with those of the deliveries that are of its route.
+fn explained(explanations: Vec<Explanation>, deliveries: &[DeliveryRecord]) -> Vec<Explained> {
     let explained = explanations.into_iter().map(|explanation| {
         let of_route = deliveries
             .iter()
@@ -123,7 +114,7 @@ fn explained(
             explanation,
         }
     });
-    Ok(explained.collect())
+    explained.collect()
 }
 
 impl Explained {

@@ -154,25 +154,22 @@ fn inputs(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference> {
     for phase in PHASES {
         let old: BTreeMap<_, _> = steps(before, phase).collect();
         let new: BTreeMap<_, _> = steps(after, phase).collect();
-        for (id, step) in &new {
+        for step in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
             let mut found = Found {
-                step: id,
+                step,
                 differences: &mut differences,
             };
-            match old.get(id) {
-                Some(old) => found.step(old, step, &context),
-                None => found.add("use", "no such step".to_owned(), step.instance().to_owned()),
+            match (old.get(step), new.get(step)) {
+                (Some(old), Some(new)) => found.step(old, new, &context),
+                (old, new) => found.add("use", user(old), user(new)),
             }
-        }
-        for (id, step) in old.iter().filter(|(id, _)| !new.contains_key(*id)) {
-            let mut found = Found {
-                step: id,
-                differences: &mut differences,
-            };
-            found.add("use", step.instance().to_owned(), "no such step".to_owned());
         }
     }
     differences
+}
+
+fn user(step: Option<&&Step>) -> String {
+    step.map_or("no such step", |step| step.instance()).to_owned()
 }
 
 fn steps(route: &Route, phase: Phase) -> impl Iterator<Item = (&str, &Step)> {
@@ -219,19 +216,21 @@ impl Found<'_> {
     fn field(&mut self, at: String, before: (&Step, &Field), after: (&Step, &Field), context: &Context) {
         let ((old, before), (new, after)) = (before, after);
         if let (Field::Table(these), Field::Table(those)) = (before, after) {
-            let those: BTreeMap<_, _> = those.iter().map(|(name, field)| (name, field)).collect();
-            let mut seen = BTreeSet::new();
-            for (name, field) in these {
-                seen.insert(name);
+            let [these, those] = [these, those].map(|members| {
+                let members = members.iter().map(|(name, field)| (name.as_str(), field));
+                members.collect::<BTreeMap<_, _>>()
+            });
+            for name in these.keys().chain(those.keys()).collect::<BTreeSet<_>>() {
                 let at = join(&at, name);
-                match those.get(name) {
-                    Some(other) => self.field(at, (old, field), (new, other), context),
-                    None => self.add(&dotted(&at), shown(old, field, &at, context), NOTHING.to_owned()),
+                match (these.get(name), those.get(name)) {
+                    (Some(one), Some(other)) => self.field(at, (old, one), (new, other), context),
+                    (one, other) => {
+                        let shown = |step, field: Option<&&Field>| {
+                            field.map_or_else(|| NOTHING.to_owned(), |field| shown(step, field, &at, context))
+                        };
+                        self.add(&dotted(&at), shown(old, one), shown(new, other));
+                    }
                 }
-            }
-            for (name, field) in those.into_iter().filter(|(name, _)| !seen.contains(name)) {
-                let at = join(&at, name);
-                self.add(&dotted(&at), NOTHING.to_owned(), shown(new, field, &at, context));
             }
             return;
         }

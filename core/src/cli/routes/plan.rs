@@ -98,7 +98,8 @@ impl Plan {
         // What they mean for events depends on them alone, so that neither plugins nor secrets are asked for.
         let before = Generation::compile(&before.files, None)?;
         let after = Generation::compile(&RuleFile::load(&path)?, None)?;
-        let outlook = outlook(&*history, &before, &after, self.since.and_then(before_now))?;
+        let since = self.since.and_then(before_now);
+        let outlook = wait(outlook(&*history, &before, &after, since))??;
         match self.output.output {
             Shape::Json => say_json(&outlook)?,
             Shape::Table => say(outlook.words())?,
@@ -111,7 +112,7 @@ impl Plan {
 }
 
 /// Holds all events since then against both, a stretch at a time.
-fn outlook<'g>(
+async fn outlook<'g>(
     history: &dyn History,
     before: &'g Generation,
     after: &'g Generation,
@@ -126,7 +127,7 @@ fn outlook<'g>(
         removed: comparison.removed(),
         routes: BTreeMap::new(),
     };
-    let mut progress = Progress::of(wait(history.event_count(since))??);
+    let mut progress = Progress::of(history.event_count(since).await?);
     let mut last = None;
     loop {
         let stretch = Stretch {
@@ -134,7 +135,7 @@ fn outlook<'g>(
             after: last,
             limit: STRETCH,
         };
-        let events = wait(history.stretch(stretch))??;
+        let events = history.stretch(stretch).await?;
         let Some(newest) = events.last() else { break };
         last = Some(newest.id);
         for event in &events {
