@@ -237,34 +237,28 @@ impl Trials<'_> {
             let (config, requests) = (config.clone(), requests::all());
             evidence.requests = self.run(Task::Requests { config, requests }).await?;
         }
-        evidence.storm = match given(&manifest.input_schema, self.options.input.as_ref()) {
+        let (kind, event, input) = match given(&manifest.input_schema, self.options.input.as_ref()) {
             _ if !manifest.is_action() => {
-                let (event, input) = requests::one();
-                let kind = Kind::Requests;
-                self.run(Task::Storm {
-                    config,
-                    kind,
-                    event,
-                    input,
-                })
-                .await?
+                let (head, body) = requests::one();
+                (Kind::Requests, head, body)
             }
-            Given::Value(input) => {
-                let input = input.to_string();
-                let kind = Kind::Calls;
-                self.run(Task::Storm {
-                    config,
-                    kind,
-                    event,
-                    input,
-                })
-                .await?
-            }
+            Given::Value(input) => (Kind::Calls, event, input.to_string()),
             Given::Misfit(violations) => return Err(CheckError::Input(violations)),
-            Given::Nothing(missing) => Tried::Skipped(format!(
-                "a call has to have an input ({missing}): give one with `--input JSON` or `@file`"
-            )),
+            Given::Nothing(missing) => {
+                evidence.storm = Tried::Skipped(format!(
+                    "a call has to have an input ({missing}): give one with `--input JSON` or `@file`"
+                ));
+                return Ok(());
+            }
         };
+        evidence.storm = self
+            .run(Task::Storm {
+                config,
+                kind,
+                event,
+                input,
+            })
+            .await?;
         Ok(())
     }
 
