@@ -217,11 +217,13 @@ impl InForce {
         let (id, journal) = (generation.id(), &self.parts.journal);
         journal.store_rules(id, generation.text()).await?;
         journal.put_in_force(id, cause, displaced.as_ref()).await?;
-        // The dispatcher is to know it before there is a delivery of it.
+        let in_force = self.parts.in_force().await?;
+        // From here on nothing fails: whoever is told of an error can rely on it that the rules are those from before.
+        // The dispatcher is to know the generation before there is a delivery of it.
         self.generations.insert(Arc::clone(&generation));
         let before = self.routes.swap(Arc::clone(&generation));
         let standing = Standing {
-            in_force: self.parts.in_force().await?,
+            in_force,
             routes: generation.routes().len(),
             // A rollback makes the files no better.
             refused: self
