@@ -15,6 +15,7 @@ mod job;
 mod keep;
 mod lock;
 mod pool;
+mod replay;
 mod ring;
 mod row;
 mod schema;

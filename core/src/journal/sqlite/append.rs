@@ -1,4 +1,4 @@
-//! The way in: an arrival becomes rows, or turns out to be a duplicate. Replays make deliveries here too.
+//! The way in: an arrival becomes rows, or turns out to be a duplicate. Replays owe deliveries in the same way.
 
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, Event, EventId, Timestamp};
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     delivery::State,
-    journal::{Arrival, Committed, Failure, JournalError, ReplayKeys},
+    journal::{Arrival, Committed, Failure},
     reason::Reason,
-    router::{GenerationId, Owed, Routed},
+    router::{GenerationId, Owed},
 };
 
 /// An arrival as the writer takes it: all that can be done before it is its turn is done.
@@ -80,11 +80,11 @@ impl NewEvent {
 }
 
 /// What deliveries that are made together have in common.
-struct Origin<'a> {
-    created: Timestamp,
-    rules: i64,
-    parent: Option<i64>,
-    key_root: Option<&'a str>,
+pub(super) struct Origin<'a> {
+    pub(super) created: Timestamp,
+    pub(super) rules: i64,
+    pub(super) parent: Option<i64>,
+    pub(super) key_root: Option<&'a str>,
 }
 
 impl Store<'_> {
@@ -120,78 +120,6 @@ impl Store<'_> {
             duplicate: false,
             deliveries,
         })
-    }
-
-    /// Makes a new delivery like a settled one.
-    pub(super) fn replay_delivery(
-        &mut self,
-        delivery: DeliveryId,
-        keys: ReplayKeys,
-        now: Timestamp,
-    ) -> Result<DeliveryId, Fault> {
-        let id = delivery.to_string();
-        let parent = self
-            .cached(
-                "SELECT seq, route, rules, order_key, first_instance, key_root, state, settled, \
-                 failure ->> '$.reason' FROM delivery WHERE id = ?",
-            )?
-            .query_row([&id], |row| {
-                Ok(Parent {
-                    seq: row.get(0)?,
-                    rules: row.get(2)?,
-                    owed: Owed {
-                        route: row.get(1)?,
-                        instance: row.get(4)?,
-                        order: Ok(row.get(3)?),
-                    },
-                    key_root: row.get(5)?,
-                    state: row.get(6)?,
-                    settled: row.get::<_, Option<i64>>(7)?.is_some(),
-                    reason: row.get(8)?,
-                })
-            })
-            .optional()?
-            .ok_or_else(|| JournalError::NotFound(format!("there is no delivery {delivery}")))?;
-        parent.check(delivery)?;
-        let events: Vec<i64> = self
-            .cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
-            .query_map([parent.seq], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        let kept = parent.key_root.as_deref().unwrap_or(&id);
-        let origin = Origin {
-            created: now,
-            rules: parent.rules,
-            parent: Some(parent.seq),
-            key_root: match keys {
-                ReplayKeys::Keep => Some(kept),
-                ReplayKeys::Renew => None,
-            },
-        };
-        Ok(self.owe(&parent.owed, &events, &origin)?)
-    }
-
-    /// Makes the deliveries that a stored event owes under other rules than it came under.
-    pub(super) fn replay_event(
-        &mut self,
-        event: EventId,
-        routed: &Routed,
-        now: Timestamp,
-    ) -> Result<Vec<DeliveryId>, Fault> {
-        let seq: i64 = self
-            .cached("SELECT seq FROM event WHERE id = ?")?
-            .query_row([event.to_string()], |row| row.get(0))
-            .optional()?
-            .ok_or_else(|| JournalError::NotFound(format!("there is no event {event}")))?;
-        let origin = Origin {
-            created: now,
-            rules: self.rules(routed.generation())?,
-            parent: None,
-            key_root: None,
-        };
-        let owed = routed.owed().iter();
-        Ok(owed
-            .map(|owed| self.owe(owed, &[seq], &origin))
-            .collect::<rusqlite::Result<_>>()?)
     }
 
     /// The event that has the key, where its window is not over.
@@ -244,7 +172,12 @@ impl Store<'_> {
 
     /// Writes one delivery of `events`: due at once, or behind the one before it of its order key, or dead where
     /// it could not be told which key that is.
-    fn owe(&mut self, owed: &Owed, events: &[i64], origin: &Origin<'_>) -> rusqlite::Result<DeliveryId> {
+    pub(super) fn owe(
+        &mut self,
+        owed: &Owed,
+        events: &[i64],
+        origin: &Origin<'_>,
+    ) -> rusqlite::Result<DeliveryId> {
         let id = DeliveryId::new(origin.created, fastrand::u128(..));
         let seq = self.marks.delivery + 1;
         let created = origin.created.as_millis();
@@ -300,33 +233,5 @@ impl Store<'_> {
              WHERE route = ? AND order_key = ? AND settled IS NULL)",
         )?
         .query_row([route, key], |row| row.get(0))
-    }
-}
-
-/// The delivery that is replayed.
-struct Parent {
-    seq: i64,
-    rules: i64,
-    owed: Owed,
-    key_root: Option<String>,
-    state: String,
-    settled: bool,
-    reason: Option<String>,
-}
-
-impl Parent {
-    fn check(&self, id: DeliveryId) -> Result<(), JournalError> {
-        if !self.settled {
-            return Err(JournalError::Refused(format!(
-                "delivery {id} is {}, not settled; what is under way is not replayed",
-                self.state
-            )));
-        }
-        if self.reason.as_deref() == Some(Reason::OrderKeyFailed.code()) {
-            return Err(JournalError::Refused(format!(
-                "delivery {id} has no order key, since `order_by` of its rules failed; mend the rule and replay the event"
-            )));
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,113 @@
+//! What a person asks for again: deliveries that name their parent, or that an event comes to owe anew.
+
+use jackfield_event::{DeliveryId, EventId, Timestamp};
+use rusqlite::OptionalExtension;
+
+use super::{append::Origin, job::Fault, store::Store};
+use crate::{
+    journal::{JournalError, ReplayKeys},
+    reason::Reason,
+    router::{Owed, Routed},
+};
+
+impl Store<'_> {
+    /// Makes a new delivery like a settled one.
+    pub(super) fn replay_delivery(
+        &mut self,
+        delivery: DeliveryId,
+        keys: ReplayKeys,
+        now: Timestamp,
+    ) -> Result<DeliveryId, Fault> {
+        let id = delivery.to_string();
+        let parent = self
+            .cached(
+                "SELECT seq, route, rules, order_key, first_instance, key_root, state, settled, \
+                 failure ->> '$.reason' FROM delivery WHERE id = ?",
+            )?
+            .query_row([&id], |row| {
+                Ok(Parent {
+                    seq: row.get(0)?,
+                    rules: row.get(2)?,
+                    owed: Owed {
+                        route: row.get(1)?,
+                        instance: row.get(4)?,
+                        order: Ok(row.get(3)?),
+                    },
+                    key_root: row.get(5)?,
+                    state: row.get(6)?,
+                    settled: row.get::<_, Option<i64>>(7)?.is_some(),
+                    reason: row.get(8)?,
+                })
+            })
+            .optional()?
+            .ok_or_else(|| JournalError::NotFound(format!("there is no delivery {delivery}")))?;
+        parent.check(delivery)?;
+        let events: Vec<i64> = self
+            .cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
+            .query_map([parent.seq], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let kept = parent.key_root.as_deref().unwrap_or(&id);
+        let origin = Origin {
+            created: now,
+            rules: parent.rules,
+            parent: Some(parent.seq),
+            key_root: match keys {
+                ReplayKeys::Keep => Some(kept),
+                ReplayKeys::Renew => None,
+            },
+        };
+        Ok(self.owe(&parent.owed, &events, &origin)?)
+    }
+
+    /// Makes the deliveries that a stored event owes under other rules than it came under.
+    pub(super) fn replay_event(
+        &mut self,
+        event: EventId,
+        routed: &Routed,
+        now: Timestamp,
+    ) -> Result<Vec<DeliveryId>, Fault> {
+        let seq: i64 = self
+            .cached("SELECT seq FROM event WHERE id = ?")?
+            .query_row([event.to_string()], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| JournalError::NotFound(format!("there is no event {event}")))?;
+        let origin = Origin {
+            created: now,
+            rules: self.rules(routed.generation())?,
+            parent: None,
+            key_root: None,
+        };
+        let owed = routed.owed().iter();
+        Ok(owed
+            .map(|owed| self.owe(owed, &[seq], &origin))
+            .collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// The delivery that is replayed.
+struct Parent {
+    seq: i64,
+    rules: i64,
+    owed: Owed,
+    key_root: Option<String>,
+    state: String,
+    settled: bool,
+    reason: Option<String>,
+}
+
+impl Parent {
+    fn check(&self, id: DeliveryId) -> Result<(), JournalError> {
+        if !self.settled {
+            return Err(JournalError::Refused(format!(
+                "delivery {id} is {}, not settled; what is under way is not replayed",
+                self.state
+            )));
+        }
+        if self.reason.as_deref() == Some(Reason::OrderKeyFailed.code()) {
+            return Err(JournalError::Refused(format!(
+                "delivery {id} has no order key, since `order_by` of its rules failed; mend the rule and replay the event"
+            )));
+        }
+        Ok(())
+    }
+}
