@@ -1,5 +1,7 @@
 //! The database file: how it is made, opened and checked. What comes out is a connection that knows this schema.
 
+mod migration;
+
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -10,8 +12,8 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-/// The revision of the schema that this code reads and writes.
-pub(super) const VERSION: i64 = 1;
+use self::migration::APPLICATION;
+pub(super) use self::migration::VERSION;
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,29 @@ pub enum OpenError {
         path: PathBuf,
         /// Its version.
         found: i64,
+    },
+    /// It was made by an older Jackfield, and who reads changes nothing.
+    #[error(
+        "the journal {path} has schema version {found}, and this Jackfield reads version {VERSION}; start `jackfield run` \
+         of this version, which brings it up to date"
+    )]
+    Older {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// It was made by an older Jackfield, and could not be brought up to date.
+    #[error(
+        "the journal {path} could not be brought from schema version {found} to {VERSION}, and is as it was: {source}"
+    )]
+    Migration {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Why.
+        source: rusqlite::Error,
     },
     /// It is a database of something else.
     #[error("{0} is an SQLite database, but not a journal of Jackfield's; move it away")]
@@ -100,20 +125,36 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Opens the database for the writer, making it where there is none.
+/// Opens the database for the writer, making it where there is none, and bringing an older one up to date.
 pub(super) fn open_to_write(directory: &Path) -> Result<Connection, OpenError> {
     let path = file(directory);
     make_file(&path)?;
     sync_directory(directory)?;
     let connection = open_existing(&path)?;
-    match identity(&connection).map_err(OpenError::store(&path))? {
-        (0, 0) if is_empty(&connection).map_err(OpenError::store(&path))? => {
-            create(&connection).map_err(OpenError::store(&path))?;
-        }
-        identity => check(identity, &path)?,
+    let found = match identity(&connection).map_err(OpenError::store(&path))? {
+        (0, 0) if is_empty(&connection).map_err(OpenError::store(&path))? => None,
+        identity => Some(check(identity, &path)?),
+    };
+    if found.is_none() {
+        lay_out(&connection).map_err(OpenError::store(&path))?;
     }
     prepare(&connection, 8 << 20).map_err(OpenError::store(&path))?;
+    match found {
+        None => migration::create(&connection).map_err(OpenError::store(&path))?,
+        Some(found) if found < VERSION => bring_up_to_date(&connection, &path, found)?,
+        Some(_) => {}
+    }
     Ok(connection)
+}
+
+fn bring_up_to_date(connection: &Connection, path: &Path, found: i64) -> Result<(), OpenError> {
+    migration::migrate(connection, found).map_err(|source| OpenError::Migration {
+        path: path.to_owned(),
+        found,
+        source,
+    })?;
+    tracing::info!(from = found, to = VERSION, "the journal was brought up to date");
+    Ok(())
 }
 
 /// Makes the database file, for its owner alone, where there is none. SQLite would make it readable to all; its log
@@ -147,7 +188,12 @@ pub(super) fn open_to_read(directory: &Path) -> Result<Connection, OpenError> {
         (0, 0) if is_empty(&connection).map_err(OpenError::store(&path))? => {
             return Err(OpenError::Missing(path));
         }
-        identity => check(identity, &path)?,
+        identity => {
+            let found = check(identity, &path)?;
+            if found < VERSION {
+                return Err(OpenError::Older { path, found });
+            }
+        }
     }
     prepare(&connection, 2 << 20).map_err(OpenError::store(&path))?;
     connection
@@ -171,7 +217,8 @@ fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     Ok((pragma("application_id")?, pragma("user_version")?))
 }
 
-fn check((application, version): (i64, i64), path: &Path) -> Result<(), OpenError> {
+/// The version of what is a journal of ours.
+fn check((application, version): (i64, i64), path: &Path) -> Result<i64, OpenError> {
     if application != APPLICATION {
         return Err(OpenError::Foreign(path.to_owned()));
     }
@@ -181,22 +228,17 @@ fn check((application, version): (i64, i64), path: &Path) -> Result<(), OpenErro
             found: version,
         });
     }
-    Ok(())
+    Ok(version)
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
-/// Makes the tables, or nothing.
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets what holds for all of a file and must be set before there is anything in it.
+fn lay_out(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch(&format!(
-        "BEGIN;\n{}\nPRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {VERSION};\nCOMMIT;",
-        include_str!("schema.sql")
-    ))
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
 }
 
 fn prepare(connection: &Connection, cache_bytes: i64) -> rusqlite::Result<()> {
@@ -213,9 +255,6 @@ fn sync_directory(directory: &Path) -> Result<(), OpenError> {
         .and_then(|directory| directory.sync_all())
         .map_err(OpenError::io(directory))
 }
-
-/// "Jack", so that `file` and SQLite can tell a journal from other databases.
-const APPLICATION: i64 = 0x4a61_636b;
 
 /// Five events of 3 KB fit into a page of 16 KB: fewer frames of the log for each than with smaller ones, and at
 /// 32 KB a lone event writes too much. Measured; see JOURNAL.md.

@@ -1,4 +1,5 @@
--- The journal, version 1. JOURNAL.md explains it. Times are milliseconds since 1970; `seq` is the order of arrival.
+-- The journal's tables, in their newest version, for a new file. JOURNAL.md explains them, and how to change them: an older
+-- file gets the same by `schema/<version>.sql`. Times are milliseconds since 1970; `seq` is the order of arrival.
 
 -- Rule text by content hash: a generation that an event or a delivery names is here before it.
 CREATE TABLE rules (
@@ -143,31 +144,3 @@ CREATE TABLE tally (
 INSERT INTO tally VALUES
     ('event', 0), ('duplicate', 0), ('pending', 0), ('running', 0), ('waiting', 0), ('succeeded', 0), ('dead', 0),
     ('superseded', 0), ('canceled', 0);
-
--- For people with the sqlite3 command: readable times, and the event whole.
-CREATE VIEW events AS
-    SELECT event.id, datetime(received / 1000, 'unixepoch') AS received, source, type,
-        envelope ->> '$.subject' AS subject, envelope ->> '$.data.title' AS title,
-        (SELECT count(*) FROM delivery_event WHERE delivery_event.event = event.seq) AS deliveries,
-        (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates,
-        substr(envelope, 1, length(envelope) - 2) || iif(envelope LIKE '%{}}', '', ',') || '"payload":'
-            || CAST(body AS TEXT) || '}}' AS json
-    FROM event JOIN request ON request.event = event.seq;
-CREATE VIEW deliveries AS
-    SELECT delivery.id, route, state, phase, step, attempts, instance, order_key,
-        datetime(created / 1000, 'unixepoch') AS created,
-        iif(due > 0, datetime(due / 1000, 'unixepoch'), NULL) AS due,
-        state = 'pending' AND due IS NULL AS blocked,
-        coalesce(failure ->> '$.reason', reason) AS reason, coalesce(failure ->> '$.error', detail) AS detail,
-        datetime(settled / 1000, 'unixepoch') AS settled,
-        (SELECT group_concat(event.id) FROM delivery_event JOIN event ON event.seq = delivery_event.event
-            WHERE delivery_event.delivery = delivery.seq) AS events
-    FROM delivery;
-CREATE VIEW attempts AS
-    SELECT delivery.id AS delivery, route, attempt.phase, attempt.step, step_id, attempt, attempt.instance,
-        datetime(started / 1000, 'unixepoch') AS started, ended - started AS milliseconds, outcome,
-        attempt.reason, message, input, output
-    FROM attempt JOIN delivery ON delivery.seq = attempt.delivery;
-CREATE VIEW generations AS
-    SELECT hash AS generation, datetime(since / 1000, 'unixepoch') AS since, cause, displaced, text
-    FROM in_force JOIN rules ON rules.seq = in_force.rules;

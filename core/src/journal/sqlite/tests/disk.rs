@@ -4,9 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, task::Poll};
 
 use super::*;
 use crate::{
+    delivery::{Phase, State},
     journal::{
         Arrival,
-        contract::{arrival, generation, owed},
+        contract::{Bench, arrival, generation, owed},
     },
     router::Routed,
 };
@@ -82,11 +83,7 @@ async fn a_delivery_that_cannot_be_read_waits_and_holds_up_no_other() {
     let record = journal.delivery(damaged).await.unwrap().unwrap().record;
     assert_eq!(
         (record.state, record.reason, record.due),
-        (
-            crate::delivery::State::Waiting,
-            Some(Reason::Unreadable),
-            Some(contract::at(60))
-        )
+        (State::Waiting, Some(Reason::Unreadable), Some(contract::at(60)))
     );
 }
 
@@ -105,11 +102,17 @@ fn what_is_no_journal_of_ours_is_left_alone() {
     let newer = Directory::new();
     drop(SqliteJournal::open(newer.path(), Options::default()).unwrap());
     let connection = rusqlite::Connection::open(schema::file(newer.path())).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection
+        .pragma_update(None, "user_version", schema::VERSION + 1)
+        .unwrap();
     drop(connection);
-    let said = "the journal …/journal.db has schema version 2, and this Jackfield knows versions up to 1; use the newer \
-                one that wrote it";
-    assert_eq!(open(&newer), (said.into(), said.into()));
+    let said = format!(
+        "the journal …/journal.db has schema version {}, and this Jackfield knows versions up to {}; use the newer one that \
+         wrote it",
+        schema::VERSION + 1,
+        schema::VERSION
+    );
+    assert_eq!(open(&newer), (said.clone(), said));
 
     let foreign = Directory::new();
     let connection = rusqlite::Connection::open(schema::file(foreign.path())).unwrap();
@@ -141,6 +144,47 @@ fn what_is_no_journal_of_ours_is_left_alone() {
     assert_eq!(
         error,
         "there is no journal at /nonexistent/journal.db; the first `jackfield run` makes it"
+    );
+}
+
+#[tokio::test]
+async fn a_journal_of_version_1_goes_on_where_it_was() {
+    let directory = Directory::new();
+    let connection = rusqlite::Connection::open(schema::file(directory.path())).unwrap();
+    connection.execute_batch(include_str!("version-1.sql")).unwrap();
+    drop(connection);
+
+    let bench = Bench::new(&directory).await;
+    let redelivery = arrival(10, Some("push-0"), vec![owed("build", "git", Some("main"))]);
+    assert!(bench.append(redelivery).await.is_duplicate());
+    let claims = bench.claim(200).await;
+    let stand = |claim: &Claim| (claim.route.clone(), claim.phase, claim.step, claim.attempts);
+    assert_eq!(
+        claims.iter().map(stand).collect::<Vec<_>>(),
+        [
+            // Interrupted, backing off, without its instance, giving up, pending; one more stands behind the last.
+            ("card".into(), Phase::Steps, 0, 1),
+            ("card".into(), Phase::Steps, 0, 1),
+            ("build".into(), Phase::Steps, 0, 0),
+            ("build".into(), Phase::OnFailure, 0, 1),
+            ("build".into(), Phase::Steps, 0, 0),
+        ]
+    );
+    bench.finish(claims[4].delivery, State::Succeeded).await;
+    assert_eq!(bench.claim(200).await.len(), 1);
+
+    let story = bench.journal.delivery(claims[0].delivery).await.unwrap().unwrap();
+    assert_eq!(story.attempts[0].reason, Some(Reason::Interrupted));
+    let key = format!("{}/step-0", claims[0].delivery);
+    assert!(!bench.journal.receipt(&key).await.unwrap().unwrap().done);
+    assert_eq!(
+        bench.journal.kv_get("slack", "channel").await.unwrap().unwrap(),
+        "C1"
+    );
+    let counts = bench.journal.counts().await.unwrap();
+    assert_eq!(
+        (counts.events, counts.duplicates, counts.deliveries["dead"]),
+        (10, 2, 1)
     );
 }
 

@@ -1,0 +1,1 @@
+-- From version 1 to 2, whatever version 2 adds to the tables. Columns go to the end of theirs, as in `schema.sql`.
