@@ -1,8 +1,13 @@
-//! The words of a delivery: its states, its phases, how attempts end and when they are made again.
+//! The words of a delivery: its states, its phases, how attempts end and when they are made again, and how
+//! deliveries of one order key stand to one another.
+
+mod line;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use line::{Coalesce, Keep, Line, NewestBy, OnStuck};
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -93,7 +93,7 @@ pub struct Claim {
     pub route: String,
     /// The generation under which it was made.
     pub generation: GenerationId,
-    /// Its events' JSON, payload and all, the newest last; at least one.
+    /// Its events' JSON, payload and all, the newest last; at least one. Of a burst of which only the newest is kept, that.
     pub events: Vec<Bytes>,
     /// What idempotency keys of its steps begin with: its own id, or that of the delivery whose keys a replay keeps.
     pub key_root: String,
@@ -205,6 +205,11 @@ pub enum Next {
         /// What failed, where it is dead.
         failure: Option<Failure>,
     },
+    /// It is dead and the claim ends; it keeps its order key, where it has one, until a person lets go of that.
+    Hold {
+        /// What failed.
+        failure: Failure,
+    },
 }
 
 /// Keeps everything that a 200 promises.
@@ -274,6 +279,9 @@ pub trait Journal: History {
 
     /// Makes the deliveries that a stored event owes under today's rules, without a new event.
     async fn replay_event(&self, event: EventId, routed: Routed) -> Result<Vec<DeliveryId>, JournalError>;
+
+    /// Lets the deliveries go that wait behind a dead one which holds them up.
+    async fn skip(&self, delivery: DeliveryId) -> Result<(), JournalError>;
 
     // Rules.
 

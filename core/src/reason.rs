@@ -80,6 +80,10 @@ reasons! {
     InstanceDown = "instance-down",
     /// `order_by` could not be rendered.
     OrderKeyFailed = "order-key-failed",
+    /// It gathers the events of a burst, which may not be over.
+    Coalescing = "coalescing",
+    /// A newer delivery of its route and order key took its place.
+    Superseded = "superseded",
     /// `with` or `if` of a step could not be rendered.
     TemplateFailed = "template-failed",
     /// The rendered input does not fit the plugin's input schema.

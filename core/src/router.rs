@@ -32,6 +32,8 @@ pub use rules::{RuleFile, RuleFiles, schema};
 pub use step::{RenderError, Step};
 pub use table::{NotJson, Table, View};
 
+use crate::delivery::Line;
+
 /// Names a generation: the SHA-256 of its rule text, in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -71,9 +73,11 @@ pub struct Owed {
     pub route: String,
     /// The instance that its first step uses.
     pub instance: String,
-    /// The rendered `order_by`, where the route has one; or why it could not be rendered, which makes the
+    /// The rendered `order_by`, where the route has one, and an empty one where only its line asks for a key; or why it could not be rendered, which makes the
     /// delivery dead from the start.
     pub order: Result<Option<String>, String>,
+    /// How it stands to others with that key.
+    pub line: Line,
 }
 
 impl Routed {

@@ -13,7 +13,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{JOURNAL_REST, Shared};
 use crate::{
-    delivery::{Outcome, Phase, State},
+    delivery::{OnStuck, Outcome, Phase, State},
     journal::{AttemptStart, Claim, Failure, JournalError, Next, StepEnd},
     plugin::{Report, StepCall, Visit},
     reason::Reason,
@@ -331,10 +331,7 @@ impl<'s> Course<'s> {
                     failure,
                     instance: first.instance().to_owned(),
                 },
-                None => Next::Settle {
-                    state: State::Dead,
-                    failure: Some(failure),
-                },
+                None => bury(route, failure),
             },
             Phase::OnFailure => self.after(route),
         };
@@ -375,9 +372,12 @@ impl<'s> Course<'s> {
                     state: State::Succeeded,
                     failure: None,
                 },
-                Phase::OnFailure => Next::Settle {
-                    state: State::Dead,
-                    failure: self.claim.failure.clone(),
+                Phase::OnFailure => match self.claim.failure.clone() {
+                    Some(failure) => bury(route, failure),
+                    None => Next::Settle {
+                        state: State::Dead,
+                        failure: None,
+                    },
                 },
             },
         }
@@ -403,16 +403,24 @@ impl<'s> Course<'s> {
                 Ok(Turn::GoOn)
             }
             Next::Wait { .. } => Ok(Turn::Over),
-            Next::Settle { state, .. } => {
-                tracing::info!(
-                    delivery.id = %self.claim.delivery, route = %self.claim.route, state = state.word(),
-                    "delivery settled"
+            Next::Settle { state, .. } => self.settled(state).await,
+            Next::Hold { .. } => {
+                tracing::error!(
+                    delivery.id = %self.claim.delivery, route = %self.claim.route,
+                    "a dead delivery holds up those of its order key"
                 );
-                self.shared.metrics.settled(state);
-                self.shared.work.remove(self.claim.delivery).await;
-                Ok(Turn::Over)
+                self.settled(State::Dead).await
             }
         }
+    }
+
+    async fn settled(&self, state: State) -> Result<Turn, Abandoned> {
+        tracing::info!(
+            delivery.id = %self.claim.delivery, route = %self.claim.route, state = state.word(), "delivery settled"
+        );
+        self.shared.metrics.settled(state);
+        self.shared.work.remove(self.claim.delivery).await;
+        Ok(Turn::Over)
     }
 
     /// Commits how the step ended and what follows, and moves on to that.
@@ -499,6 +507,17 @@ impl From<ContextError> for NotReady {
 impl From<RenderError> for NotReady {
     fn from(error: RenderError) -> Self {
         Self::Fail(error.reason(), chain(&error))
+    }
+}
+
+/// What becomes of a dead delivery.
+fn bury(route: &Route, failure: Failure) -> Next {
+    match route.line().on_stuck {
+        OnStuck::GoOn => Next::Settle {
+            state: State::Dead,
+            failure: Some(failure),
+        },
+        OnStuck::Hold => Next::Hold { failure },
     }
 }
 

@@ -32,6 +32,8 @@ use crate::{
     schema::Schema,
 };
 
+mod line;
+
 /// The wall clock of a machine whose time tokio keeps, and leaps over when nothing happens.
 #[derive(Debug)]
 struct Leaping(tokio::time::Instant, AtomicU64);

@@ -66,6 +66,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::InstanceMissing
         | Reason::InstanceDown
         | Reason::OrderKeyFailed
+        | Reason::Coalescing
+        | Reason::Superseded
         | Reason::TemplateFailed
         | Reason::InputInvalid
         | Reason::WorkDirectoryFailed

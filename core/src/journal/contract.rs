@@ -3,6 +3,7 @@
 pub(crate) mod arrivals;
 pub(crate) mod deliveries;
 pub(crate) mod keeping;
+pub(crate) mod line;
 pub(crate) mod order;
 
 use std::{
@@ -19,7 +20,7 @@ use jackfield_event::{DATA_SCHEMA, Data, DeliveryId, Event, EventId, SpecVersion
 use super::{Arrival, AttemptStart, Claim, ClaimRequest, Committed, Failure, Journal, Next, StepEnd};
 use crate::{
     clock::Clock,
-    delivery::{Outcome, Phase, State},
+    delivery::{Line, Outcome, Phase, State},
     reason::Reason,
     router::{GenerationId, Owed, Routed},
 };
@@ -76,6 +77,7 @@ pub(crate) fn owed(route: &str, instance: &str, key: Option<&str>) -> Owed {
         route: route.into(),
         instance: instance.into(),
         order: Ok(key.map(str::to_owned)),
+        line: Line::default(),
     }
 }
 
@@ -112,6 +114,33 @@ pub(crate) fn arrival(seconds: i64, dedup: Option<&str>, owed: Vec<Owed>) -> Arr
         headers: vec![("user-agent", "Zeplin".into())],
         received: at(seconds),
         dedup_window: Duration::from_secs(100),
+    }
+}
+
+impl Arrival {
+    /// The same, of an event that happened at another time.
+    fn happened(self, time: Timestamp) -> Self {
+        self.with(|event, _| event.time = time)
+    }
+
+    /// The same, routed under other rules.
+    fn under(self, rules: GenerationId) -> Self {
+        self.with(|_, generation| *generation = rules)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Event, &mut GenerationId)) -> Self {
+        let mut parts = self.routed.into_parts();
+        change(&mut parts.event, &mut parts.generation);
+        Self {
+            routed: Routed::for_test(
+                *parts.event,
+                parts.payload,
+                parts.dedup,
+                parts.generation,
+                parts.owed,
+            ),
+            ..self
+        }
     }
 }
 

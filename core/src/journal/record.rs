@@ -171,6 +171,9 @@ pub struct DeliveryRecord {
     /// The delivery that it replays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DeliveryId>,
+    /// The delivery that took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successor: Option<DeliveryId>,
     /// What orders it among those of its route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_key: Option<String>,
@@ -178,6 +181,9 @@ pub struct DeliveryRecord {
     pub state: State,
     /// Whether it stands behind an older one of its order key.
     pub blocked: bool,
+    /// Whether it is dead and those behind it wait until a person lets them go.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Which list of steps it is in.
     pub phase: Phase,
     /// The first step of that list without an outcome, from 0.

@@ -13,6 +13,7 @@ mod deliveries;
 mod history;
 mod job;
 mod keep;
+mod line;
 mod lock;
 mod pool;
 mod replay;
@@ -335,6 +336,10 @@ impl Journal for SqliteJournal {
         let now = self.clock.now();
         self.ask(move |store| store.replay_event(event, &routed, now))
             .await
+    }
+
+    async fn skip(&self, delivery: DeliveryId) -> Result<(), JournalError> {
+        self.ask(move |store| store.skip(delivery)).await
     }
 
     async fn store_rules(&self, generation: &GenerationId, text: &str) -> Result<(), JournalError> {

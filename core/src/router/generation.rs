@@ -186,12 +186,14 @@ impl Orders<'_> {
             order: self
                 .order(route)
                 .map_err(|reason| format!("route `{}`, `order_by`: {reason}", route.name())),
+            line: *route.line(),
         }
     }
 
     fn order(&mut self, route: &Route) -> Result<Option<String>, String> {
         let Some(template) = &route.order_by else {
-            return Ok(None);
+            // Without a key of their own, all its deliveries have the same.
+            return Ok(route.line().needs_key().then(String::new));
         };
         let whole = match &self.whole {
             Some(whole) => whole,

@@ -1,7 +1,7 @@
 //! One route: a pattern, and the steps that an event takes which matches it.
 
 use super::{Step, template::Template};
-use crate::delivery::Phase;
+use crate::delivery::{Line, Phase};
 
 /// One rule, without its pattern.
 #[derive(Debug)]
@@ -9,6 +9,7 @@ pub struct Route {
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) order_by: Option<Template>,
+    pub(super) line: Line,
     pub(super) steps: Vec<Step>,
     pub(super) on_failure: Vec<Step>,
 }
@@ -22,6 +23,11 @@ impl Route {
     /// What it is for, in the author's words.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// How its deliveries of one order key stand to one another.
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     /// The steps of one phase, in their order. There is at least one in [`Phase::Steps`].

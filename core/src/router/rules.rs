@@ -1,5 +1,6 @@
 //! Rule files: TOML in, routes with their patterns out, or all mistakes with their places.
 
+mod line;
 mod place;
 mod read;
 mod scene;

@@ -2,7 +2,7 @@
 
 use super::{Bench, arrival, failure, owed, wait_until};
 use crate::{
-    delivery::{Outcome, State},
+    delivery::{Line, Outcome, State},
     journal::{JournalError, Next, ReplayKeys},
     reason::Reason,
     router::Owed,
@@ -87,6 +87,7 @@ pub(crate) async fn a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothi
         route: "a".into(),
         instance: "slack".into(),
         order: Err("`project` is undefined".into()),
+        line: Line::default(),
     };
     let sent = arrival(0, Some("key"), vec![failed, owed("a", "slack", Some("7"))]);
     let committed = bench.append(sent).await;

@@ -10,7 +10,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    delivery::State,
+    delivery::{Keep, State},
     journal::{Arrival, Committed, Failure},
     reason::Reason,
     router::{GenerationId, Owed},
@@ -24,6 +24,7 @@ pub(super) struct NewEvent {
     source: String,
     kind: String,
     received: Timestamp,
+    time: Timestamp,
     generation: GenerationId,
     envelope: String,
     headers: String,
@@ -52,12 +53,14 @@ impl NewEvent {
             id,
             sourcename: source,
             kind,
+            time,
             ..
         } = *routed.event;
         Self {
             id,
             id_text: id.to_string(),
             received,
+            time,
             generation: routed.generation,
             envelope: routed.envelope,
             headers: serde_json::to_string(&headers).expect("pairs of strings have a JSON form"),
@@ -85,6 +88,32 @@ pub(super) struct Origin<'a> {
     pub(super) rules: i64,
     pub(super) parent: Option<i64>,
     pub(super) key_root: Option<&'a str>,
+    /// Whether an event has just arrived for them: what a person asks for again is replaced by nothing.
+    pub(super) arrives: bool,
+}
+
+/// How a delivery begins.
+pub(super) enum Beginning {
+    /// It can be claimed at once.
+    Due,
+    /// It is behind another of its line.
+    Blocked,
+    /// It gathers a burst.
+    Gathering {
+        /// Until when, if nothing else comes.
+        due: Timestamp,
+        /// Until when at the latest.
+        closes: Timestamp,
+        /// What its steps will see of it.
+        keep: Keep,
+    },
+    /// A newer one was there before it.
+    Superseded {
+        /// Which.
+        by: i64,
+    },
+    /// It could not be told which line it belongs to.
+    Dead(Failure),
 }
 
 impl Store<'_> {
@@ -109,11 +138,12 @@ impl Store<'_> {
             rules,
             parent: None,
             key_root: None,
+            arrives: true,
         };
         let deliveries = new
             .owed
             .iter()
-            .map(|owed| self.owe(owed, &[seq], &origin))
+            .map(|owed| self.owe_arrival(owed, seq, new.time, &origin))
             .collect::<rusqlite::Result<_>>()?;
         Ok(Committed {
             event: new.id,
@@ -170,38 +200,39 @@ impl Store<'_> {
         Ok(seq)
     }
 
-    /// Writes one delivery of `events`: due at once, or behind the one before it of its order key, or dead where
-    /// it could not be told which key that is.
+    /// Writes one delivery of `events`, which neither gathers nor replaces: due at once, or behind the one before it
+    /// of its order key, or dead where it could not be told which key that is.
     pub(super) fn owe(
         &mut self,
         owed: &Owed,
         events: &[i64],
         origin: &Origin<'_>,
     ) -> rusqlite::Result<DeliveryId> {
+        let events: Vec<_> = events.iter().map(|event| (*event, None)).collect();
+        let beginning = match &owed.order {
+            Ok(Some(key)) => self.turn(&owed.route, key)?,
+            Ok(None) => Beginning::Due,
+            Err(error) => Beginning::Dead(Failure {
+                step: None,
+                reason: Reason::OrderKeyFailed,
+                error: error.clone(),
+            }),
+        };
+        self.insert_delivery(owed, &events, origin, beginning)
+    }
+
+    /// Writes one delivery of `events`, each with the time by which it is the newest, where its line goes by that.
+    pub(super) fn insert_delivery(
+        &mut self,
+        owed: &Owed,
+        events: &[(i64, Option<i64>)],
+        origin: &Origin<'_>,
+        beginning: Beginning,
+    ) -> rusqlite::Result<DeliveryId> {
         let id = DeliveryId::new(origin.created, fastrand::u128(..));
         let seq = self.marks.delivery + 1;
         let created = origin.created.as_millis();
-        let (key, failure) = match &owed.order {
-            Ok(key) => (key.as_deref(), None),
-            Err(error) => (
-                None,
-                Some(Failure {
-                    step: None,
-                    reason: Reason::OrderKeyFailed,
-                    error: error.clone(),
-                }),
-            ),
-        };
-        let blocked = match key {
-            Some(key) => self.is_taken(&owed.route, key)?,
-            None => false,
-        };
-        let state = if failure.is_some() {
-            State::Dead
-        } else {
-            State::Pending
-        };
-        let due = (state == State::Pending && !blocked).then_some(0);
+        let first = Row::new(beginning);
         self.insert.delivery.execute(params![
             seq,
             id.to_string(),
@@ -210,28 +241,75 @@ impl Store<'_> {
             created,
             origin.parent,
             origin.key_root,
-            key,
+            owed.order.as_ref().ok().and_then(Option::as_deref),
             owed.instance,
-            state.word(),
-            due,
-            failure.as_ref().map(super::row::failure),
-            failure.is_some().then_some(created),
+            first.state.word(),
+            first.due,
+            first.failure.as_ref().map(super::row::failure),
+            first.state.is_settled().then_some(created),
+            first.reason.map(Reason::code),
+            (owed.line.supersede && origin.arrives).then_some(1),
+            first.keep.map(Keep::word),
+            first.closes,
+            first.successor,
         ])?;
-        for event in events {
-            self.insert.delivery_event.execute([seq, *event])?;
+        for (event, time) in events {
+            self.insert.delivery_event.execute(params![seq, event, time])?;
         }
         self.marks.delivery = seq;
-        self.tally(state.word(), 1);
-        self.wake |= due.is_some();
+        self.tally(first.state.word(), 1);
+        self.wake |= first.due.is_some();
         Ok(id)
     }
+}
 
-    /// Whether a delivery of the route and key is not settled.
-    fn is_taken(&self, route: &str, key: &str) -> rusqlite::Result<bool> {
-        self.cached(
-            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_key \
-             WHERE route = ? AND order_key = ? AND settled IS NULL)",
-        )?
-        .query_row([route, key], |row| row.get(0))
+/// The columns that differ with how a delivery begins.
+struct Row {
+    state: State,
+    due: Option<i64>,
+    reason: Option<Reason>,
+    keep: Option<Keep>,
+    closes: Option<i64>,
+    successor: Option<i64>,
+    failure: Option<Failure>,
+}
+
+impl Row {
+    fn new(beginning: Beginning) -> Self {
+        let plain = Self {
+            state: State::Pending,
+            due: None,
+            reason: None,
+            keep: None,
+            closes: None,
+            successor: None,
+            failure: None,
+        };
+        match beginning {
+            Beginning::Due => Self {
+                due: Some(0),
+                ..plain
+            },
+            Beginning::Blocked => plain,
+            Beginning::Gathering { due, closes, keep } => Self {
+                state: State::Waiting,
+                due: Some(due.min(closes).as_millis()),
+                reason: Some(Reason::Coalescing),
+                keep: Some(keep),
+                closes: Some(closes.as_millis()),
+                ..plain
+            },
+            Beginning::Superseded { by } => Self {
+                state: State::Superseded,
+                reason: Some(Reason::Superseded),
+                successor: Some(by),
+                ..plain
+            },
+            Beginning::Dead(failure) => Self {
+                state: State::Dead,
+                failure: Some(failure),
+                ..plain
+            },
+        }
     }
 }

@@ -7,7 +7,7 @@ use jackfield_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{history::event_json, row, writer::text};
-use crate::{journal::Claim, router::GenerationId};
+use crate::{delivery::Keep, journal::Claim, router::GenerationId};
 
 /// The deliveries that were claimed, as far as they can be read.
 #[derive(Default)]
@@ -33,7 +33,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
     connection
         .prepare_cached(
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-             coalesce(key_root, id) AS key_root, phase, step, attempts, stalled, failure FROM delivery WHERE seq = ?",
+             coalesce(key_root, id) AS key_root, phase, step, attempts, stalled, failure, keep FROM delivery WHERE seq = ?",
         )?
         .query_row([seq], |row| {
             let step: i64 = row.get("step")?;
@@ -41,7 +41,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 delivery: row::id_at(row, "id")?,
                 route: row.get("route")?,
                 generation: GenerationId(row.get("generation")?),
-                events: events(connection, seq)?,
+                events: events(connection, seq, row.get_ref("keep")?.as_str_or_null()?)?,
                 key_root: row.get("key_root")?,
                 phase: row::word_at(row, "phase")?,
                 step: usize::try_from(step).unwrap_or(0),
@@ -53,11 +53,22 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
         })
 }
 
-fn events(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Bytes>> {
-    connection
-        .prepare_cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
-        .query_and_then([delivery], |row| Ok(event_json(connection, row.get(0)?)?.into()))?
-        .collect()
+/// The events of a delivery, the newest last; where `keep` says so, the newest alone.
+fn events(connection: &Connection, delivery: i64, keep: Option<&str>) -> rusqlite::Result<Vec<Bytes>> {
+    let most = match keep {
+        Some(keep) if keep == Keep::Newest.word() => 1,
+        Some(_) | None => i64::MAX,
+    };
+    let mut events: Vec<Bytes> = connection
+        .prepare_cached(
+            "SELECT event FROM delivery_event WHERE delivery = ? ORDER BY time DESC, event DESC LIMIT ?",
+        )?
+        .query_and_then([delivery, most], |row| {
+            Ok(event_json(connection, row.get(0)?)?.into())
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    events.reverse();
+    Ok(events)
 }
 
 /// What the steps before `step` put out that were done.

@@ -30,6 +30,7 @@ impl Store<'_> {
         let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
         // Two queries for each instance: `OR` would have SQLite sort both queues whole.
         let mut due = BTreeSet::new();
+        let mut bursts = Vec::new();
         for instance in self.instances()? {
             if request.busy.contains(&instance) {
                 continue;
@@ -38,20 +39,29 @@ impl Store<'_> {
                 let mut statement = self.cached(sql)?;
                 let mut rows = statement.query(parameters)?;
                 while let Some(row) = rows.next()? {
-                    due.insert((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
+                    let seq = row.get(0)?;
+                    if row.get(2)? {
+                        bursts.push(seq);
+                    } else {
+                        due.insert((seq, row.get::<_, bool>(1)?));
+                    }
                 }
                 Ok(())
             };
             take(
-                "SELECT seq, FALSE FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due = 0 \
+                "SELECT seq, FALSE, FALSE FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due = 0 \
                  ORDER BY seq LIMIT ?",
                 params![instance, limit],
             )?;
             take(
-                "SELECT seq, TRUE FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due > 0 AND due <= ? \
+                "SELECT seq, TRUE, closes IS NOT NULL FROM delivery INDEXED BY delivery_due WHERE instance = ? AND due > 0 AND due <= ? \
                  ORDER BY due LIMIT ?",
                 params![instance, request.now.as_millis(), limit],
             )?;
+        }
+        // What has gathered finds its place in its line, and is claimed the next time where that is the first.
+        for burst in bursts {
+            self.close_burst(burst)?;
         }
         let lease = request.now.saturating_add(request.lease).as_millis();
         let mut claimed = Vec::new();
@@ -165,10 +175,11 @@ impl Store<'_> {
         now: Timestamp,
     ) -> Result<(), Fault> {
         let claimed = self.claimed(delivery, owner)?;
-        self.interrupt(claimed.seq, now)?;
+        let interrupted = self.interrupt(claimed.seq, now)?;
         match due {
             None => {
-                self.give_back(claimed.seq, State::Pending, 0, None, None)?;
+                let reason = interrupted.then_some(Reason::Interrupted.code());
+                self.give_back(claimed.seq, State::Pending, 0, reason, None)?;
                 self.set_stalled(claimed.seq, None)?;
             }
             Some((due, reason, detail)) => {
@@ -268,7 +279,10 @@ impl Store<'_> {
                 .execute(params![instance, row::failure(failure), claimed.seq])?;
             }
             Next::Settle { state, failure } => {
-                self.settle(claimed.seq, *state, failure.as_ref(), end.ended)?;
+                self.settle(claimed.seq, *state, failure.as_ref(), end.ended, false)?;
+            }
+            Next::Hold { failure } => {
+                self.settle(claimed.seq, State::Dead, Some(failure), end.ended, true)?;
             }
         }
         Ok(())
@@ -322,31 +336,29 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Settles a running delivery, and lets the next one of its order key go.
+    /// Settles a running delivery, and lets the next one of its line go, unless it is to hold the line up.
     fn settle(
         &mut self,
         seq: i64,
         state: State,
         failure: Option<&Failure>,
         now: Timestamp,
+        hold: bool,
     ) -> rusqlite::Result<()> {
         let failure = failure.map(row::failure);
         let (route, key): (String, Option<String>) = self
             .cached(
                 "UPDATE delivery SET state = ?, settled = ?, failure = coalesce(?, failure), due = NULL, owner = NULL, \
-                 lease = NULL WHERE seq = ? RETURNING route, order_key",
+                 lease = NULL, held = iif(? AND order_key IS NOT NULL, 1, NULL) WHERE seq = ? RETURNING route, order_key",
             )?
-            .query_row(params![state.word(), now.as_millis(), failure, seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row(params![state.word(), now.as_millis(), failure, hold, seq], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         self.moved(State::Running, state);
-        let Some(key) = key else { return Ok(()) };
-        let freed = self
-            .cached(
-                "UPDATE delivery SET due = 0 WHERE state = 'pending' AND seq = (SELECT seq FROM delivery \
-                 INDEXED BY delivery_key WHERE route = ? AND order_key = ? AND settled IS NULL ORDER BY seq LIMIT 1)",
-            )?
-            .execute([&route, &key])?;
-        self.wake |= freed > 0;
-        Ok(())
+        match key {
+            Some(key) if !hold => self.free(&route, &key),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn claimed(&self, delivery: DeliveryId, owner: &str) -> Result<Claimed, Fault> {

@@ -375,7 +375,8 @@ fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<
 fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let events = connection
         .prepare_cached(
-            "SELECT id FROM delivery_event JOIN event ON event.seq = delivery_event.event WHERE delivery = ? ORDER BY seq",
+            "SELECT id FROM delivery_event JOIN event ON event.seq = delivery_event.event WHERE delivery = ? \
+             ORDER BY time, seq",
         )?
         .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
         .collect::<rusqlite::Result<_>>()?;
@@ -390,8 +391,13 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
             .get::<_, Option<String>>("parent_id")?
             .map(|id| row::id(&id))
             .transpose()?,
+        successor: row
+            .get::<_, Option<String>>("successor_id")?
+            .map(|id| row::id(&id))
+            .transpose()?,
         order_key: row.get("order_key")?,
         state,
+        held: row.get::<_, Option<i64>>("held")? == Some(1),
         blocked: state == State::Pending && due.is_none(),
         phase: row::word_at(row, "phase")?,
         step: usize::try_from(row.get::<_, i64>("step")?).unwrap_or(0),
@@ -502,7 +508,8 @@ const EVENT: &str = "SELECT seq, id, received, dedup, source, type, envelope ->>
      (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates FROM event";
 
 const DELIVERY: &str = "SELECT *, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-     (SELECT id FROM delivery AS parents WHERE parents.seq = delivery.parent) AS parent_id FROM delivery";
+     (SELECT id FROM delivery AS parents WHERE parents.seq = delivery.parent) AS parent_id, \
+     (SELECT id FROM delivery AS others WHERE others.seq = delivery.successor) AS successor_id FROM delivery";
 
 /// A list longer than this is asked for in pages.
 const MOST: usize = 10_000;

@@ -1,10 +1,15 @@
 //! What a person asks for again: deliveries that name their parent, or that an event comes to owe anew.
 
 use jackfield_event::{DeliveryId, EventId, Timestamp};
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
-use super::{append::Origin, job::Fault, store::Store};
+use super::{
+    append::{Beginning, Origin},
+    job::Fault,
+    store::Store,
+};
 use crate::{
+    delivery::Line,
     journal::{JournalError, ReplayKeys},
     reason::Reason,
     router::{Owed, Routed},
@@ -22,7 +27,7 @@ impl Store<'_> {
         let parent = self
             .cached(
                 "SELECT seq, route, rules, order_key, first_instance, key_root, state, settled, \
-                 failure ->> '$.reason' FROM delivery WHERE id = ?",
+                 failure ->> '$.reason', held = 1, keep FROM delivery WHERE id = ?",
             )?
             .query_row([&id], |row| {
                 Ok(Parent {
@@ -32,19 +37,22 @@ impl Store<'_> {
                         route: row.get(1)?,
                         instance: row.get(4)?,
                         order: Ok(row.get(3)?),
+                        line: Line::default(),
                     },
                     key_root: row.get(5)?,
                     state: row.get(6)?,
                     settled: row.get::<_, Option<i64>>(7)?.is_some(),
                     reason: row.get(8)?,
+                    held: row.get::<_, Option<bool>>(9)?.unwrap_or_default(),
+                    keep: row.get(10)?,
                 })
             })
             .optional()?
             .ok_or_else(|| JournalError::NotFound(format!("there is no delivery {delivery}")))?;
         parent.check(delivery)?;
-        let events: Vec<i64> = self
-            .cached("SELECT event FROM delivery_event WHERE delivery = ? ORDER BY event")?
-            .query_map([parent.seq], |row| row.get(0))?
+        let events: Vec<(i64, Option<i64>)> = self
+            .cached("SELECT event, time FROM delivery_event WHERE delivery = ?")?
+            .query_map([parent.seq], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         let kept = parent.key_root.as_deref().unwrap_or(&id);
         let origin = Origin {
@@ -55,8 +63,24 @@ impl Store<'_> {
                 ReplayKeys::Keep => Some(kept),
                 ReplayKeys::Renew => None,
             },
+            arrives: false,
         };
-        Ok(self.owe(&parent.owed, &events, &origin)?)
+        let beginning = match &parent.owed.order {
+            // It takes the place of the one that holds the line up, and nothing overtakes it there.
+            Ok(Some(_)) if parent.held => {
+                self.cached("UPDATE delivery SET held = 0 WHERE seq = ?")?
+                    .execute([parent.seq])?;
+                Beginning::Due
+            }
+            Ok(Some(key)) => self.turn(&parent.owed.route, key)?,
+            Ok(None) | Err(_) => Beginning::Due,
+        };
+        let replay = self.insert_delivery(&parent.owed, &events, &origin, beginning)?;
+        if let Some(keep) = &parent.keep {
+            self.cached("UPDATE delivery SET keep = ? WHERE seq = ?")?
+                .execute(params![keep, self.marks.delivery])?;
+        }
+        Ok(replay)
     }
 
     /// Makes the deliveries that a stored event owes under other rules than it came under.
@@ -76,6 +100,7 @@ impl Store<'_> {
             rules: self.rules(routed.generation())?,
             parent: None,
             key_root: None,
+            arrives: false,
         };
         let owed = routed.owed().iter();
         Ok(owed
@@ -93,6 +118,10 @@ struct Parent {
     state: String,
     settled: bool,
     reason: Option<String>,
+    /// Whether it holds its line up.
+    held: bool,
+    /// What its steps see of a burst.
+    keep: Option<String>,
 }
 
 impl Parent {

@@ -60,7 +60,9 @@ CREATE TABLE dedup_block (
 
 -- One row for each delivery. `due` is 0 where it is due at once, a time while it waits, and NULL while it is
 -- running, settled, or behind an unsettled delivery of its route and order key. `stalled` is since when nothing could be
--- begun of it for want of something.
+-- begun of it for want of something. Of lines (see JOURNAL.md): `replaceable` is 1 where a newer one may take its place, which
+-- is then its `successor`; `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
+-- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that.
 CREATE TABLE delivery (
     seq            INTEGER PRIMARY KEY,
     id             TEXT NOT NULL,
@@ -83,21 +85,38 @@ CREATE TABLE delivery (
     reason         TEXT,
     detail         TEXT,
     failure        TEXT,
-    settled        INTEGER
+    settled        INTEGER,
+    replaceable    INTEGER,
+    successor      INTEGER REFERENCES delivery (seq) DEFERRABLE INITIALLY DEFERRED,
+    closes         INTEGER,
+    keep           TEXT,
+    held           INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
 CREATE INDEX delivery_lease ON delivery (lease) WHERE lease IS NOT NULL;
-CREATE INDEX delivery_key ON delivery (route, order_key) WHERE order_key IS NOT NULL AND settled IS NULL;
+CREATE INDEX delivery_key ON delivery (route, order_key)
+    WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
+CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
 
--- Which events a delivery stands for.
+-- Which events a delivery stands for. `time` is when the event happened, where the route goes by that to tell the newest.
 CREATE TABLE delivery_event (
     delivery INTEGER NOT NULL REFERENCES delivery (seq),
     event    INTEGER NOT NULL REFERENCES event (seq),
+    time     INTEGER,
     PRIMARY KEY (delivery, event)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_event_event ON delivery_event (event);
+
+-- The newest event of a line that goes by the time of events, so that one that comes late is known.
+CREATE TABLE newest (
+    route     TEXT NOT NULL,
+    order_key TEXT NOT NULL,
+    time      INTEGER NOT NULL,
+    delivery  INTEGER NOT NULL,
+    PRIMARY KEY (route, order_key)
+) STRICT, WITHOUT ROWID;
 
 -- Attempts of steps. Number 0 is the end of a step without a call. Without `ended` it is being made; ended without
 -- an outcome it was interrupted.

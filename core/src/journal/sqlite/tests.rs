@@ -73,6 +73,24 @@ contract! {
         a_replay_stands_behind_what_is_there_of_its_key,
         a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothing,
     }
+    line::{
+        a_newer_delivery_takes_the_place_of_those_that_wait,
+        one_that_backs_off_is_superseded_and_says_how_far_it_came,
+        what_may_have_acted_or_tells_of_a_failure_is_not_superseded,
+        replays_neither_supersede_nor_are_superseded,
+        deliveries_of_rules_that_did_not_say_so_are_not_superseded,
+        of_events_that_come_out_of_order_the_newest_by_time_stays,
+        a_burst_is_one_delivery_when_it_has_been_quiet,
+        a_burst_ends_with_its_longest_wait_and_with_its_items,
+        a_burst_stands_in_its_line,
+        the_newest_of_a_burst_is_told_by_time_where_the_route_says_so,
+        a_burst_is_of_one_set_of_rules,
+        a_redelivery_joins_no_burst,
+        a_newer_burst_takes_the_place_of_one_that_waits,
+        a_dead_one_holds_its_line_up_until_a_person_skips_it,
+        the_replay_of_one_that_holds_its_line_up_takes_its_place,
+        without_an_order_key_nothing_is_held_up,
+    }
     keeping::{
         values_are_an_instances_own_and_expire,
         a_receipt_is_there_when_it_is_kept,

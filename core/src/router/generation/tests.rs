@@ -4,7 +4,11 @@ use jackfield_event::{Artifact, DATA_SCHEMA, Data, EventId, Project, Verificatio
 use serde_json::json;
 
 use super::*;
-use crate::{delivery::RetryPolicy, router::RenderError, schema::Schema};
+use crate::{
+    delivery::{Line, RetryPolicy},
+    router::RenderError,
+    schema::Schema,
+};
 
 const RULES: &str = include_str!("../../../../config/routes.toml");
 
@@ -160,7 +164,7 @@ use = "slack"
 
 [[route]]
 name = "tokens"
-supersede = true
+newest_by = "time"
 when_json = '''
 { "type": ["a"],
   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
@@ -210,10 +214,10 @@ id = "slack"
       7 | [route.step]
         | ^^^^^^^^^^^^
         = write `[[route.step]]`, with two brackets
-    routes.toml:12:1: `route.supersede`: not yet supported; it comes with a later version
-     12 | supersede = true
+    routes.toml:12:1: `route.newest_by`: says which delivery is the newest, and nothing asks for it
+     12 | newest_by = "time"
         | ^^^^^^^^^
-        = leave it out for now
+        = write `supersede = true` or `coalesce = { … }` beside it, or leave it out
     routes.toml:15:25: there is no operator `prefx`
      15 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
         |                         ^^^^^^^
@@ -416,6 +420,7 @@ use = "slack"
         route: route.into(),
         instance: instance.into(),
         order,
+        line: Line::default(),
     };
     let reason = "route `without-key`, `order_by`: `event.data` has no `actor`";
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Catalog,
+    Catalog, line,
     step::{Given, Phrase},
     when,
 };
@@ -47,7 +47,7 @@ impl Reader<'_> {
             self.faults
                 .push(fault.help("write `[[route.step]]` and `use = \"…\"` below it"));
         }
-        self.refuse_later_keys(&mut table);
+        let line = line::read(&mut table, order_by.is_some(), self.faults);
         table.finish(self.faults);
         let (steps, on_failure) = self.steps(steps, on_failure);
         let order_by = match order_by {
@@ -58,6 +58,7 @@ impl Reader<'_> {
             name: name?,
             description,
             order_by,
+            line,
             steps: steps?,
             on_failure: on_failure?,
         };
@@ -121,18 +122,6 @@ impl Reader<'_> {
         let mut finished: Vec<_> = given.into_iter().enumerate().map(finish).collect();
         let after = finished.split_off(count);
         (finished.into_iter().collect(), after.into_iter().collect())
-    }
-
-    /// Keys that the design has and this version does not: nobody is to believe that they work.
-    fn refuse_later_keys(&mut self, table: &mut Table<'_>) {
-        for key in ["supersede", "coalesce", "newest_by", "on_stuck"] {
-            if let Some(item) = table.take(key) {
-                self.faults.push(
-                    item.key_fault("not yet supported; it comes with a later version")
-                        .help("leave it out for now"),
-                );
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ mod with;
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::Catalog;
+use crate::{delivery::Coalesce, schema::Catalog};
 
 /// The JSON Schema (2020-12) of a rule file whose steps use what is in `catalog`, each with its own input.
 pub fn schema(catalog: &Catalog) -> Value {
@@ -45,6 +45,10 @@ fn definitions(catalog: &Catalog) -> Map<String, Value> {
                 "name": described("name", "What it is called; no other route has this name."),
                 "description": { "type": "string", "description": "What it is for, in a line." },
                 "order_by": { "type": "string", "description": "A template: what it makes of events with an equal text is done one at a time, in order of arrival." },
+                "on_stuck": { "enum": ["go-on", "hold"], "description": "What the deliveries behind a dead one do: go on, or wait until a person skips it or its replay succeeds." },
+                "supersede": { "type": "boolean", "description": "Whether a newer delivery takes the place of those of its order key that wait." },
+                "newest_by": { "enum": ["arrival", "time"], "description": "Which of two events is the newer: the later to arrive, or the later by its own time." },
+                "coalesce": { "$ref": "#/$defs/coalesce" },
                 "when": described("when", "Which events it is for: fields are ANDed, listed values ORed."),
                 "when_json": { "type": "string", "description": "The same as an AWS EventBridge pattern in JSON." },
                 "step": steps(1, "What is done, one after the other."),
@@ -52,6 +56,18 @@ fn definitions(catalog: &Catalog) -> Map<String, Value> {
             },
         },
         "step": step(catalog),
+        "coalesce": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["window"],
+            "description": "Makes a burst of events of one order key one delivery.",
+            "properties": {
+                "window": described("time", "The burst is over when for so long no event came."),
+                "max_wait": described("time", "The burst is over so long after its first event at the latest; ten windows by default."),
+                "max_items": { "type": "integer", "minimum": 2, "maximum": Coalesce::MOST_ITEMS, "description": "The burst is over when it has so many events." },
+                "keep": { "enum": ["newest", "all"], "description": "What the steps see: the newest event alone, or all of them as `events`." },
+            },
+        },
         "retry": {
             "type": "object",
             "additionalProperties": false,

@@ -1,1 +1,20 @@
 -- From version 1 to 2, whatever version 2 adds to the tables. Columns go to the end of theirs, as in `schema.sql`.
+
+-- Lines: what supersedes, gathers and holds up.
+ALTER TABLE delivery ADD COLUMN replaceable INTEGER;
+ALTER TABLE delivery ADD COLUMN successor INTEGER REFERENCES delivery (seq) DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE delivery ADD COLUMN closes INTEGER;
+ALTER TABLE delivery ADD COLUMN keep TEXT;
+ALTER TABLE delivery ADD COLUMN held INTEGER;
+ALTER TABLE delivery_event ADD COLUMN time INTEGER;
+DROP INDEX delivery_key;
+CREATE INDEX delivery_key ON delivery (route, order_key)
+    WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
+CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
+CREATE TABLE newest (
+    route     TEXT NOT NULL,
+    order_key TEXT NOT NULL,
+    time      INTEGER NOT NULL,
+    delivery  INTEGER NOT NULL,
+    PRIMARY KEY (route, order_key)
+) STRICT, WITHOUT ROWID;

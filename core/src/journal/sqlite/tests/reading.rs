@@ -169,6 +169,7 @@ async fn the_dead_are_found_by_their_index() {
 fn owed_dead() -> crate::router::Owed {
     crate::router::Owed {
         order: Err("undefined".into()),
+        line: crate::delivery::Line::default(),
         ..owed("b", "slack", None)
     }
 }

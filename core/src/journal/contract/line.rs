@@ -1,0 +1,478 @@
+//! Lines: what becomes of deliveries of one route and order key that come faster than they are carried out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jackfield_event::{DeliveryId, EventId};
+
+use super::{Bench, arrival, at, end, failure, generation, next, owed, start, wait_until};
+use crate::{
+    delivery::{Coalesce, Keep, Line, NewestBy, OnStuck, Outcome, Phase, State},
+    journal::{DeliveryRecord, JournalError, Next, ReplayKeys},
+    reason::Reason,
+    router::{GenerationId, Owed},
+};
+
+/// What is owed to the route `a` under the key 7, in such a line.
+fn of(line: Line) -> Owed {
+    Owed {
+        line,
+        ..owed("a", "slack", Some("7"))
+    }
+}
+
+fn superseding() -> Line {
+    Line {
+        supersede: true,
+        ..Line::default()
+    }
+}
+
+fn by_time() -> Line {
+    Line {
+        newest_by: NewestBy::Time,
+        ..superseding()
+    }
+}
+
+/// Bursts with a window of 10 s, of 30 s and 3 events at most.
+fn coalescing(keep: Keep) -> Line {
+    Line {
+        coalesce: Some(Coalesce {
+            window: Duration::from_secs(10),
+            max_wait: Duration::from_secs(30),
+            max_items: 3.try_into().unwrap(),
+            keep,
+        }),
+        ..Line::default()
+    }
+}
+
+impl Bench<'_> {
+    async fn record(&self, delivery: DeliveryId) -> DeliveryRecord {
+        self.journal.delivery(delivery).await.unwrap().unwrap().record
+    }
+
+    /// Commits an event that arrives at one time and happened at another.
+    async fn owe_of(&self, arrives: i64, happened: i64, owed: Owed) -> (DeliveryId, EventId) {
+        let sent = arrival(arrives, None, vec![owed]);
+        let sent = sent.happened(at(happened));
+        let committed = self.append(sent).await;
+        (committed.deliveries()[0], committed.event())
+    }
+
+    /// Fails a claimed delivery of one step for good, and has it hold its line up.
+    async fn hold(&self, delivery: DeliveryId) {
+        let next = Next::Hold { failure: failure() };
+        self.attempt(delivery, 0, 1, Outcome::Fatal, next).await;
+    }
+
+    /// What claims are made, again and again until nothing new is due, as a dispatcher does.
+    async fn all_claimed(&self, seconds: i64) -> Vec<DeliveryId> {
+        let mut all = Vec::new();
+        // A burst that is over is seen by one claim, and made by the next.
+        for _ in 0..3 {
+            all.extend(self.claimed(seconds).await);
+        }
+        all
+    }
+}
+
+pub(crate) async fn a_newer_delivery_takes_the_place_of_those_that_wait(bench: Bench<'_>) {
+    let running = bench.owe(0, of(superseding())).await;
+    assert_eq!(bench.claimed(0).await, [running]);
+    let second = bench.owe(1, of(superseding())).await;
+    let third = bench.owe(2, of(superseding())).await;
+    let elsewhere = bench
+        .owe(
+            2,
+            Owed {
+                line: superseding(),
+                ..owed("a", "slack", Some("8"))
+            },
+        )
+        .await;
+
+    let record = bench.record(second).await;
+    assert_eq!(
+        (record.state, record.reason, record.successor, record.settled),
+        (
+            State::Superseded,
+            Some(Reason::Superseded),
+            Some(third),
+            Some(at(2))
+        )
+    );
+    assert_eq!(bench.state(running).await, State::Running);
+    let bench = bench.reopen();
+    assert_eq!(bench.claimed(99).await, [running, elsewhere]);
+    bench
+        .attempt(
+            running,
+            0,
+            1,
+            Outcome::Done,
+            Next::Settle {
+                state: State::Succeeded,
+                failure: None,
+            },
+        )
+        .await;
+    assert_eq!(bench.claimed(99).await, [third]);
+    let counts = bench.journal.counts().await.unwrap().deliveries;
+    assert_eq!(
+        (counts["superseded"], counts["running"], counts["pending"]),
+        (1, 2, 0)
+    );
+}
+
+pub(crate) async fn one_that_backs_off_is_superseded_and_says_how_far_it_came(bench: Bench<'_>) {
+    let first = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    bench.attempt(first, 0, 1, Outcome::Done, next()).await;
+    bench.attempt(first, 1, 1, Outcome::Retry, wait_until(60)).await;
+    let second = bench.owe(1, of(superseding())).await;
+    let record = bench.record(first).await;
+    assert_eq!(
+        (record.state, record.step, record.due),
+        (State::Superseded, 1, None)
+    );
+    assert_eq!(record.detail.as_deref(), Some("after step `step-0`"));
+    assert_eq!(bench.claimed(1).await, [second]);
+    // Its time comes, and nothing of it is left.
+    assert!(bench.claim(5).await.is_empty());
+}
+
+pub(crate) async fn what_may_have_acted_or_tells_of_a_failure_is_not_superseded(bench: Bench<'_>) {
+    let interrupted = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    bench
+        .journal
+        .begin(start(interrupted, Phase::Steps, 0, 1))
+        .await
+        .unwrap();
+    let bench = bench.reopen();
+    bench.owe(1, of(superseding())).await;
+    assert_eq!(bench.state(interrupted).await, State::Pending);
+
+    let other = |line| Owed {
+        line,
+        ..owed("b", "slack", Some("7"))
+    };
+    let failed = bench.owe(2, other(superseding())).await;
+    assert_eq!(bench.claimed(2).await, [interrupted, failed]);
+    let on_failure = Next::OnFailure {
+        failure: failure(),
+        instance: "slack".into(),
+    };
+    bench.attempt(failed, 0, 1, Outcome::Fatal, on_failure).await;
+    bench
+        .journal
+        .begin(start(failed, Phase::OnFailure, 0, 1))
+        .await
+        .unwrap();
+    let again = end(
+        failed,
+        Phase::OnFailure,
+        0,
+        Some(1),
+        Outcome::Retry,
+        wait_until(60),
+    );
+    bench.journal.end(again).await.unwrap();
+    bench.owe(3, other(superseding())).await;
+    assert_eq!(bench.state(failed).await, State::Waiting);
+}
+
+pub(crate) async fn replays_neither_supersede_nor_are_superseded(bench: Bench<'_>) {
+    let first = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    bench.finish(first, State::Succeeded).await;
+    let second = bench.owe(1, of(superseding())).await;
+    let replay = bench
+        .journal
+        .replay_delivery(first, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert_eq!(bench.state(second).await, State::Pending);
+    let third = bench.owe(2, of(superseding())).await;
+    assert_eq!(
+        [
+            bench.state(second).await,
+            bench.state(replay).await,
+            bench.state(third).await
+        ],
+        [State::Superseded, State::Pending, State::Pending]
+    );
+    // The one that was replaced had been first; now the replay is.
+    assert_eq!(bench.claimed(2).await, [replay]);
+    bench.finish(replay, State::Succeeded).await;
+    assert_eq!(bench.claimed(2).await, [third]);
+}
+
+pub(crate) async fn deliveries_of_rules_that_did_not_say_so_are_not_superseded(bench: Bench<'_>) {
+    let first = bench.owe(0, of(Line::default())).await;
+    let second = bench.owe(1, of(superseding())).await;
+    assert_eq!(
+        [bench.state(first).await, bench.state(second).await],
+        [State::Pending; 2]
+    );
+}
+
+pub(crate) async fn of_events_that_come_out_of_order_the_newest_by_time_stays(bench: Bench<'_>) {
+    let (newest, _) = bench.owe_of(10, 9, of(by_time())).await;
+    let (late, _) = bench.owe_of(11, 5, of(by_time())).await;
+    let record = bench.record(late).await;
+    assert_eq!(
+        (record.state, record.reason, record.successor),
+        (State::Superseded, Some(Reason::Superseded), Some(newest))
+    );
+    assert_eq!(bench.claimed(11).await, [newest]);
+    bench.finish(newest, State::Succeeded).await;
+
+    // What was done for a newer event is not undone by an older one, over restarts too.
+    let bench = bench.reopen();
+    let (later, _) = bench.owe_of(12, 8, of(by_time())).await;
+    assert_eq!(bench.record(later).await.successor, Some(newest));
+    // Of one time, the one that arrives later is the newer.
+    let (equal, _) = bench.owe_of(13, 9, of(by_time())).await;
+    assert_eq!(bench.claimed(13).await, [equal]);
+    // Where the newest is dead, an older one is better than none.
+    bench.finish(equal, State::Dead).await;
+    let (older, _) = bench.owe_of(14, 3, of(by_time())).await;
+    assert_eq!(bench.claimed(14).await, [older]);
+    bench.finish(older, State::Succeeded).await;
+    let (oldest, _) = bench.owe_of(15, 2, of(by_time())).await;
+    assert_eq!(bench.record(oldest).await.successor, Some(older));
+}
+
+pub(crate) async fn a_burst_is_one_delivery_when_it_has_been_quiet(bench: Bench<'_>) {
+    let (burst, first) = bench.owe_of(0, 0, of(coalescing(Keep::All))).await;
+    let (joined, second) = bench.owe_of(8, 8, of(coalescing(Keep::All))).await;
+    assert_eq!(joined, burst);
+    let record = bench.record(burst).await;
+    assert_eq!(
+        (record.state, record.reason, record.due, record.blocked),
+        (State::Waiting, Some(Reason::Coalescing), Some(at(18)), false)
+    );
+    assert_eq!(bench.journal.next_due(at(8)).await.unwrap(), Some(at(18)));
+    assert!(bench.all_claimed(17).await.is_empty());
+    let bench = bench.reopen();
+    assert!(bench.all_claimed(17).await.is_empty());
+    assert!(bench.claim(18).await.is_empty());
+    let claims = bench.claim(18).await;
+    assert_eq!((claims.len(), claims[0].delivery), (1, burst));
+    assert_eq!(ids(&claims[0].events), [first, second]);
+    // It is over: what comes now begins another.
+    let (other, _) = bench.owe_of(19, 19, of(coalescing(Keep::All))).await;
+    assert_ne!(other, burst);
+    let counts = bench.journal.counts().await.unwrap().deliveries;
+    assert_eq!(
+        (counts["waiting"], counts["running"], counts["pending"]),
+        (1, 1, 0)
+    );
+}
+
+pub(crate) async fn a_burst_ends_with_its_longest_wait_and_with_its_items(bench: Bench<'_>) {
+    let (slow, _) = bench.owe_of(0, 0, of(coalescing(Keep::Newest))).await;
+    bench.owe_of(9, 9, of(coalescing(Keep::Newest))).await;
+    assert_eq!(bench.record(slow).await.due, Some(at(19)));
+    // Its third event is the last.
+    let (_, third) = bench.owe_of(18, 18, of(coalescing(Keep::Newest))).await;
+    let claims = bench.claim(18).await;
+    assert_eq!(claims[0].delivery, slow);
+    assert_eq!(ids(&claims[0].events), [third]);
+    assert_eq!(bench.record(slow).await.events.len(), 3);
+    bench.finish(slow, State::Succeeded).await;
+
+    let elsewhere = || Owed {
+        line: Line {
+            coalesce: coalescing(Keep::All).coalesce.map(|coalesce| Coalesce {
+                max_items: 9.try_into().unwrap(),
+                ..coalesce
+            }),
+            ..Line::default()
+        },
+        ..owed("b", "slack", Some(""))
+    };
+    let long = bench.owe(100, elsewhere()).await;
+    for seconds in [109, 118, 127] {
+        assert_eq!(bench.owe(seconds, elsewhere()).await, long);
+    }
+    assert_eq!(bench.record(long).await.due, Some(at(130)));
+    // Nobody has looked since, and yet what is over takes nobody in.
+    let next = bench.owe(131, elsewhere()).await;
+    assert_ne!(next, long);
+    assert_eq!(bench.claimed(131).await, [long]);
+}
+
+pub(crate) async fn a_burst_stands_in_its_line(bench: Bench<'_>) {
+    let first = bench.owe(0, of(coalescing(Keep::All))).await;
+    bench.claim(10).await;
+    assert_eq!(bench.claimed(10).await, [first]);
+    let second = bench.owe(11, of(coalescing(Keep::All))).await;
+    // Its window is over while the first still runs.
+    assert!(!bench.all_claimed(21).await.contains(&second));
+    let record = bench.record(second).await;
+    assert_eq!(
+        (record.state, record.blocked, record.reason),
+        (State::Pending, true, None)
+    );
+    let third = bench.owe(22, of(coalescing(Keep::All))).await;
+    let replay = {
+        bench
+            .journal
+            .renew("me", vec![first], at(22), Duration::from_secs(99))
+            .await
+            .unwrap();
+        bench.finish(first, State::Succeeded).await;
+        bench
+            .journal
+            .replay_delivery(first, ReplayKeys::Renew)
+            .await
+            .unwrap()
+    };
+    assert_eq!(bench.claimed(22).await, [second]);
+    bench.finish(second, State::Succeeded).await;
+    // The third gathers, and the replay came after it.
+    assert!(bench.claim(22).await.is_empty());
+    assert_eq!(bench.all_claimed(32).await, [third]);
+    bench.finish(third, State::Succeeded).await;
+    assert_eq!(bench.claimed(32).await, [replay]);
+}
+
+pub(crate) async fn the_newest_of_a_burst_is_told_by_time_where_the_route_says_so(bench: Bench<'_>) {
+    let line = Line {
+        newest_by: NewestBy::Time,
+        ..coalescing(Keep::Newest)
+    };
+    let (burst, _) = bench.owe_of(1, 1, of(line)).await;
+    let (_, newest) = bench.owe_of(2, 9, of(line)).await;
+    let (_, late) = bench.owe_of(3, 4, of(line)).await;
+    let claims = bench.claim(3).await;
+    assert_eq!(ids(&claims[0].events), [newest]);
+    let events = bench.record(burst).await.events;
+    assert_eq!((events.len(), events[2], events[1]), (3, newest, late));
+    bench.finish(burst, State::Succeeded).await;
+    // A replay sees of the burst what the first did.
+    bench
+        .journal
+        .replay_delivery(burst, ReplayKeys::Renew)
+        .await
+        .unwrap();
+    assert_eq!(ids(&bench.claim(4).await[0].events), [newest]);
+}
+
+pub(crate) async fn a_burst_is_of_one_set_of_rules(bench: Bench<'_>) {
+    let first = bench.owe(0, of(coalescing(Keep::All))).await;
+    let newer = GenerationId("4567cdef".into());
+    bench.journal.store_rules(&newer, "newer rules").await.unwrap();
+    let sent = arrival(1, None, vec![of(coalescing(Keep::All))]);
+    let second = bench.append(sent.under(newer)).await.deliveries()[0];
+    assert_ne!(first, second);
+    assert_eq!(bench.all_claimed(10).await, [first]);
+    // The second is over as well, and behind the first.
+    assert!(bench.all_claimed(11).await.is_empty());
+    assert_eq!(bench.record(first).await.generation, generation());
+    bench
+        .journal
+        .renew("me", vec![first], at(11), Duration::from_secs(99))
+        .await
+        .unwrap();
+    bench.finish(first, State::Succeeded).await;
+    assert_eq!(bench.all_claimed(11).await, [second]);
+}
+
+pub(crate) async fn a_redelivery_joins_no_burst(bench: Bench<'_>) {
+    let sent = || arrival(0, Some("key"), vec![of(coalescing(Keep::All))]);
+    let burst = bench.append(sent()).await.deliveries()[0];
+    let again = bench.append(sent()).await;
+    assert!(again.is_duplicate() && again.deliveries().is_empty());
+    assert_eq!(bench.record(burst).await.events.len(), 1);
+}
+
+pub(crate) async fn a_newer_burst_takes_the_place_of_one_that_waits(bench: Bench<'_>) {
+    let line = Line {
+        supersede: true,
+        ..coalescing(Keep::Newest)
+    };
+    let first = bench.owe(0, of(line)).await;
+    assert_eq!(bench.owe(1, of(line)).await, first);
+    bench.claim(11).await;
+    assert_eq!(bench.claimed(11).await, [first]);
+    bench.attempt(first, 0, 1, Outcome::Retry, wait_until(99)).await;
+    let second = bench.owe(12, of(line)).await;
+    assert_eq!(bench.record(first).await.successor, Some(second));
+    assert_eq!(bench.all_claimed(22).await, [second]);
+}
+
+pub(crate) async fn a_dead_one_holds_its_line_up_until_a_person_skips_it(bench: Bench<'_>) {
+    let line = Line {
+        on_stuck: OnStuck::Hold,
+        ..Line::default()
+    };
+    let first = bench.owe(0, of(line)).await;
+    let second = bench.owe(1, of(line)).await;
+    let other_key = bench.owe(1, owed("a", "slack", Some("8"))).await;
+    assert_eq!(bench.claimed(1).await, [first, other_key]);
+    bench.hold(first).await;
+    let record = bench.record(first).await;
+    assert_eq!(
+        (record.state, record.held, record.failure),
+        (State::Dead, true, Some(failure()))
+    );
+    let bench = bench.reopen();
+    let third = bench.owe(2, of(line)).await;
+    assert_eq!(bench.claimed(2).await, [other_key]);
+
+    let refused = bench.journal.skip(second).await;
+    assert!(matches!(refused, Err(JournalError::Refused(_))), "{refused:?}");
+    bench.journal.skip(first).await.unwrap();
+    assert!(!bench.record(first).await.held);
+    assert_eq!(bench.claimed(2).await, [second]);
+    let twice = bench.journal.skip(first).await;
+    assert!(matches!(twice, Err(JournalError::Refused(_))), "{twice:?}");
+    bench.finish(second, State::Succeeded).await;
+    assert_eq!(bench.claimed(2).await, [third]);
+}
+
+pub(crate) async fn the_replay_of_one_that_holds_its_line_up_takes_its_place(bench: Bench<'_>) {
+    let first = bench.owe(0, of(Line::default())).await;
+    let second = bench.owe(1, of(Line::default())).await;
+    bench.claim(1).await;
+    bench.hold(first).await;
+    let replay = bench
+        .journal
+        .replay_delivery(first, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert!(!bench.record(first).await.held);
+    assert_eq!(bench.claimed(2).await, [replay]);
+    bench.hold(replay).await;
+    assert!(bench.claim(2).await.is_empty());
+    let replay = bench
+        .journal
+        .replay_delivery(replay, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert_eq!(bench.claimed(2).await, [replay]);
+    bench.finish(replay, State::Succeeded).await;
+    assert_eq!(bench.claimed(2).await, [second]);
+}
+
+pub(crate) async fn without_an_order_key_nothing_is_held_up(bench: Bench<'_>) {
+    let first = bench.owe(0, owed("a", "slack", None)).await;
+    let second = bench.owe(1, owed("a", "slack", None)).await;
+    assert_eq!(bench.claim_as("me", 1, 1, &[]).await[0].delivery, first);
+    bench.hold(first).await;
+    assert!(!bench.record(first).await.held);
+    assert_eq!(bench.claimed(1).await, [second]);
+}
+
+fn ids(events: &[Bytes]) -> Vec<EventId> {
+    let id = |event: &Bytes| {
+        let event: serde_json::Value = serde_json::from_slice(event).unwrap();
+        event["id"].as_str().unwrap().parse().unwrap()
+    };
+    events.iter().map(id).collect()
+}
