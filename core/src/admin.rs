@@ -13,6 +13,7 @@ mod metrics;
 mod plugins;
 mod replay;
 mod rules;
+mod skip;
 mod socket;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -32,6 +33,7 @@ pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
 pub use rules::{RefusedRules, RollBack, Rules, RulesError, Standing, Taken};
+pub use skip::Skip;
 pub use socket::connect;
 
 use answer::Response;
@@ -235,6 +237,7 @@ impl Shared {
             "/v1/routes/rollback" => answer::result(rules::roll_back(self, request.into_body()).await),
             "/v1/call" => answer::result(call::call(self, request.into_body()).await),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),
+            "/v1/skip" => answer::result(skip::skip(self, request.into_body()).await),
             _ => answer::text(404, "there is nothing here\n"),
         }
     }
@@ -274,11 +277,12 @@ impl fmt::Debug for Parts {
 }
 
 /// Where something is changed.
-const WRITES: [&str; 4] = [
+const WRITES: [&str; 5] = [
     "/v1/call",
     "/v1/replay",
     "/v1/routes/reload",
     "/v1/routes/rollback",
+    "/v1/skip",
 ];
 /// Monitors and people, not traffic.
 const CONNECTIONS: usize = 128;

@@ -161,7 +161,7 @@ impl Command {
             Self::Check => check::check(config)?,
             Self::Send(send) => return send.run(config),
             Self::Events(command) => command.run(&*history(config)?)?,
-            Self::Deliveries(command) => command.run(&*history(config)?)?,
+            Self::Deliveries(command) => command.run(config)?,
             Self::Dead(command) => command.run(&*history(config)?)?,
             Self::Refused(command) => command.run(&*history(config)?)?,
             Self::Replay(command) => command.run(&config::data_dir(config)?)?,

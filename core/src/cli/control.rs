@@ -7,6 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
+use jackfield_event::DeliveryId;
 
 use super::{
     Output, Shape,
@@ -58,6 +59,15 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// Lets go of what waits behind a dead delivery.
+pub(super) fn skip(data_dir: &Path, id: DeliveryId) -> anyhow::Result<()> {
+    let request = serde_json::to_vec(&admin::Skip { id })?;
+    ask(data_dir, Method::POST, "/v1/skip", request)?;
+    Ok(say(format!(
+        "{id}  is skipped and stays dead; what waited behind it goes on"
+    ))?)
 }
 
 /// Whether a router runs whose data lies in `data_dir`.

@@ -151,6 +151,12 @@ fn became(delivery: &DeliveryRecord) -> String {
             .map(|detail| format!(" ({})", short(detail, 160)))
             .unwrap_or_default();
     }
+    if let Some(successor) = &delivery.successor {
+        line += &format!(", by {successor}");
+    }
+    if delivery.held {
+        line += ", and holds up those of its order key";
+    }
     if delivery.blocked {
         line += ", behind an older one of its order key";
     }

@@ -1,18 +1,19 @@
 //! `events`, `deliveries`, `dead`, `refused`: lists of what the journal holds, and one thing whole.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use jackfield_event::{DeliveryId, EventId, Timestamp};
 
 use super::{
-    Output, Shape, say, say_json, show,
+    Output, Shape, control, history, say, say_json, show,
     table::{Table, age, short, state, until},
     wait,
 };
 use crate::{
     clock::{Clock, SystemClock},
+    config,
     delivery::State,
     journal::{DeliveryFilter, DeliveryRecord, EventFilter, EventRecord, History, RejectionRecord},
 };
@@ -60,6 +61,11 @@ pub(super) enum Deliveries {
         id: DeliveryId,
         #[command(flatten)]
         output: Output,
+    },
+    /// Let those go that wait behind a dead delivery of a route with `on_stuck = "hold"`; it stays dead.
+    Skip {
+        /// The delivery, as dlv_…
+        id: DeliveryId,
     },
 }
 
@@ -158,14 +164,15 @@ impl Events {
 }
 
 impl Deliveries {
-    pub(super) fn run(self, history: &dyn History) -> anyhow::Result<()> {
+    pub(super) fn run(self, config: &Path) -> anyhow::Result<()> {
         match self {
             Self::List { state, filter } => {
                 let states = state.into_iter().map(State::from).collect();
-                filter.run(history, states, deliveries_table)
+                filter.run(&*history(config)?, states, deliveries_table)
             }
+            Self::Skip { id } => control::skip(&config::data_dir(config)?, id),
             Self::Show { id, output } => {
-                let Some(story) = wait(history.delivery(id))?? else {
+                let Some(story) = wait(history(config)?.delivery(id))?? else {
                     bail!("there is no delivery {id}");
                 };
                 match output.output {
@@ -325,11 +332,19 @@ fn refused_table(refused: &[RejectionRecord]) -> String {
 /// Why a delivery stands where it stands, where that is not plain.
 pub(super) fn why(delivery: &DeliveryRecord) -> String {
     if let Some(failure) = &delivery.failure {
-        return format!("{}: {}", failure.reason, failure.error);
+        let held = if delivery.held {
+            "; holds up those of its order key"
+        } else {
+            ""
+        };
+        return format!("{}: {}{held}", failure.reason, failure.error);
     }
     let mut words = Vec::new();
     if let Some(reason) = delivery.reason {
         words.push(reason.to_string());
+    }
+    if let Some(successor) = &delivery.successor {
+        words.push(format!("by {successor}"));
     }
     if let Some(detail) = &delivery.detail {
         words.push(detail.clone());

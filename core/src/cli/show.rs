@@ -80,6 +80,13 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
             "replay of",
             record.parent.map(|parent| parent.to_string()).unwrap_or_default(),
         ),
+        (
+            "replaced by",
+            record
+                .successor
+                .map(|successor| successor.to_string())
+                .unwrap_or_default(),
+        ),
         ("generation", record.generation.to_string()),
     ]);
     text.push_str("\nAttempts\n");
