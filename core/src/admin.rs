@@ -34,7 +34,7 @@ pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
 pub use rules::{RefusedRules, RollBack, Rules, RulesError, Standing, Taken};
 pub use skip::Skip;
-pub use socket::connect;
+pub use socket::{connect, listen};
 
 use answer::Response;
 
@@ -110,7 +110,7 @@ impl Admin {
                 door: options.address.to_string(),
                 source,
             })?;
-        let unix = socket::bind(&options.socket).map_err(|source| BindError {
+        let unix = socket::listen(&options.socket).map_err(|source| BindError {
             door: options.socket.display().to_string(),
             source,
         })?;

@@ -4,7 +4,10 @@
 //! that a second router cannot start by mistake; nothing is accepted before everything that it needs is there. What remains when the grace is over is pending
 //! in the journal, which is why stopping is always possible.
 
+mod activation;
 mod aside;
+mod certificate;
+mod hand_over;
 mod host;
 mod in_force;
 mod judge;
@@ -30,12 +33,15 @@ use crate::{
     config::{self, Config},
     dispatcher::{self, Dispatcher},
     fault::Faults,
-    ingress::{self, Ingress},
+    ingress::{self, Ingress, Tls},
     journal::{Journal, JournalError, OpenError},
     plugin,
     provider::Judge,
 };
 
+use hand_over::{HandOver, Predecessor};
+
+pub use activation::sockets;
 pub use load::{history, plugin_options, rules};
 
 /// Why the router did not start, or did not end well.
@@ -79,22 +85,58 @@ pub fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
+/// Where a router has its listening sockets from.
+#[derive(Debug)]
+pub enum Sockets {
+    /// These, which somebody else has opened; or its own, where there are none.
+    Given(Vec<std::net::TcpListener>),
+    /// The router that runs on the same data directory, which is relieved; its own, where none does.
+    Predecessor,
+}
+
 /// Builds the router, runs it until SIGTERM or Ctrl-C, and drains it.
 ///
 /// # Errors
 ///
 /// Where it cannot start; then nothing was accepted. Where a part of it ended by itself.
-pub async fn run(config: Config) -> Result<(), RunError> {
+pub async fn run(config: Config, sockets: Sockets) -> Result<(), RunError> {
     let mut signals = signal::Signals::listen().map_err(|source| RunError::System {
         what: "signals cannot be heard",
         source,
     })?;
+    let built = async {
+        let sockets = match sockets {
+            Sockets::Given(sockets) => sockets,
+            Sockets::Predecessor => relieve(&config).await?,
+        };
+        App::build(config, sockets).await
+    };
     let app = tokio::select! {
-        app = App::build(config) => app?,
+        app = built => app?,
         // Nothing is accepted yet, so there is nothing to drain.
         () = signals.stop() => return Ok(()),
     };
     app.run(signals).await
+}
+
+/// Takes the sockets over of the router that runs on the same data directory, and waits for its end.
+async fn relieve(config: &Config) -> Result<Vec<std::net::TcpListener>, RunError> {
+    let relieved = Predecessor::relieve(&config.data_dir, config.listen.address).await;
+    let relieved = relieved.map_err(|source| RunError::System {
+        what: "the router that runs cannot be relieved",
+        source,
+    })?;
+    let Some((mut predecessor, sockets)) = relieved else {
+        tracing::info!("no router runs that could be relieved");
+        return Ok(Vec::new());
+    };
+    tracing::info!(
+        process = predecessor.process(),
+        sockets = sockets.len(),
+        "took the sockets over; the router that had them stops"
+    );
+    predecessor.ended().await;
+    Ok(sockets)
 }
 
 /// Everything, bound and ready to run.
@@ -104,13 +146,15 @@ struct App {
     watch: Option<plugin::Watch>,
     rules: in_force::InForce,
     ingress: Ingress,
+    tls: Option<Tls>,
+    hand_over: HandOver,
     dispatcher: Dispatcher,
     admin: Admin,
     grace: Duration,
 }
 
 impl App {
-    async fn build(config: Config) -> Result<Self, RunError> {
+    async fn build(config: Config, sockets: Vec<std::net::TcpListener>) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut metrics = Registry::with_prefix("jackfield");
         let journal = load::journal(&config.data_dir)?;
@@ -182,9 +226,18 @@ impl App {
             journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),
             metrics: ingress::Metrics::register(&mut metrics),
+            sockets,
         };
+        let tls = config.listen.tls.clone();
         let ingress =
             Ingress::bind(config.listen, parts).map_err(|source| RunError::Listen { address, source })?;
+        let hand_over = ingress
+            .sockets()
+            .and_then(|sockets| HandOver::prepare(&config.data_dir, sockets))
+            .map_err(|source| RunError::System {
+                what: "the socket for a successor cannot be bound",
+                source,
+            })?;
         let admin = Admin::bind(
             &admin::Options {
                 address: config.admin,
@@ -206,6 +259,8 @@ impl App {
             watch,
             rules,
             ingress,
+            tls,
+            hand_over,
             dispatcher,
             admin,
             grace: config.grace,
@@ -231,6 +286,13 @@ impl App {
                 Ok(())
             });
         }
+        if let Some(tls) = self.tls {
+            let stop = accepting.clone();
+            drivers.start(CERTIFICATE, async move {
+                certificate::follow(tls, stop).await;
+                Ok(())
+            });
+        }
         let (rules, hangup, stop) = (self.rules, signals.hangup(), accepting.clone());
         drivers.start(RULES, async move {
             rules.run(hangup, stop).await;
@@ -248,15 +310,24 @@ impl App {
         });
 
         supervisor::ready();
+        let mut successor = None;
         let fallen = tokio::select! {
             () = signals.stop() => None,
             fallen = drivers.next() => Some(fallen),
+            taken = self.hand_over.taken() => {
+                successor = Some(taken);
+                None
+            }
         };
+        // Sockets of ours would go on taking connections for which nobody is here any more.
+        drop(self.hand_over);
         ready.drain();
         supervisor::stopping();
         signals.exit_on_the_next();
         let deadline = Instant::now() + self.grace;
-        tracing::info!(grace = ?self.grace, "router stops; a second Ctrl-C ends it at once");
+        tracing::info!(
+            grace = ?self.grace, relieved = successor.is_some(), "router stops; a second Ctrl-C ends it at once"
+        );
 
         // The order of the flow: nothing new comes in, what came in is on disk, what is being done ends, the
         // plugins end. The admin side goes last, so that it can be watched.
@@ -329,6 +400,7 @@ impl Drivers {
 
 const INGRESS: &str = "ingress";
 const WATCH: &str = "watch over the plugins directory";
+const CERTIFICATE: &str = "watch over the certificate";
 const RULES: &str = "watch over the rules";
 const DISPATCHER: &str = "dispatcher";
 const ADMIN: &str = "admin side";

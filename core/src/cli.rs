@@ -123,6 +123,10 @@ struct Run {
     /// What is logged, in place of `log.level`: a level, or `target=level,…`. RUST_LOG has the last word.
     #[arg(long, value_name = "FILTER")]
     log_level: Option<String>,
+    /// Take the listening sockets over from the router that runs on the same data directory, which drains and ends: an upgrade
+    /// without a refused connection. Configuration and rules are checked first; where no router runs, this is a start like any.
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// How an answer is printed.
@@ -181,13 +185,21 @@ impl Command {
 
 impl Run {
     fn run(self, path: &Path) -> anyhow::Result<()> {
+        let given = app::sockets()?;
         let config = load(path)?;
+        let sockets = if self.take_over {
+            // What is found wrong now costs nothing; found after the other has stopped, it would cost the service.
+            check::would_start(&config)?;
+            app::Sockets::Predecessor
+        } else {
+            app::Sockets::Given(given)
+        };
         let mut log = config.log.clone();
         log.format = self.log_format.unwrap_or(log.format);
         log.level = self.log_level.or(log.level);
         telemetry::init(&log);
         let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-        let result = runtime.block_on(app::run(config));
+        let result = runtime.block_on(app::run(config, sockets));
         // A plugin may still hold a thread; the journal is closed, and nothing is owed to it.
         runtime.shutdown_background();
         Ok(result?)

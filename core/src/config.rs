@@ -23,7 +23,7 @@ use crate::{
     dispatcher::DEFAULT_PATIENCE,
     document::{Document, Item, Table},
     fault::{Fault, Faults},
-    ingress::{self, Limits},
+    ingress::{self, Limits, Tls, TlsError},
     plugin::{DEFAULT_DRAIN, InstanceOptions, trust},
     telemetry::{self, Format},
 };
@@ -155,7 +155,7 @@ impl Reader<'_> {
             table.duration("grace", faults)
         });
         let grace = grace.flatten().unwrap_or(GRACE);
-        let (listen, body_size) = listen(&mut root, grace, faults);
+        let (listen, body_size) = self.listen(&mut root, grace, faults);
         let admin = section(&mut root, "admin", faults, admin).flatten();
         let plugins = self.plugins(&mut root, faults);
         let log = section(&mut root, "log", faults, log);
@@ -219,6 +219,82 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Reads `[listen]`, and with it how long a body may be where a source does not say.
+    fn listen(
+        &self,
+        root: &mut Table<'_>,
+        grace: Duration,
+        faults: &mut Faults,
+    ) -> (ingress::Options, usize) {
+        let mut options = ingress::Options {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: None,
+            acceptors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            // Requests are answered in moments; a slow client must not take the time of running attempts.
+            grace: grace / 4,
+        };
+        let mut body_size = BODY_SIZE;
+        section(root, "listen", faults, |table, faults| {
+            if let Some(address) = table.take("address").and_then(|item| address(&item, faults)) {
+                options.address = address;
+            }
+            if let Some(count) = count(table, "acceptors", 256, faults) {
+                options.acceptors = count;
+            }
+            options.tls = section(table, "tls", faults, |table, faults| self.tls(table, faults)).flatten();
+            let limits = &mut options.limits;
+            if let Some(count) = count(table, "connections", 1_000_000, faults) {
+                limits.connections = count;
+            }
+            if let Some(count) = count(table, "streams", 10_000, faults) {
+                limits.streams = u32::try_from(count.get())
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .unwrap_or(limits.streams);
+            }
+            if let Some(count) = table.integer("headers", 1..=10_000usize, faults) {
+                limits.headers = count;
+            }
+            if let Some(bytes) = size(table, "header_size", 8 << 10, 1 << 20, faults) {
+                limits.header_bytes = bytes;
+            }
+            if let Some(bytes) = size(table, "body_memory", 1 << 20, usize::MAX >> 1, faults) {
+                limits.bodies_bytes = bytes;
+            }
+            if let Some(time) = period(table, "header_timeout", faults) {
+                limits.header_timeout = time;
+            }
+            if let Some(time) = period(table, "body_timeout", faults) {
+                limits.body_timeout = time;
+            }
+            if let Some(bytes) = size(table, "body_size", 1, LONGEST_BODY, faults) {
+                body_size = bytes;
+            }
+        });
+        (options, body_size)
+    }
+
+    /// Reads `[listen.tls]` and the files that it names, so that a certificate that cannot be used is found like any mistake.
+    fn tls(&self, table: &mut Table<'_>, faults: &mut Faults) -> Option<Tls> {
+        let certificate = table.required("certificate", faults);
+        let key = table.required("key", faults);
+        let (certificate, key) = (certificate?, key?);
+        let path =
+            |item: &Item<'_>, faults: &mut Faults| item.string(faults).map(|path| self.base.join(path));
+        let files = (path(&certificate, faults), path(&key, faults));
+        let tls = Tls::load(&files.0?, files.1.as_deref()?);
+        tls.map_err(|error| {
+            let of_key = matches!(&error, TlsError::Read { path, .. } | TlsError::Missing { path, .. }
+                if Some(path) == files.1.as_ref());
+            let item = if of_key { &key } else { &certificate };
+            faults.push(item.fault(error));
+        })
+        .ok()
+    }
+}
+
 /// Reads the table of `key` with `read`, where there is one, and reports what it did not ask for.
 fn section<T>(
     root: &mut Table<'_>,
@@ -230,55 +306,6 @@ fn section<T>(
     let value = read(&mut table, faults);
     table.finish(faults);
     Some(value)
-}
-
-/// Reads `[listen]`, and with it how long a body may be where a source does not say.
-fn listen(root: &mut Table<'_>, grace: Duration, faults: &mut Faults) -> (ingress::Options, usize) {
-    let mut options = ingress::Options {
-        address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        acceptors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        limits: Limits::default(),
-        // Requests are answered in moments; a slow client must not take the time of running attempts.
-        grace: grace / 4,
-    };
-    let mut body_size = BODY_SIZE;
-    section(root, "listen", faults, |table, faults| {
-        if let Some(address) = table.take("address").and_then(|item| address(&item, faults)) {
-            options.address = address;
-        }
-        if let Some(count) = count(table, "acceptors", 256, faults) {
-            options.acceptors = count;
-        }
-        let limits = &mut options.limits;
-        if let Some(count) = count(table, "connections", 1_000_000, faults) {
-            limits.connections = count;
-        }
-        if let Some(count) = count(table, "streams", 10_000, faults) {
-            limits.streams = u32::try_from(count.get())
-                .ok()
-                .and_then(NonZeroU32::new)
-                .unwrap_or(limits.streams);
-        }
-        if let Some(count) = table.integer("headers", 1..=10_000usize, faults) {
-            limits.headers = count;
-        }
-        if let Some(bytes) = size(table, "header_size", 8 << 10, 1 << 20, faults) {
-            limits.header_bytes = bytes;
-        }
-        if let Some(bytes) = size(table, "body_memory", 1 << 20, usize::MAX >> 1, faults) {
-            limits.bodies_bytes = bytes;
-        }
-        if let Some(time) = period(table, "header_timeout", faults) {
-            limits.header_timeout = time;
-        }
-        if let Some(time) = period(table, "body_timeout", faults) {
-            limits.body_timeout = time;
-        }
-        if let Some(bytes) = size(table, "body_size", 1, LONGEST_BODY, faults) {
-            body_size = bytes;
-        }
-    });
-    (options, body_size)
 }
 
 fn admin(table: &mut Table<'_>, faults: &mut Faults) -> Option<SocketAddr> {

@@ -1,13 +1,12 @@
 //! The ingress: HTTP in, proofs through, answers out.
 //!
-//! Requests come in on `POST /in/<source>` and `/in/<source>/<token>`, over HTTP/1.1 and HTTP/2 without TLS. What
+//! Requests come in on `POST /in/<source>` and `/in/<source>/<token>`, over HTTP/1.1 and HTTP/2, with TLS or without. What
 //! goes out is an answer, given only when everything that it says is true: a 200 is built from a [`Committed`],
 //! which only the journal makes. Limits come before work, verification before parsing. Every refusal is
 //! counted, recorded in the journal and logged with its [`Reason`], never with a token, a secret or a body.
 //!
 //! One single-threaded runtime per acceptor, each with a listening socket of its own: a request is served on the
-//! core that accepted it, without a hand-over and without a task of its own. TLS is left to whatever stands in
-//! front.
+//! core that accepted it, without a hand-over and without a task of its own.
 //!
 //! [`Committed`]: crate::journal::Committed
 //! [`Reason`]: crate::reason::Reason
@@ -21,6 +20,8 @@ mod listener;
 mod metrics;
 mod pace;
 mod receive;
+mod tls;
+mod wire;
 
 use std::{
     collections::HashMap,
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{clock::Clock, journal::Journal, provider::Way, router::Generation};
 
 pub use metrics::Metrics;
+pub use tls::{Tls, TlsError};
 
 /// Where the ingress listens and what it allows.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// How many threads accept and serve, each with a runtime and a socket of its own.
     pub acceptors: NonZeroUsize,
+    /// The certificate, where TLS is not left to what stands in front.
+    pub tls: Option<Tls>,
     /// What one client may take, and all together.
     pub limits: Limits,
     /// How long requests in flight may take to end once the ingress is told to stop.
@@ -110,6 +114,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What it counts.
     pub metrics: Metrics,
+    /// Sockets that listen already; where there are none, the address is bound.
+    pub sockets: Vec<std::net::TcpListener>,
 }
 
 /// The driver that takes requests in. Bound, but accepting nothing until it runs.
@@ -120,13 +126,17 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Binds the address, once for every acceptor.
+    /// Binds the address, once for every acceptor, or takes the sockets that are there.
     ///
     /// # Errors
     ///
     /// Where the address cannot be bound, and where somebody listens there already.
     pub fn bind(options: Options, parts: Parts) -> io::Result<Self> {
-        let listeners = listener::bind(options.address, options.acceptors)?;
+        let listeners = if parts.sockets.is_empty() {
+            listener::bind(options.address, options.acceptors)?
+        } else {
+            listener::spread(parts.sockets, options.acceptors)?
+        };
         let address = listeners[0].local_addr()?;
         let sources = parts
             .sources
@@ -140,6 +150,7 @@ impl Ingress {
             accepted: pace::Pace::default(),
             refused: pace::Pace::default(),
             limits: options.limits,
+            tls: options.tls,
             grace: options.grace,
             sources,
             routes: parts.routes,
@@ -157,6 +168,18 @@ impl Ingress {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same sockets once more, for whoever takes them over.
+    ///
+    /// # Errors
+    ///
+    /// Where the process has no descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        self.listeners
+            .iter()
+            .map(std::net::TcpListener::try_clone)
+            .collect()
     }
 
     /// Serves until `stop`, then closes the listeners and lets what is in flight end within the grace.
@@ -207,6 +230,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     limits: Limits,
+    tls: Option<Tls>,
     grace: Duration,
     /// One permit for each open connection.
     connections: Arc<tokio::sync::Semaphore>,

@@ -46,6 +46,8 @@ reasons! {
     StaleTimestamp = "stale-timestamp",
     /// What came is not HTTP, or has more headers than are allowed.
     MalformedRequest = "malformed-request",
+    /// The client and the router did not come to terms on TLS, or the client does not speak it.
+    TlsFailed = "tls-failed",
     /// There is nothing at the path.
     UnknownPath = "unknown-path",
     /// The method is not one that the path answers.

@@ -1,4 +1,4 @@
-//! The control socket: a file that only the router's own user may open.
+//! Sockets that only the router's own user may open, as files of the data directory: the control socket, and another.
 
 use std::{
     fs::File,
@@ -11,8 +11,12 @@ use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Binds `path`, in place of whatever lies there. The caller holds the journal's lock.
-pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Listens at `path`, in place of whatever lies there. The caller holds the journal's lock.
+///
+/// # Errors
+///
+/// Where it cannot be bound.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -82,8 +86,8 @@ mod tests {
             let path = directory.path().join(name).join("control.sock");
             std::fs::create_dir(path.parent().unwrap()).unwrap();
             assert!(connect(&path).await.is_err());
-            let left_over = bind(&path).unwrap();
-            let listener = bind(&path).unwrap();
+            let left_over = listen(&path).unwrap();
+            let listener = listen(&path).unwrap();
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
             let (connected, accepted) = tokio::join!(connect(&path), listener.accept());

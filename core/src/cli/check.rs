@@ -24,11 +24,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
             Err(_) => return Err(faults.into()),
         },
     };
-    let mut options = app::plugin_options(&config);
-    // Private copies of plugins go into a directory of our own: the router's may be another user's, or not be there yet.
-    let scratch = Scratch::new().context("no temporary directory can be made")?;
-    options.data_dir = scratch.path().to_owned();
-    let survey = wait(Survey::take(options))?;
+    let survey = survey(&config)?;
     let rules = app::rules(&config.routes, &survey.catalog());
     faults.extend(parked(&survey));
     faults.extend(providers(&config, &survey));
@@ -40,6 +36,20 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
             Err(faults.into())
         }
     }
+}
+
+/// Whether a router would start on this configuration, whatever plugins it would park and go on without.
+pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
+    app::rules(&config.routes, &survey(config)?.catalog())?;
+    Ok(())
+}
+
+fn survey(config: &Config) -> anyhow::Result<Survey> {
+    let mut options = app::plugin_options(config);
+    // Private copies of plugins go into a directory of our own: the router's may be another user's, or not be there yet.
+    let scratch = Scratch::new().context("no temporary directory can be made")?;
+    options.data_dir = scratch.path().to_owned();
+    wait(Survey::take(options))
 }
 
 /// What the router would park and go on without is a fault to whoever checks.

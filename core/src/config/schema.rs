@@ -51,6 +51,7 @@ pub fn schema() -> Value {
 fn listen() -> Value {
     section(json!({
         "address": address("127.0.0.1:8080", "Where webhooks come in."),
+        "tls": tls(),
         "acceptors": count("Threads that accept and serve; by default one for each core."),
         "connections": count("Connections open at a time."),
         "headers": count("Headers of one request."),
@@ -61,6 +62,16 @@ fn listen() -> Value {
         "body_memory": size("64MiB", "The bodies of all requests in flight."),
         "streams": count("Requests in flight on one HTTP/2 connection."),
     }))
+}
+
+fn tls() -> Value {
+    let file = |description| json!({ "type": "string", "description": description });
+    let mut tls = section(json!({
+        "certificate": file("The certificate and those of the authorities that vouch for it, in PEM."),
+        "key": file("Its private key, in PEM, without a passphrase."),
+    }));
+    tls["required"] = json!(["certificate", "key"]);
+    tls
 }
 
 fn source() -> Value {

@@ -55,7 +55,9 @@ fn status(reason: Reason) -> StatusCode {
         Reason::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::IncompleteRequest => StatusCode::REQUEST_TIMEOUT,
-        Reason::MalformedRequest | Reason::NotJson | Reason::TooDeep => StatusCode::BAD_REQUEST,
+        Reason::MalformedRequest | Reason::TlsFailed | Reason::NotJson | Reason::TooDeep => {
+            StatusCode::BAD_REQUEST
+        }
         Reason::ProviderUnavailable | Reason::JournalUnavailable | Reason::Overloaded => {
             StatusCode::SERVICE_UNAVAILABLE
         }

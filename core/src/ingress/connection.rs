@@ -29,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Shared,
     receive::{self, Refusal},
+    wire::Wire,
 };
 use crate::reason::Reason;
 
@@ -79,8 +80,12 @@ impl Server {
             heard: AtomicUsize::new(0),
             unread: AtomicBool::new(false),
         });
+        let wire = match &self.shared.tls {
+            Some(tls) => Wire::Handshake(Box::new(tls.accept(stream))),
+            None => Wire::Plain(stream),
+        };
         let io = TokioIo::new(Lingering {
-            stream,
+            wire,
             peer: Arc::clone(&peer),
             closing: None,
         });
@@ -215,7 +220,7 @@ where
 /// client has not read yet: it would see a broken connection in place of its 413. So where a body was left
 /// unread, the writing half is closed first, and what still comes is thrown away for a while.
 struct Lingering {
-    stream: TcpStream,
+    wire: Wire,
     peer: Arc<Peer>,
     closing: Option<Closing>,
 }
@@ -234,7 +239,7 @@ impl Lingering {
         let mut scratch = [0; 4096];
         while closing.left > 0 && closing.deadline.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(&mut self.wire).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
                     closing.left = closing.left.saturating_sub(buffer.filled().len());
                 }
@@ -252,7 +257,14 @@ impl AsyncRead for Lingering {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let poll = Pin::new(&mut self.wire).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &poll
+            && self.wire.is_shaking_hands()
+            // A client that only looks whether somebody listens, as monitors do, has done nothing wrong.
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            self.peer.refuse(Reason::TlsFailed, error.to_string());
+        }
         self.peer.heard.fetch_add(buffer.filled().len() - before, Relaxed);
         poll
     }
@@ -260,7 +272,7 @@ impl AsyncRead for Lingering {
 
 impl AsyncWrite for Lingering {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.wire).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -268,20 +280,20 @@ impl AsyncWrite for Lingering {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.wire).poll_shutdown(cx))?;
         }
         if self.peer.unread.load(Relaxed) {
             ready!(self.poll_linger(cx));

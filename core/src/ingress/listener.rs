@@ -25,6 +25,19 @@ pub(super) fn bind(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<T
     Ok(listeners)
 }
 
+/// Spreads sockets that listen already over `count` acceptors, or more where there are more: each has a queue of its own, of
+/// which somebody must take.
+pub(super) fn spread(mut sockets: Vec<TcpListener>, count: NonZeroUsize) -> io::Result<Vec<TcpListener>> {
+    let given = sockets.len();
+    for number in given..count.get() {
+        sockets.push(sockets[number % given].try_clone()?);
+    }
+    for socket in &sockets {
+        socket.set_nonblocking(true)?;
+    }
+    Ok(sockets)
+}
+
 fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restart need not wait for the old connections' TIME_WAIT to pass.
@@ -56,5 +69,15 @@ mod tests {
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(listeners);
         assert_eq!(bind(address, three).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn every_socket_that_is_given_has_an_acceptor() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let given = |count| bind(local, NonZeroUsize::new(count).unwrap()).unwrap();
+        for (sockets, acceptors, expected) in [(1, 3, 3), (2, 3, 3), (3, 1, 3)] {
+            let spread = spread(given(sockets), NonZeroUsize::new(acceptors).unwrap()).unwrap();
+            assert_eq!(spread.len(), expected, "{sockets} for {acceptors}");
+        }
     }
 }

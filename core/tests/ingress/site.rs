@@ -94,10 +94,12 @@ impl Site {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             clock: Arc::new(SystemClock),
             metrics: Metrics::register(&mut metrics),
+            sockets: Vec::new(),
         };
         let options = Options {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             acceptors: NonZeroUsize::new(2).unwrap(),
+            tls: None,
             limits,
             grace: Duration::from_secs(30),
         };

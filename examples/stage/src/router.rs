@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     time::Duration,
@@ -116,18 +117,56 @@ impl Router {
     /// Where it ends or is not ready within half a minute; with the end of its log.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "the router runs already");
+        let command = AsyncCommand::new(&self.binary);
+        self.child = Some(self.spawn(command, &[], Stdio::null())?);
+        self.ready().await
+    }
+
+    /// The same, on a socket that listens already, as systemd hands it over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Router::start`].
+    pub async fn start_on(&mut self, socket: OwnedFd) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "the router runs already");
+        let mut command = AsyncCommand::new("sh");
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+        command.args(["-c", script, "sh"]).arg(&self.binary);
+        self.child = Some(self.spawn(command, &[], Stdio::from(socket))?);
+        self.ready().await
+    }
+
+    /// Starts another that takes over from this one, and waits until this one has ended and the other is ready.
+    ///
+    /// # Errors
+    ///
+    /// Where this one does not run or ends with an error, or the other is not ready.
+    pub async fn relieve(&mut self) -> anyhow::Result<()> {
+        let successor = self.spawn(AsyncCommand::new(&self.binary), &["--take-over"], Stdio::null())?;
+        let ended = self.ended().await;
+        self.child = Some(successor);
+        let ended = ended?;
+        ensure!(ended.success(), "it ended with {ended}:\n{}", self.end_of_log());
+        self.ready().await
+    }
+
+    fn spawn(&self, mut command: AsyncCommand, arguments: &[&str], stdin: Stdio) -> anyhow::Result<Child> {
         let log = File::options().append(true).create(true).open(self.log_file())?;
-        let child = AsyncCommand::new(&self.binary)
+        command
             .args(["run", "--config"])
             .arg(self.configuration())
+            .args(arguments)
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {}", self.binary.display()))?;
-        self.child = Some(child);
+            .with_context(|| format!("starting {}", self.binary.display()))
+    }
+
+    /// Waits until what was started is ready.
+    async fn ready(&mut self) -> anyhow::Result<()> {
         for _ in 0..600 {
             if let Some(status) = self
                 .child

@@ -1,0 +1,303 @@
+//! How clients reach the real binary: over TLS, on sockets of a supervisor's, and while one router relieves another.
+//!
+//! The certificates beside this are for `localhost`, by nobody, and their keys are public: good for nothing else.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use hyper::{HeaderMap, StatusCode};
+use jackfield_stage::{http, router::Router};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
+
+const SOURCES: &str = r#"
+[[source]]
+name = "design-system"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+"#;
+
+const ROUTES: &str = r#"
+[[route]]
+name = "nothing"
+when = { type = ["nothing"] }
+[[route.step]]
+use = "nobody"
+[[route]]
+name = "exports"
+when = { type = ["io.supernova.job.success"] }
+[[route.step]]
+use = "nobody"
+"#;
+
+const PATH: &str = "/in/design-system/t0ken";
+
+fn prepared(home: &TempDir, configuration: &str) -> Router {
+    let mut router = Router::prepare(Path::new(BINARY), home.path(), &[]).unwrap();
+    router.set("TOKEN", "t0ken");
+    router
+        .configure(
+            &format!("{SOURCES}\n[[instance]]\nname = \"nobody\"\n{configuration}"),
+            ROUTES,
+        )
+        .unwrap();
+    router
+}
+
+/// The request of export number `number`, by which it is told from others.
+fn export(number: u64) -> String {
+    let body = serde_json::json!({
+        "event": "job:updated",
+        "designSystem": { "id": "2", "name": "Example Design System" },
+        "job": { "id": number.to_string(), "status": "success" },
+    })
+    .to_string();
+    let length = body.len();
+    format!(
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
+}
+
+/// Sends bytes over a connection of their own, and gives the first line of the answer.
+async fn exchange<S: AsyncReadExt + AsyncWriteExt + Unpin>(
+    mut stream: S,
+    request: &str,
+) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    // An end without the goodbye of TLS is an end.
+    if let Err(error) = stream.read_to_end(&mut answer).await
+        && answer.is_empty()
+    {
+        return Err(error);
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+/// A client that trusts one certificate.
+struct Client(TlsConnector);
+
+impl Client {
+    fn trusting(certificate: &str, protocol: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(file(certificate)).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self(TlsConnector::from(Arc::new(config)))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(address).await?;
+        self.0
+            .connect(ServerName::try_from("localhost").unwrap(), stream)
+            .await
+    }
+}
+
+fn file(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/door")
+        .join(name)
+}
+
+/// Puts a certificate where the router looks for it.
+fn install(home: &Path, name: &str) {
+    fs::copy(file(&format!("{name}.pem")), home.join("certificate.pem")).unwrap();
+    fs::copy(file(&format!("{name}.key.pem")), home.join("key.pem")).unwrap();
+}
+
+const OK: &str = "HTTP/1.1 200 OK";
+
+#[tokio::test]
+async fn events_come_in_over_tls_and_the_certificate_is_replaced_while_they_do() {
+    let home = tempfile::tempdir().unwrap();
+    install(home.path(), "first");
+    let mut router = prepared(
+        &home,
+        "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n",
+    );
+    router.start().await.unwrap();
+    let (first, second) = (
+        Client::trusting("first.pem", b"http/1.1"),
+        Client::trusting("second.pem", b"http/1.1"),
+    );
+    let stream = first.connect(router.ingress()).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
+    assert_eq!(exchange(stream, &export(1)).await.unwrap(), OK);
+    // Over HTTP/2, where the client can speak it.
+    let stream = Client::trusting("first.pem", b"h2")
+        .connect(router.ingress())
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    let mut connections = tokio::task::JoinSet::new();
+    connections.spawn(connection);
+    let body = export(2).split_once("\r\n\r\n").unwrap().1.to_owned();
+    let request = hyper::Request::post(format!("https://localhost{PATH}"))
+        .body(body)
+        .unwrap();
+    assert_eq!(
+        sender.send_request(request).await.unwrap().status(),
+        StatusCode::OK
+    );
+
+    // Who speaks no TLS is refused, and it is written down.
+    let plain = TcpStream::connect(router.ingress()).await.unwrap();
+    let answer = exchange(plain, &export(3)).await;
+    assert!(!answer.is_ok_and(|line| line.contains("200")));
+    let refused = router.ask(&["refused", "list"]).await.unwrap();
+    assert_eq!(refused[0]["reason"], "tls-failed", "{refused}");
+
+    // A certificate that cannot be used changes nothing; the next one does.
+    assert!(second.connect(router.ingress()).await.is_err());
+    fs::copy(file("second.pem"), home.path().join("certificate.pem")).unwrap();
+    logs(&router, "the certificate changed and cannot be used").await;
+    assert_eq!(
+        exchange(first.connect(router.ingress()).await.unwrap(), &export(4))
+            .await
+            .unwrap(),
+        OK
+    );
+    install(home.path(), "second");
+    logs(&router, "another certificate is in use").await;
+    assert_eq!(
+        exchange(second.connect(router.ingress()).await.unwrap(), &export(5))
+            .await
+            .unwrap(),
+        OK
+    );
+    router.stop().await.unwrap();
+
+    // And at a start it is a mistake like any.
+    fs::write(home.path().join("key.pem"), "nothing").unwrap();
+    let output = router.attempt(&["check"]).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(said.contains("key.pem holds no private key"), "{said}");
+}
+
+#[tokio::test]
+async fn a_supervisor_may_hold_the_sockets_over_restarts() {
+    let home = tempfile::tempdir().unwrap();
+    let mut router = prepared(&home, "");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let given = || socket.try_clone().unwrap().into();
+    router.start_on(given()).await.unwrap();
+    let connect = || TcpStream::connect(address);
+    assert_eq!(exchange(connect().await.unwrap(), &export(1)).await.unwrap(), OK);
+    router.stop().await.unwrap();
+    // Nobody is here, and nobody is refused: it waits.
+    let waiting = connect().await.unwrap();
+    router.start_on(given()).await.unwrap();
+    assert_eq!(exchange(waiting, &export(2)).await.unwrap(), OK);
+    let events = router.ask(&["events", "list"]).await.unwrap();
+    assert_eq!(events.as_array().unwrap().len(), 2);
+    router.stop().await.unwrap();
+
+    let file = fs::File::open(home.path().join("routes.toml")).unwrap();
+    let error = router.start_on(file.into()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("descriptor 3 of LISTEN_FDS is not a listening TCP socket"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let mut router = prepared(&home, "");
+    router.start().await.unwrap();
+    let (address, stop) = (router.ingress(), tokio_util::sync::CancellationToken::new());
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8_u64 {
+        let stop = stop.clone();
+        clients.spawn(async move {
+            let mut sent = 0;
+            while !stop.is_cancelled() {
+                let number = client * 1_000_000 + sent;
+                let stream = TcpStream::connect(address).await.unwrap();
+                let answer = exchange(stream, &export(number)).await.unwrap();
+                assert_eq!(answer, OK, "event {number}");
+                sent += 1;
+            }
+            sent
+        });
+    }
+    let first = router.process();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        router.relieve().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.cancel();
+    let sent: u64 = clients.join_all().await.into_iter().sum();
+    assert_ne!(router.process(), first);
+    let metrics = http::send(
+        router.admin(),
+        hyper::Method::GET,
+        "/metrics",
+        &HeaderMap::new(),
+        "",
+    )
+    .await
+    .unwrap();
+    assert!(sent > 30, "{sent}");
+    assert!(
+        metrics
+            .body
+            .lines()
+            .any(|line| line == format!("jackfield_events {sent}")),
+        "{sent}"
+    );
+    router.stop().await.unwrap();
+
+    // Where the rules are faulty, the one that runs goes on.
+    router.start().await.unwrap();
+    fs::write(home.path().join("routes.toml"), "[[route]]\n").unwrap();
+    let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
+    assert_eq!(refused.status.code(), Some(78));
+    assert_eq!(
+        exchange(TcpStream::connect(address).await.unwrap(), &export(77))
+            .await
+            .unwrap(),
+        OK
+    );
+}
+
+/// Waits until the router's log says so.
+async fn logs(router: &Router, words: &str) {
+    for _ in 0..600 {
+        if router.log().contains(words) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not in the log: {words}\n{}", router.end_of_log());
+}
