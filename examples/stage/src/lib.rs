@@ -2,12 +2,14 @@
 //!
 //! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
 //! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`again`] runs their tests against
-//! what was built, [`git`] makes repositories, [`router`] runs the real binary and kills it. A [`gate`] holds a stand-in at a chosen point, so
+//! what was built, [`git`] makes repositories, [`router`] runs the real binary and kills it, [`disk`] has it
+//! lose power and fill up. A [`gate`] holds a stand-in at a chosen point, so
 //! that a test waits for what happens and never for time. What was seen is [`told`] in plain words.
 
 pub mod again;
 pub mod appflow;
 pub mod cargo;
+pub mod disk;
 pub mod gate;
 pub mod git;
 pub mod http;

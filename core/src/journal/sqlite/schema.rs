@@ -109,20 +109,24 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join("journal.db")
 }
 
-/// Makes the data directory, for its owner alone, where there is none; and syncs its name.
+/// Makes the data directory, for its owner alone, where there is none, and what is missing above it; and syncs the name of
+/// each, since the loss of one is the loss of all beneath it.
 pub(super) fn make_directory(directory: &Path) -> Result<(), OpenError> {
     if directory.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(OpenError::io(directory))?;
-    match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_directory(parent)?;
+    let made = fs::DirBuilder::new().mode(0o700).create(directory);
+    match made {
+        // Somebody else has made it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        made => made.map_err(OpenError::io(directory))?,
     }
+    sync_directory(parent)
 }
 
 /// Opens the database for the writer, making it where there is none, and bringing an older one up to date.

@@ -104,4 +104,5 @@ contract! {
 mod crash;
 mod disk;
 mod load;
+mod power;
 mod reading;
