@@ -3,22 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
-use hyper::{HeaderMap, Method};
+use anyhow::Context as _;
 use jackfield::{
     app,
     journal::{EventFilter, EventRecord},
 };
 use jackfield_stage::{
-    http,
+    change,
     load::{self, Progress, Tally, Template},
-    router::{Router, Signal},
+    router::Router,
 };
-use serde_json::Value;
 
 use crate::{Plan, ROUTES};
 
@@ -105,7 +102,6 @@ pub(crate) async fn run(
 /// Puts one set of rules after the other in the place of those there are, each after so many more events, and waits each
 /// time until the router has taken them up or refused them. Half of them it finds itself, of the others it is told.
 async fn replace(router: &Router, plan: Plan, every: u64, progress: &Progress) -> anyhow::Result<Reloaded> {
-    let file = router.home().join("routes.toml");
     let mut reloaded = Reloaded::default();
     for set in 1..=plan.reloads {
         progress.reaches(progress.acknowledged() + every).await;
@@ -113,41 +109,12 @@ async fn replace(router: &Router, plan: Plan, every: u64, progress: &Progress) -
         if set % 4 == 3 {
             text = text.replacen("use = \"counting-plugin\"", "use = \"nobody\"", 1);
         }
-        let before = standing(router).await?;
-        let new = file.with_extension("new");
-        fs::write(&new, text)?;
-        fs::rename(&new, &file)?;
-        if set % 2 == 1 {
-            router.signal(Signal::HUP)?;
-        }
-        match fate(router, &before).await? {
+        match change::rules(router, &text, set % 2 == 1).await? {
             None => reloaded.taken += 1,
             Some(reason) => reloaded.refused.push(reason),
         }
     }
     Ok(reloaded)
-}
-
-/// Why the rules were refused; nothing where they are in force.
-async fn fate(router: &Router, before: &Value) -> anyhow::Result<Option<String>> {
-    for _ in 0..1200 {
-        let now = standing(router).await?;
-        if now["in_force"] != before["in_force"] {
-            return Ok(None);
-        }
-        if now["refused"] != before["refused"] {
-            let reason = now["refused"]["faults"][0]["message"].as_str();
-            return Ok(Some(reason.unwrap_or_default().to_owned()));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    bail!("rules were neither taken up nor refused: {before:#}")
-}
-
-async fn standing(router: &Router) -> anyhow::Result<Value> {
-    let headers = HeaderMap::new();
-    let answer = http::send(router.admin(), Method::GET, "/v1/routes", &headers, "").await?;
-    Ok(serde_json::from_str(&answer.body)?)
 }
 
 /// Looks into the journal for what the sets of rules decided: of the router's own view, not of what it then did.

@@ -2,10 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Context as _, bail};
-use jackfield::plugin::digest::Digest;
-use jackfield_stage::{load::Progress, router::Router};
-use serde_json::Value;
+use jackfield_stage::{change, load::Progress, router::Router};
 
 use crate::Plan;
 
@@ -29,10 +26,6 @@ pub(crate) async fn replacements(
     progress: &Progress,
 ) -> anyhow::Result<Replaced> {
     let good = fs::read(library)?;
-    let file = router
-        .home()
-        .join("plugins")
-        .join(library.file_name().context("a file has a name")?);
     let mut replaced = Replaced::default();
     for number in 1..=plan.replacements {
         progress
@@ -44,37 +37,12 @@ pub(crate) async fn replacements(
             // What follows the end of a library is nothing to it, but makes it another one.
             _ => [&good[..], &number.to_le_bytes()].concat(),
         };
-        let digest = Digest::of(&bytes).to_string();
-        let new = file.with_extension("new");
-        fs::write(&new, bytes)?;
-        fs::rename(&new, &file)?;
-        match fate(router, &digest).await? {
+        match change::library(router, library, &bytes).await? {
             None => replaced.generations += 1,
-            Some(reason) => replaced
-                .refused
-                .push(reason.replace(&file.display().to_string(), "it")),
+            Some(reason) => replaced.refused.push(reason),
         }
     }
     Ok(replaced)
-}
-
-/// Why the library of that digest was refused; nothing where it is in use.
-async fn fate(router: &Router, digest: &str) -> anyhow::Result<Option<String>> {
-    for _ in 0..600 {
-        let listed = router.ask(&["plugin", "list"]).await?;
-        for plugin in listed["plugins"].as_array().context("a list of plugins")? {
-            if plugin["digest"] == digest && plugin["state"] == "loaded" {
-                return Ok(None);
-            }
-            if plugin["refused"]["digest"] == digest {
-                let reason = plugin["refused"]["reason"].as_str();
-                return Ok(Some(reason.unwrap_or_default().to_owned()));
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let listed: Value = router.ask(&["plugin", "list"]).await?;
-    bail!("{digest} was neither taken up nor refused: {listed:#}")
 }
 
 /// How many worker processes there are once those of earlier generations have ended, or after a minute.

@@ -9,6 +9,7 @@
 pub mod again;
 pub mod appflow;
 pub mod cargo;
+pub mod change;
 pub mod disk;
 pub mod gate;
 pub mod git;
