@@ -5,6 +5,7 @@
 //! standard output is the answer; logs, errors and faults go to standard error. `-o json` prints what is listed as
 //! JSON. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a plan that changes something, 78 invalid configuration.
 
+mod capture;
 mod check;
 mod control;
 mod explain;
@@ -164,7 +165,7 @@ impl Command {
             Self::Run(run) => run.run(config)?,
             Self::Check => check::check(config)?,
             Self::Send(send) => return send.run(config),
-            Self::Events(command) => command.run(&*history(config)?)?,
+            Self::Events(command) => command.run(config)?,
             Self::Deliveries(command) => command.run(config)?,
             Self::Dead(command) => command.run(&*history(config)?)?,
             Self::Refused(command) => command.run(&*history(config)?)?,
@@ -302,6 +303,7 @@ Examples:
   jackfield deliveries show dlv_…           every attempt, and what it said
   jackfield routes explain evt_…            why each route matched or did not
   jackfield routes plan                     what the rule files, as they are now, would change
+  jackfield routes test                     whether they do what the cases beside them say
   jackfield dead list                       what waits for you
   jackfield plugin new hello                a plugin to begin from";
 

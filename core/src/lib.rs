@@ -27,6 +27,7 @@ pub mod ingress;
 
 // The root: builds, runs and stops the rest.
 pub mod app;
+pub mod case;
 pub mod cli;
 pub mod config;
 pub mod telemetry;

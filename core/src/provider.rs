@@ -35,7 +35,7 @@ use crate::reason::Reason;
 
 pub use body::MAX_DEPTH;
 pub use foreign::{Foreign, Judge, Judged, Unheard, Way, plugin_of};
-pub use options::{BuildError, Options, build, event_types, names};
+pub use options::{BuildError, Options, build, event_types, names, verification};
 pub use sending::{SignedRequest, sign};
 
 /// What came over the wire.

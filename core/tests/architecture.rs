@@ -32,6 +32,7 @@ const MODULES: &[(&str, Layer)] = &[
     ("dispatcher", Layer::Driver),
     ("ingress", Layer::Driver),
     ("app", Layer::Root),
+    ("case", Layer::Root),
     ("cli", Layer::Root),
     ("config", Layer::Root),
     ("lib", Layer::Root),

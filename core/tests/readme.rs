@@ -110,6 +110,20 @@ fn the_configuration_and_the_rules_of_the_readme_are_sound() {
     }
 }
 
+#[test]
+fn the_case_of_the_readme_passes_with_its_rules() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("greet.toml"), toml_with("use = \"hello\"")).unwrap();
+    fs::write(home.path().join("greet.case.toml"), toml_with("[[case]]")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_jackfield"))
+        .args(["routes", "test", "--routes", "greet.toml"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy);
+    assert!(output.status.success(), "{}", said.concat());
+}
+
 /// With a configuration, steps know its instances; without one, plugins by their own names.
 #[test]
 fn the_sample_rules_fit_the_schema_that_is_made_for_editors() {

@@ -184,17 +184,7 @@ fn words(explanation: &Explanation) -> String {
     }
     let mut text = format!("{} {route}", paint("does not   ", "33"));
     if let Some(failed) = &explanation.failed {
-        let found = if failed.actual.is_empty() {
-            "nothing".to_owned()
-        } else {
-            failed.actual.join(", ")
-        };
-        text += &format!(
-            "\n{INDENT}{}: expected {}, found {}",
-            failed.path,
-            failed.expected.join(" or "),
-            short(&found, 200)
-        );
+        text += &format!("\n{INDENT}{}", short(&failed.to_string(), 400));
         if let Some(hint) = &failed.hint {
             text += &format!("\n{INDENT}{}", short(hint, 200));
         }

@@ -7,7 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use jackfield_event::{DeliveryId, EventId, Timestamp};
 
 use super::{
-    Output, Shape, control, history, say, say_json, show,
+    Output, Shape,
+    capture::Capture,
+    control, history, say, say_json, show,
     table::{Table, age, short, state, until},
     wait,
 };
@@ -35,6 +37,7 @@ pub(super) enum Events {
         #[command(flatten)]
         page: Page,
     },
+    Capture(Capture),
     /// Show one event: its request, its routes, its JSON.
     Show {
         /// The event, as evt_…
@@ -131,8 +134,10 @@ pub(super) enum StateWord {
 }
 
 impl Events {
-    pub(super) fn run(self, history: &dyn History) -> anyhow::Result<()> {
+    pub(super) fn run(self, config: &Path) -> anyhow::Result<()> {
+        let history = &*history(config)?;
         match self {
+            Self::Capture(capture) => capture.run(config, history),
             Self::List {
                 source,
                 kind,

@@ -5,6 +5,7 @@ mod diff;
 mod list;
 mod plan;
 mod stored;
+mod test;
 
 use std::{path::Path, process::ExitCode};
 
@@ -20,6 +21,7 @@ pub(super) enum Routes {
     History(stored::History),
     Diff(diff::Diff),
     Plan(plan::Plan),
+    Test(test::Test),
     Reload(change::Reload),
     Rollback(change::Rollback),
     Explain(Explain),
@@ -33,6 +35,7 @@ impl Routes {
             Self::History(history) => history.run(config)?,
             Self::Diff(diff) => diff.run(config)?,
             Self::Plan(plan) => return plan.run(config),
+            Self::Test(test) => return test.run(config),
             Self::Reload(reload) => reload.run(config)?,
             Self::Rollback(rollback) => rollback.run(config)?,
             Self::Explain(explain) => explain.run(config)?,

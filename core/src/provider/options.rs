@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jackfield_event::Timestamp;
+use jackfield_event::{Timestamp, Verification};
 
 use super::{Provider, SignedRequest, appflow, supernova, zeplin};
 use crate::secret::Secret;
@@ -47,6 +47,15 @@ pub fn event_types(provider: &str) -> Vec<String> {
     find(provider)
         .map(|adapter| (adapter.types)())
         .unwrap_or_default()
+}
+
+/// How the requests of a provider are verified where a source is configured as it should be: by what it signs, or else by
+/// the token in the address. An unknown one is taken for one that signs.
+pub fn verification(provider: &str) -> Verification {
+    match find(provider) {
+        Ok(Adapter { signs: false, .. }) => Verification::PathToken,
+        Ok(Adapter { signs: true, .. }) | Err(_) => Verification::Signature,
+    }
 }
 
 /// Makes the provider that `options` describe.

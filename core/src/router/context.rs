@@ -92,6 +92,18 @@ impl Context {
         outputs: &BTreeMap<String, Bytes>,
         failure: Option<FailureView<'_>>,
     ) -> Result<Self, ContextError> {
+        let events: Result<Vec<_>, _> = events.iter().map(|event| Parsed::event(event)).collect();
+        Self::of_delivery(route, delivery, &events?, outputs, failure)
+    }
+
+    /// The same, of events that are parsed already.
+    pub(super) fn of_delivery(
+        route: &str,
+        delivery: DeliveryId,
+        events: &[Parsed],
+        outputs: &BTreeMap<String, Bytes>,
+        failure: Option<FailureView<'_>>,
+    ) -> Result<Self, ContextError> {
         let outputs = outputs
             .iter()
             .map(|(step, output)| {
@@ -101,8 +113,7 @@ impl Context {
                 ))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let events: Result<Vec<_>, _> = events.iter().map(|event| Parsed::event(event)).collect();
-        let events = events?.into_iter().map(|event| event.0).collect();
+        let events = events.iter().map(|event| event.0.clone()).collect();
         let mut names = with_events(route, events);
         names.push(("steps", Value::from_pairs(outputs)));
         names.push(("delivery", Value::from_pairs([("id", delivery.to_string())])));

@@ -2,6 +2,8 @@
 
 mod hint;
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,6 +36,15 @@ pub struct FailedClause {
     /// What may be the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl fmt::Display for FailedClause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expected = self.expected.join(" or ");
+        let actual = self.actual.join(", ");
+        let actual = if actual.is_empty() { "nothing" } else { &actual };
+        write!(f, "{}: expected {expected}, found {actual}", self.path)
+    }
 }
 
 /// Puts the trace of a pattern into words.

@@ -27,6 +27,9 @@ use crate::{
     schema::Catalog,
 };
 
+/// How the names of files end that hold cases, beside the rules that they try out.
+pub const CASES: &str = ".case.toml";
+
 /// One rule file's name and text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleFile {
@@ -37,7 +40,8 @@ pub struct RuleFile {
 }
 
 impl RuleFile {
-    /// Reads a rule file, or every `*.toml` of a directory in the order of names, but for hidden ones.
+    /// Reads a rule file, or every `*.toml` of a directory in the order of names, but for hidden ones and cases
+    /// (`*.case.toml`).
     ///
     /// # Errors
     ///
@@ -117,10 +121,10 @@ fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
-        let is_hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|extension| extension == "toml") && !is_hidden && path.is_file() {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_rules =
+            name.ends_with(b".toml") && !name.ends_with(CASES.as_bytes()) && !name.starts_with(b".");
+        if is_rules && path.is_file() {
             files.push(path);
         }
     }

@@ -4,21 +4,39 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::fault::nearest;
+
 /// A name that no event has.
 #[derive(Debug, PartialEq)]
-pub(super) struct Missing<'n> {
+pub struct Missing<'n> {
     /// The names before it, all of which there are.
-    pub(super) parent: Vec<&'n str>,
+    pub parent: Vec<&'n str>,
     /// The name itself.
-    pub(super) name: &'n str,
+    pub name: &'n str,
     /// The names that there are in its place.
-    pub(super) known: Vec<String>,
+    pub known: Vec<String>,
+}
+
+impl Missing<'_> {
+    /// What was perhaps meant, or else what there is.
+    pub fn help(&self) -> String {
+        if let Some(near) = nearest(self.name, self.known.iter().map(String::as_str)) {
+            return format!("did you mean `{near}`?");
+        }
+        let path = self.parent.iter().copied().chain([self.name]);
+        let known = self.known.iter().map(|name| format!("`{name}`"));
+        format!(
+            "beside `{}` there is: {}; what only the provider sends is in `data.payload`",
+            path.collect::<Vec<_>>().join("."),
+            known.collect::<Vec<_>>().join(", ")
+        )
+    }
 }
 
 /// The first name of a path from the top of an event that no event has.
 ///
 /// Lists are passed through, as in a pattern; of what lies in `data.payload`, nothing is known.
-pub(super) fn missing<'n>(path: impl IntoIterator<Item = &'n str>) -> Option<Missing<'n>> {
+pub fn missing<'n>(path: impl IntoIterator<Item = &'n str>) -> Option<Missing<'n>> {
     let mut parent = Vec::new();
     let mut at = &*SCHEMA;
     for name in path {

@@ -239,7 +239,7 @@ pub(super) fn join(at: &str, name: &str) -> String {
 }
 
 /// A JSON Pointer as a path of the rule file: `with.blocks[0].text`.
-pub(super) fn dotted(at: &str) -> String {
+pub fn dotted(at: &str) -> String {
     let tokens = at.split('/').skip(1);
     tokens.fold("with".to_owned(), |path, token| match token.parse::<usize>() {
         Ok(index) => format!("{path}[{index}]"),

@@ -70,8 +70,9 @@ mod tests {
         check("a new file", true);
         fs::write(dir.join("a.toml~"), "# none").unwrap();
         fs::write(dir.join(".b.toml"), "# none").unwrap();
+        fs::write(dir.join("a.case.toml"), "# none").unwrap();
         symlink("nobody@nowhere", dir.join(".#a.toml")).unwrap();
-        check("what editors leave beside it", false);
+        check("cases, and what editors leave beside it", false);
         fs::write(dir.join("a.toml"), "# other").unwrap();
         check("written over in place", true);
         fs::rename(dir.join(".b.toml"), dir.join("a.toml")).unwrap();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     document::{Document, Item, Kind, Table},
-    fault::{Faults, Source, nearest},
+    fault::{Faults, Source},
     router::{
         Pattern,
         pattern::{Node, Reader, Span, parse_json},
@@ -76,22 +76,7 @@ fn pattern(
         known = false;
         let message = format!("no event has `{}`, so that this never matches", path.join("."));
         let fault = source.fault(place(span), message);
-        let name = missing
-            .parent
-            .iter()
-            .copied()
-            .chain([missing.name])
-            .collect::<Vec<_>>()
-            .join(".");
-        faults.push(
-            match nearest(missing.name, missing.known.iter().map(String::as_str)) {
-                Some(near) => fault.help(format!("did you mean `{near}`?")),
-                None => fault.help(format!(
-                    "beside `{name}` there is: {}; what only the provider sends is in `data.payload`",
-                    list(&missing.known)
-                )),
-            },
-        );
+        faults.push(fault.help(missing.help()));
     }
     pattern.filter(|_| known)
 }
@@ -110,9 +95,4 @@ fn places(source: &Source<'_>, literal: Range<usize>, text: &str) -> impl Fn(Spa
         Some(inner) => inner + span.start..inner + span.end,
         None => literal.clone(),
     }
-}
-
-fn list(names: &[String]) -> String {
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
 }
