@@ -14,8 +14,33 @@ pub(super) struct Ended {
     pub(super) outcome: u32,
     pub(super) code: u32,
     pub(super) retry_after_ms: u64,
-    pub(super) output: Bytes,
+    pub(super) output: Output,
     pub(super) message: String,
+}
+
+/// What a plugin put out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// All of it.
+    Whole(Bytes),
+    /// More than there may be, which is not even copied.
+    TooLong(usize),
+}
+
+impl Output {
+    /// Copies what a plugin lends, where it may be so long.
+    pub(super) fn copied(lent: &[u8]) -> Self {
+        match lent.len() {
+            0..=OUTPUT_LIMIT => Self::Whole(Bytes::copy_from_slice(lent)),
+            bytes => Self::TooLong(bytes),
+        }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
 }
 
 /// Why the router asked a call to end before its time.
@@ -59,12 +84,19 @@ pub(super) fn of(ended: Ended, stopped: Option<Stopped>) -> Report {
             return fault(message);
         }
     };
-    if let Some(message) = unusable(&ended.output) {
-        return fault(format!(
-            "the plugin reported that the step is {}, but {message}",
-            outcome.word()
-        ));
-    }
+    let output = match ended.output {
+        Output::Whole(output) => unusable(&output).map_or(Ok(output), Err),
+        Output::TooLong(bytes) => Err(too_long(bytes)),
+    };
+    let output = match output {
+        Ok(output) => output,
+        Err(message) => {
+            let outcome = outcome.word();
+            return fault(format!(
+                "the plugin reported that the step is {outcome}, but {message}"
+            ));
+        }
+    };
     let message = match (ended.message.is_empty(), stopped) {
         (false, _) => Some(ended.message),
         (true, Some(stopped)) if outcome == Outcome::Retry => Some(format!("the call {}", stopped.words())),
@@ -74,7 +106,7 @@ pub(super) fn of(ended: Ended, stopped: Option<Stopped>) -> Report {
         outcome,
         reason: reason(outcome, ended.code, stopped),
         code: ended.code,
-        output: (!ended.output.is_empty()).then_some(ended.output),
+        output: (!output.is_empty()).then_some(output),
         message,
         retry_after: (outcome == Outcome::Retry && ended.retry_after_ms > 0)
             .then(|| Duration::from_millis(ended.retry_after_ms)),
@@ -198,15 +230,16 @@ fn unusable(output: &Bytes) -> Option<String> {
         return None;
     }
     if output.len() > OUTPUT_LIMIT {
-        return Some(format!(
-            "its output has {} bytes, of {OUTPUT_LIMIT} at most",
-            output.len()
-        ));
+        return Some(too_long(output.len()));
     }
     let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(output);
     parsed
         .err()
         .map(|error| format!("its output is not JSON: {error}"))
+}
+
+fn too_long(bytes: usize) -> String {
+    format!("its output has {bytes} bytes, of {OUTPUT_LIMIT} at most")
 }
 
 /// The longest output of a step: larger things belong in the work directory.
@@ -299,7 +332,7 @@ mod tests {
     #[test]
     fn an_output_that_nobody_could_read_is_fatal() {
         let output = |bytes: &[u8]| Ended {
-            output: Bytes::copy_from_slice(bytes),
+            output: Output::copied(bytes),
             ..ended(abi::DONE, 0)
         };
         let report = check(
@@ -310,7 +343,8 @@ mod tests {
         );
         insta::assert_snapshot!(report.message.unwrap(), @"the plugin reported that the step is done, but its output is not JSON: EOF while parsing a value at line 1 column 8");
         let long = [b"\"", vec![b'a'; OUTPUT_LIMIT].as_slice(), b"\""].concat();
-        check(output(&long), None, Outcome::Fatal, Some(Reason::PluginFatal));
+        let report = check(output(&long), None, Outcome::Fatal, Some(Reason::PluginFatal));
+        insta::assert_snapshot!(report.message.unwrap(), @"the plugin reported that the step is done, but its output has 1048578 bytes, of 1048576 at most");
         let report = check(output(b"{}"), None, Outcome::Done, None);
         assert_eq!(report.output.as_deref(), Some(&b"{}"[..]));
     }

@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use jackfield_abi as abi;
 use tokio::sync::oneshot;
 
@@ -21,7 +20,11 @@ use super::{
     library::Library,
     memory,
 };
-use crate::plugin::{StepCall, report::Ended, work::Work};
+use crate::plugin::{
+    StepCall,
+    report::{Ended, Output},
+    work::Work,
+};
 
 /// The calls that plugins are at work on. One that never ends stays for ever, since its plugin may still read it.
 pub(super) static CALLS: Handles<Call> = Handles::new();
@@ -290,7 +293,7 @@ unsafe fn read(result: *const abi::CallResult) -> Ended {
             code: result.code,
             retry_after_ms: result.retry_after_ms,
             // SAFETY: the result's slices are valid as long as it is, and copied here.
-            output: Bytes::copy_from_slice(unsafe { memory::bytes(result.output) }),
+            output: Output::copied(unsafe { memory::bytes(result.output) }),
             // SAFETY: as above.
             message: unsafe { memory::text(result.message) },
         },
