@@ -103,6 +103,10 @@ pub struct Claim {
     pub step: usize,
     /// How many attempts of that step were started.
     pub attempts: u32,
+    /// When nothing is begun of its steps any more.
+    pub deadline: Option<Timestamp>,
+    /// What it waited for, in words, where its deadline came first.
+    pub waited_for: Option<String>,
     /// Since when it has been given back for one reason or another, and nothing was begun.
     pub stalled_since: Option<Timestamp>,
     /// Outputs of the steps of `phase` before it that were done, by step id, in JSON.
@@ -230,7 +234,8 @@ pub trait Journal: History {
     /// Changes whenever a delivery may have become claimable other than by the passing of time.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// Claims deliveries that are due, oldest first; of those with one order key of one route only the oldest.
+    /// Claims deliveries that are due, oldest first; of those with one order key of one route only the oldest. And those
+    /// whose deadline has passed, whatever they wait for.
     ///
     /// One that cannot be read takes down none of the others: it waits, for that reason, and is tried again.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError>;

@@ -86,6 +86,10 @@ reasons! {
     Coalescing = "coalescing",
     /// A newer delivery of its route and order key took its place.
     Superseded = "superseded",
+    /// `deadline` could not be rendered, or is no time.
+    DeadlineFailed = "deadline-failed",
+    /// The deadline has passed, or would have before the next attempt.
+    DeadlinePassed = "deadline-passed",
     /// `with` or `if` of a step could not be rendered.
     TemplateFailed = "template-failed",
     /// The rendered input does not fit the plugin's input schema.

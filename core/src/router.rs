@@ -5,6 +5,7 @@
 //! what it found: that is the dispatcher's, which asks it for steps.
 
 mod context;
+mod deadline;
 mod explain;
 mod generation;
 mod pattern;
@@ -24,6 +25,7 @@ use jackfield_event::Event;
 use serde::{Deserialize, Serialize};
 
 pub use context::{Context, ContextError, FailureView};
+pub use deadline::{Deadline, NoDeadline};
 pub use explain::{Explanation, FailedClause};
 pub use generation::Generation;
 pub use pattern::Pattern;
@@ -81,6 +83,9 @@ pub struct Owed {
     pub order: Result<Option<String>, String>,
     /// How it stands to others with that key.
     pub line: Line,
+    /// The rendered `deadline`, where the route has one and it came to something; or why it could not be rendered, with the
+    /// same consequence.
+    pub deadline: Result<Option<Deadline>, String>,
 }
 
 impl Routed {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     lists::why,
-    table::{age, short, span, state},
+    table::{age, short, span, state, until},
 };
 use crate::{
     delivery::Phase,
@@ -76,6 +76,16 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
                 .unwrap_or_default(),
         ),
         ("order key", record.order_key.clone().unwrap_or_default()),
+        (
+            "deadline",
+            record
+                .deadline
+                .map(|at| match record.settled {
+                    Some(_) => at.to_string(),
+                    None => format!("{at} ({})", until(at)),
+                })
+                .unwrap_or_default(),
+        ),
         (
             "replay of",
             record.parent.map(|parent| parent.to_string()).unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! Every way out of a step is a [`StepEnd`] that the journal commits, or the delivery goes back unchanged with
 //! the reason why it waits. Where the journal cannot commit, the course stands still until it can.
 
+mod deadline;
 mod ending;
 
 use std::{sync::Arc, time::Duration};
@@ -132,6 +133,7 @@ impl<'s> Course<'s> {
             );
             return Err(NotReady::Fail(Reason::AttemptsExhausted, error));
         }
+        self.in_time()?;
         let context = self.context()?;
         if !step.enabled(&context)? {
             return Err(NotReady::Skip);
@@ -157,7 +159,10 @@ impl<'s> Course<'s> {
             // Nothing new is begun: who stands in line goes back to the journal.
             () = self.shared.stopping.cancelled() => None,
             permit = gate.enter() => permit,
+            () = self.overdue() => None,
         };
+        // It may have stood in line for long.
+        self.in_time()?;
         // An instance that was replaced meanwhile lets nobody in: the delivery comes back, and finds the other.
         match permit.zip(instance.enter()) {
             Some((permit, visit)) => Ok(Ready { visit, permit, input }),
@@ -219,7 +224,10 @@ impl<'s> Course<'s> {
             step: step.id().to_owned(),
             attempt,
             idempotency_key: self.idempotency_key(step),
-            deadline: Instant::now() + instance.timeout,
+            deadline: Instant::now()
+                + self
+                    .time_left()
+                    .map_or(instance.timeout, |left| left.min(instance.timeout)),
             workdir: self.shared.work.of(self.claim.delivery),
             cancelled: self.shared.cancel.child_token(),
         };
@@ -289,7 +297,7 @@ impl<'s> Course<'s> {
                 self.release(None).await
             }
             Outcome::Retry => match step.retry().after(attempt, fastrand::f64(), retry_after) {
-                Some(rest) => self.back_off(step, ending, rest).await,
+                Some(rest) => self.back_off(route, step, ending, rest).await,
                 None => self.fail(route, step, ending.exhausted(attempt)).await,
             },
         }
@@ -304,9 +312,18 @@ impl<'s> Course<'s> {
         self.record(step.id(), ending, next).await
     }
 
-    /// The step is due again after `rest`.
-    async fn back_off(&mut self, step: &Step, ending: Ending, rest: Duration) -> Result<Turn, Abandoned> {
+    /// The step is due again after `rest`; unless its deadline comes before: nobody is served by waiting for that.
+    async fn back_off(
+        &mut self,
+        route: &Route,
+        step: &Step,
+        ending: Ending,
+        rest: Duration,
+    ) -> Result<Turn, Abandoned> {
         let due = self.shared.clock.now().saturating_add(rest);
+        if let Some(deadline) = self.deadline().filter(|deadline| due >= *deadline) {
+            return self.fail(route, step, ending.too_late(deadline)).await;
+        }
         let reason = ending.reason.unwrap_or(Reason::PluginRetry);
         tracing::warn!(
             delivery.id = %self.claim.delivery, route = %self.claim.route, step = step.id(),

@@ -1,5 +1,7 @@
 //! Stories of deliveries, over a real journal and real rules; only the plugins are played.
 
+mod deadlines;
+
 use std::{
     collections::BTreeMap,
     fmt,

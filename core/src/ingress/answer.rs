@@ -70,6 +70,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::OrderKeyFailed
         | Reason::Coalescing
         | Reason::Superseded
+        | Reason::DeadlineFailed
+        | Reason::DeadlinePassed
         | Reason::TemplateFailed
         | Reason::InputInvalid
         | Reason::WorkDirectoryFailed

@@ -1,6 +1,7 @@
 //! What every journal promises, as tests that take any: an implementation lists them with [`contract!`].
 
 pub(crate) mod arrivals;
+pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod keeping;
 pub(crate) mod line;
@@ -78,6 +79,7 @@ pub(crate) fn owed(route: &str, instance: &str, key: Option<&str>) -> Owed {
         instance: instance.into(),
         order: Ok(key.map(str::to_owned)),
         line: Line::default(),
+        deadline: Ok(None),
     }
 }
 

@@ -177,6 +177,9 @@ pub struct DeliveryRecord {
     /// What orders it among those of its route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_key: Option<String>,
+    /// When nothing is begun of it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Where it stands.
     pub state: State,
     /// Whether it stands behind an older one of its order key.

@@ -7,11 +7,11 @@ use jackfield_event::{Event, join_payload};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Context, Explanation, GenerationId, NotJson, Owed, Parts, Route, Routed, RuleFile,
+    Context, Deadline, Explanation, GenerationId, NoDeadline, NotJson, Owed, Parts, Route, Routed, RuleFile,
     context::Parsed,
     explain, rules,
     table::{Table, View},
-    template::Escape,
+    template::{Escape, Template},
 };
 use crate::{delivery::Phase, fault::Faults, schema::Catalog};
 
@@ -170,7 +170,7 @@ impl GenerationId {
     }
 }
 
-/// Renders order keys; the event is put together only once one is asked for.
+/// Renders what is told before the commit; the event is put together only once it is asked for.
 struct Orders<'e> {
     envelope: &'e [u8],
     payload: &'e [u8],
@@ -180,13 +180,17 @@ struct Orders<'e> {
 impl Orders<'_> {
     fn owed(&mut self, route: &Route) -> Owed {
         let first = route.steps(Phase::Steps).first();
+        let name = route.name();
         Owed {
-            route: route.name().to_owned(),
+            route: name.to_owned(),
             instance: first.map(|step| step.instance().to_owned()).unwrap_or_default(),
             order: self
                 .order(route)
-                .map_err(|reason| format!("route `{}`, `order_by`: {reason}", route.name())),
+                .map_err(|reason| format!("route `{name}`, `order_by`: {reason}")),
             line: *route.line(),
+            deadline: self
+                .deadline(route)
+                .map_err(|reason| format!("route `{name}`, `deadline`: {reason}")),
         }
     }
 
@@ -195,6 +199,31 @@ impl Orders<'_> {
             // Without a key of their own, all its deliveries have the same.
             return Ok(route.line().needs_key().then(String::new));
         };
+        let key = self.text(route, template)?;
+        match key.len() <= LONGEST_KEY {
+            true => Ok(Some(key)),
+            false => Err(format!(
+                "the key has {} bytes, more than {LONGEST_KEY}",
+                key.len()
+            )),
+        }
+    }
+
+    /// Nothing, where the template comes to nothing: not every event has one.
+    fn deadline(&mut self, route: &Route) -> Result<Option<Deadline>, String> {
+        let Some(template) = &route.deadline else {
+            return Ok(None);
+        };
+        let text = self.text(route, template)?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|error: NoDeadline| error.to_string())
+    }
+
+    fn text(&mut self, route: &Route, template: &Template) -> Result<String, String> {
         let whole = match &self.whole {
             Some(whole) => whole,
             None => {
@@ -204,14 +233,7 @@ impl Orders<'_> {
             }
         };
         let context = Context::before_delivery(route.name(), whole);
-        let key = template.text(context.root(), Escape::None)?;
-        match key.len() <= LONGEST_KEY {
-            true => Ok(Some(key)),
-            false => Err(format!(
-                "the key has {} bytes, more than {LONGEST_KEY}",
-                key.len()
-            )),
-        }
+        template.text(context.root(), Escape::None)
     }
 }
 

@@ -10,6 +10,7 @@ pub struct Route {
     pub(super) description: Option<String>,
     pub(super) order_by: Option<Template>,
     pub(super) line: Line,
+    pub(super) deadline: Option<Template>,
     pub(super) steps: Vec<Step>,
     pub(super) on_failure: Vec<Step>,
 }

@@ -1,6 +1,7 @@
 //! How a step ended, in words that the journal keeps and people read.
 
 use bytes::Bytes;
+use jackfield_event::Timestamp;
 
 use crate::{delivery::Outcome, journal::Failure, reason::Reason};
 
@@ -47,6 +48,23 @@ impl Ending {
         let message = Some(format!("{error} ({reason}, attempt {attempts} of {attempts})"));
         Self {
             reason: Some(Reason::AttemptsExhausted),
+            message,
+            ..self
+        }
+    }
+
+    /// The same, where the next attempt would come too late.
+    pub(super) fn too_late(self, deadline: Timestamp) -> Self {
+        let reason = self.reason.map_or("retry", Reason::code);
+        let error = self
+            .message
+            .as_deref()
+            .unwrap_or("the plugin asked for another attempt");
+        let message = Some(format!(
+            "{error} ({reason}); the next attempt would come after the deadline {deadline}"
+        ));
+        Self {
+            reason: Some(Reason::DeadlinePassed),
             message,
             ..self
         }

@@ -88,6 +88,7 @@ pub(crate) async fn a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothi
         instance: "slack".into(),
         order: Err("`project` is undefined".into()),
         line: Line::default(),
+        deadline: Ok(None),
     };
     let sent = arrival(0, Some("key"), vec![failed, owed("a", "slack", Some("7"))]);
     let committed = bench.append(sent).await;

@@ -201,7 +201,7 @@ impl Store<'_> {
     }
 
     /// Writes one delivery of `events`, which neither gathers nor replaces: due at once, or behind the one before it
-    /// of its order key, or dead where it could not be told which key that is.
+    /// of its order key, or dead where it could not be told which key or deadline it has.
     pub(super) fn owe(
         &mut self,
         owed: &Owed,
@@ -209,14 +209,10 @@ impl Store<'_> {
         origin: &Origin<'_>,
     ) -> rusqlite::Result<DeliveryId> {
         let events: Vec<_> = events.iter().map(|event| (*event, None)).collect();
-        let beginning = match &owed.order {
-            Ok(Some(key)) => self.turn(&owed.route, key)?,
-            Ok(None) => Beginning::Due,
-            Err(error) => Beginning::Dead(Failure {
-                step: None,
-                reason: Reason::OrderKeyFailed,
-                error: error.clone(),
-            }),
+        let beginning = match (stillborn(owed), &owed.order) {
+            (Some(failure), _) => Beginning::Dead(failure),
+            (None, Ok(Some(key))) => self.turn(&owed.route, key)?,
+            (None, Ok(None) | Err(_)) => Beginning::Due,
         };
         self.insert_delivery(owed, &events, origin, beginning)
     }
@@ -233,6 +229,7 @@ impl Store<'_> {
         let seq = self.marks.delivery + 1;
         let created = origin.created.as_millis();
         let first = Row::new(beginning);
+        let deadline = owed.deadline.as_ref().ok().copied().flatten();
         self.insert.delivery.execute(params![
             seq,
             id.to_string(),
@@ -252,6 +249,7 @@ impl Store<'_> {
             first.keep.map(Keep::word),
             first.closes,
             first.successor,
+            deadline.map(|deadline| deadline.of(origin.created).as_millis()),
         ])?;
         for (event, time) in events {
             self.insert.delivery_event.execute(params![seq, event, time])?;
@@ -312,4 +310,20 @@ impl Row {
             },
         }
     }
+}
+
+/// Why a delivery is dead from the start: what was to be told of it before the commit could not be.
+fn stillborn(owed: &Owed) -> Option<Failure> {
+    let failure = |reason| {
+        move |error: &String| Failure {
+            step: None,
+            reason,
+            error: error.clone(),
+        }
+    };
+    let order = owed.order.as_ref().err();
+    let deadline = owed.deadline.as_ref().err();
+    order
+        .map(failure(Reason::OrderKeyFailed))
+        .or_else(|| deadline.map(failure(Reason::DeadlineFailed)))
 }

@@ -33,7 +33,8 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
     connection
         .prepare_cached(
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-             coalesce(key_root, id) AS key_root, phase, step, attempts, stalled, failure, keep FROM delivery WHERE seq = ?",
+             coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep FROM delivery \
+             WHERE seq = ?",
         )?
         .query_row([seq], |row| {
             let step: i64 = row.get("step")?;
@@ -46,11 +47,29 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 phase: row::word_at(row, "phase")?,
                 step: usize::try_from(step).unwrap_or(0),
                 attempts: row.get("attempts")?,
+                deadline: row::maybe_time_at(row, "deadline")?,
+                waited_for: match row.get("detail")? {
+                    None => stood_behind(connection, seq)?,
+                    detail => detail,
+                },
                 stalled_since: row.get::<_, Option<i64>>("stalled")?.and_then(Timestamp::from_millis),
                 outputs: outputs(connection, seq, row.get_ref("phase")?.as_str()?, step)?,
                 failure: row::failure_at(row, "failure")?,
             })
         })
+}
+
+/// In words, the delivery behind which one with a deadline stands, if it does: it was claimed for that.
+fn stood_behind(connection: &Connection, seq: i64) -> rusqlite::Result<Option<String>> {
+    let older: Option<String> = connection
+        .prepare_cached(
+            "SELECT older.id FROM delivery JOIN delivery AS older INDEXED BY delivery_key ON older.route = delivery.route \
+             AND older.order_key = delivery.order_key AND (older.settled IS NULL OR older.held = 1) \
+             AND older.seq <> delivery.seq WHERE delivery.seq = ? AND delivery.deadline IS NOT NULL ORDER BY older.seq LIMIT 1",
+        )?
+        .query_row([seq], |row| row.get(0))
+        .optional()?;
+    Ok(older.map(|older| format!("it stood behind {older} of its order key")))
 }
 
 /// The events of a delivery, the newest last; where `keep` says so, the newest alone.
@@ -95,6 +114,14 @@ pub(super) fn next_due(connection: &Connection, now: Timestamp) -> rusqlite::Res
     let mut next: Option<i64> = connection
         .prepare_cached("SELECT min(lease) FROM delivery INDEXED BY delivery_lease WHERE lease IS NOT NULL")?
         .query_row([], |row| row.get(0))?;
+    let deadline: Option<i64> = connection
+        .prepare_cached(
+            "SELECT deadline FROM delivery INDEXED BY delivery_deadline WHERE deadline IS NOT NULL AND settled IS NULL \
+             AND phase = 'steps' AND lease IS NULL AND reason IS NOT 'unreadable' ORDER BY deadline LIMIT 1",
+        )?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    next = deadline.into_iter().chain(next).min();
     // One seek for each instance, as in a claim.
     let mut instance = connection.prepare_cached(
         "SELECT instance FROM delivery INDEXED BY delivery_due WHERE due IS NOT NULL AND instance > ? \

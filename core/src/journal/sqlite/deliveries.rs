@@ -63,14 +63,20 @@ impl Store<'_> {
         for burst in bursts {
             self.close_burst(burst)?;
         }
+        for (seq, waits, gathers) in self.overdue(request.now, limit)? {
+            if gathers {
+                self.close_burst(seq)?;
+            }
+            due.insert((seq, waits && !gathers));
+        }
         let lease = request.now.saturating_add(request.lease).as_millis();
         let mut claimed = Vec::new();
         for (seq, waited) in due.into_iter().take(request.limit) {
             self.cached(
-                "UPDATE delivery SET state = 'running', owner = ?, lease = ?, due = NULL, reason = NULL, detail = NULL \
-                 WHERE seq = ?",
+                "UPDATE delivery SET state = 'running', owner = ?1, lease = ?2, due = NULL, \
+                 reason = iif(deadline <= ?3, reason, NULL), detail = iif(deadline <= ?3, detail, NULL) WHERE seq = ?4",
             )?
-            .execute(params![request.owner, lease, seq])?;
+            .execute(params![request.owner, lease, request.now.as_millis(), seq])?;
             self.moved(
                 if waited { State::Waiting } else { State::Pending },
                 State::Running,
@@ -78,6 +84,20 @@ impl Store<'_> {
             claimed.push(seq);
         }
         Ok(claimed)
+    }
+
+    /// Deliveries whose deadline has passed, whether they are due, back off, wait for a busy instance or stand behind
+    /// another: there is nothing to wait for any more. But for those that cannot be read, which do not end by being claimed.
+    fn overdue(&self, now: Timestamp, limit: i64) -> rusqlite::Result<Vec<(i64, bool, bool)>> {
+        self.cached(
+            "SELECT seq, state = 'waiting', closes IS NOT NULL FROM delivery INDEXED BY delivery_deadline WHERE deadline <= ? \
+             AND settled IS NULL AND phase = 'steps' AND lease IS NULL AND reason IS NOT 'unreadable' \
+             ORDER BY deadline LIMIT ?",
+        )?
+        .query_map(params![now.as_millis(), limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect()
     }
 
     /// The instances that deliveries are due for, now or later: one seek in the index for each.
@@ -137,6 +157,16 @@ impl Store<'_> {
             "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ?",
         )?
         .execute(params![state.word(), due, reason, detail, seq])?;
+        if state == State::Pending {
+            // One that was claimed for its deadline may stand behind another still, and the clock may have been set back.
+            self.cached(
+                "UPDATE delivery SET due = NULL WHERE seq = ?1 AND order_key IS NOT NULL AND EXISTS (SELECT 1 FROM delivery \
+                 AS other INDEXED BY delivery_key WHERE other.route = delivery.route AND other.order_key = delivery.order_key \
+                 AND (other.settled IS NULL OR other.held = 1) AND other.seq <> ?1 \
+                 AND (other.held = 1 OR other.lease IS NOT NULL OR (other.due IS NOT NULL AND other.closes IS NULL)))",
+            )?
+            .execute([seq])?;
+        }
         self.moved(State::Running, state);
         self.wake = true;
         Ok(())
@@ -273,8 +303,8 @@ impl Store<'_> {
             }
             Next::OnFailure { failure, instance } => {
                 self.cached(
-                    "UPDATE delivery SET phase = 'on-failure', step = 0, attempts = 0, stalled = NULL, instance = ?, failure = ? \
-                     WHERE seq = ?",
+                    "UPDATE delivery SET phase = 'on-failure', step = 0, attempts = 0, stalled = NULL, reason = NULL, \
+                     detail = NULL, instance = ?, failure = ? WHERE seq = ?",
                 )?
                 .execute(params![instance, row::failure(failure), claimed.seq])?;
             }
@@ -349,7 +379,8 @@ impl Store<'_> {
         let (route, key): (String, Option<String>) = self
             .cached(
                 "UPDATE delivery SET state = ?, settled = ?, failure = coalesce(?, failure), due = NULL, owner = NULL, \
-                 lease = NULL, held = iif(? AND order_key IS NOT NULL, 1, NULL) WHERE seq = ? RETURNING route, order_key",
+                 lease = NULL, reason = NULL, detail = NULL, held = iif(? AND order_key IS NOT NULL, 1, NULL) \
+                 WHERE seq = ? RETURNING route, order_key",
             )?
             .query_row(params![state.word(), now.as_millis(), failure, hold, seq], |row| {
                 Ok((row.get(0)?, row.get(1)?))

@@ -396,6 +396,7 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
             .map(|id| row::id(&id))
             .transpose()?,
         order_key: row.get("order_key")?,
+        deadline: row::maybe_time_at(row, "deadline")?,
         state,
         held: row.get::<_, Option<i64>>("held")? == Some(1),
         blocked: state == State::Pending && due.is_none(),

@@ -15,7 +15,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    delivery::{Coalesce, NewestBy, State},
+    delivery::{Coalesce, Keep, NewestBy, State},
     journal::JournalError,
     router::Owed,
 };
@@ -39,7 +39,7 @@ impl Store<'_> {
         origin: &Origin<'_>,
     ) -> rusqlite::Result<DeliveryId> {
         let key = match &owed.order {
-            Ok(Some(key)) if owed.line.needs_key() => key,
+            Ok(Some(key)) if owed.line.needs_key() && owed.deadline.is_ok() => key,
             Ok(_) | Err(_) => return self.owe(owed, &[event], origin),
         };
         let newcomer = Newcomer {
@@ -103,6 +103,7 @@ impl Store<'_> {
             .delivery_event
             .execute(params![seq, newcomer.event, newcomer.time])?;
         self.note_newest(newcomer, seq)?;
+        self.adopt_deadline(newcomer, coalesce, seq, origin)?;
         let gathered: i64 = self
             .cached("SELECT count(*) FROM delivery_event WHERE delivery = ?")?
             .query_row([seq], |row| row.get(0))?;
@@ -114,6 +115,30 @@ impl Store<'_> {
                 .execute(params![due, seq])?;
         }
         Ok(Some(row::id(&id)?))
+    }
+
+    /// The deadline of a burst is that of the event that its steps see; of all of them, the first.
+    fn adopt_deadline(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        coalesce: &Coalesce,
+        seq: i64,
+        origin: &Origin<'_>,
+    ) -> rusqlite::Result<()> {
+        let deadline = newcomer.owed.deadline.as_ref().ok().copied().flatten();
+        let deadline = deadline.map(|deadline| deadline.of(origin.created).as_millis());
+        let sql = match coalesce.keep {
+            Keep::Newest => {
+                "UPDATE delivery SET deadline = ?1 WHERE seq = ?2 AND (?3 IS NULL \
+                 OR ?3 = (SELECT max(time) FROM delivery_event WHERE delivery = ?2))"
+            }
+            Keep::All => {
+                "UPDATE delivery SET deadline = min(coalesce(deadline, ?1), ?1) WHERE seq = ?2 AND ?1 IS NOT NULL \
+                 AND ?3 IS ?3"
+            }
+        };
+        self.cached(sql)?.execute(params![deadline, seq, newcomer.time])?;
+        Ok(())
     }
 
     /// Ends a burst: its delivery is due at once, or behind what is there of its line.

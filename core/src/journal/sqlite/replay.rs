@@ -38,6 +38,8 @@ impl Store<'_> {
                         instance: row.get(4)?,
                         order: Ok(row.get(3)?),
                         line: Line::default(),
+                        // A person asks for it now, whenever it was of use first.
+                        deadline: Ok(None),
                     },
                     key_root: row.get(5)?,
                     state: row.get(6)?,
@@ -132,10 +134,16 @@ impl Parent {
                 self.state
             )));
         }
-        if self.reason.as_deref() == Some(Reason::OrderKeyFailed.code()) {
-            return Err(JournalError::Refused(format!(
-                "delivery {id} has no order key, since `order_by` of its rules failed; mend the rule and replay the event"
-            )));
+        let never_was = [
+            (Reason::OrderKeyFailed, "order key, since `order_by`"),
+            (Reason::DeadlineFailed, "deadline, since `deadline`"),
+        ];
+        for (reason, what) in never_was {
+            if self.reason.as_deref() == Some(reason.code()) {
+                return Err(JournalError::Refused(format!(
+                    "delivery {id} has no {what} of its rules failed; mend the rule and replay the event"
+                )));
+            }
         }
         Ok(())
     }

@@ -62,7 +62,8 @@ CREATE TABLE dedup_block (
 -- running, settled, or behind an unsettled delivery of its route and order key. `stalled` is since when nothing could be
 -- begun of it for want of something. Of lines (see JOURNAL.md): `replaceable` is 1 where a newer one may take its place, which
 -- is then its `successor`; `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
--- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that.
+-- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
+-- is begun of its steps.
 CREATE TABLE delivery (
     seq            INTEGER PRIMARY KEY,
     id             TEXT NOT NULL,
@@ -90,7 +91,8 @@ CREATE TABLE delivery (
     successor      INTEGER REFERENCES delivery (seq) DEFERRABLE INITIALLY DEFERRED,
     closes         INTEGER,
     keep           TEXT,
-    held           INTEGER
+    held           INTEGER,
+    deadline       INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
@@ -98,6 +100,8 @@ CREATE INDEX delivery_lease ON delivery (lease) WHERE lease IS NOT NULL;
 CREATE INDEX delivery_key ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
 CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
+CREATE INDEX delivery_deadline ON delivery (deadline)
+    WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
 
 -- Which events a delivery stands for. `time` is when the event happened, where the route goes by that to tell the newest.

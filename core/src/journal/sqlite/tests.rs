@@ -91,6 +91,14 @@ contract! {
         the_replay_of_one_that_holds_its_line_up_takes_its_place,
         without_an_order_key_nothing_is_held_up,
     }
+    deadlines::{
+        a_deadline_is_kept_with_its_delivery,
+        what_is_overdue_is_claimed_whatever_it_waits_for,
+        an_overdue_delivery_that_goes_back_stands_behind_the_older_one_again,
+        a_deadline_that_cannot_be_told_is_a_dead_letter,
+        a_replay_has_no_deadline,
+        a_burst_has_the_deadline_of_what_its_steps_see,
+    }
     keeping::{
         values_are_an_instances_own_and_expire,
         a_receipt_is_there_when_it_is_kept,

@@ -14,7 +14,7 @@ CREATE VIEW deliveries AS
         state = 'pending' AND due IS NULL AS blocked,
         coalesce(failure ->> '$.reason', reason) AS reason, coalesce(failure ->> '$.error', detail) AS detail,
         (SELECT id FROM delivery AS other WHERE other.seq = delivery.successor) AS successor, held = 1 AS held,
-        datetime(settled / 1000, 'unixepoch') AS settled,
+        datetime(deadline / 1000, 'unixepoch') AS deadline, datetime(settled / 1000, 'unixepoch') AS settled,
         (SELECT group_concat(event.id) FROM delivery_event JOIN event ON event.seq = delivery_event.event
             WHERE delivery_event.delivery = delivery.seq) AS events
     FROM delivery;

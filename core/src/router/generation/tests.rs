@@ -421,6 +421,7 @@ use = "slack"
         instance: instance.into(),
         order,
         line: Line::default(),
+        deadline: Ok(None),
     };
     let reason = "route `without-key`, `order_by`: `event.data` has no `actor`";
     assert_eq!(
@@ -569,5 +570,58 @@ use = "s"
     payload: data.payload.labels.name "\"bug\" \"idea\"", not "\"bug\""; a value fits, but in another element of a list than the clauses before it
     kind: data.payload.n "7", not "\"7\""; the event has a number, the pattern asks for a string
     or: verified "\"path-token\"", not "{\"anything-but\":[\"path-token\"]}"; the value is one of those that `anything-but` excludes
+    "#);
+}
+
+#[test]
+fn a_deadline_is_told_before_the_commit_or_why_not() {
+    #[track_caller]
+    fn check(deadline: &str, expected: Result<Option<&str>, &str>) {
+        let text = format!(
+            "[[route]]\nname = \"r\"\ndeadline = {deadline}\nwhen.type = [\"x\"]\n[[route.step]]\nuse = \"s\"\n"
+        );
+        let routed = compile(&text)
+            .route(event("x"), Bytes::from_static(br#"{"n": 7}"#), None)
+            .unwrap();
+        let owed = routed.into_parts().owed.remove(0);
+        let found = owed
+            .deadline
+            .map(|deadline| deadline.map(|deadline| deadline.to_string()));
+        let found = found
+            .as_ref()
+            .map(|deadline| deadline.as_deref())
+            .map_err(String::as_str);
+        assert_eq!(found, expected);
+    }
+    check("\"24h\"", Ok(Some("86400s after the arrival")));
+    check("\"{{ event.time }}\"", Ok(Some("2026-01-01T00:00:00Z")));
+    check(
+        "\"{{ event.data.payload.n }}m\"",
+        Ok(Some("420s after the arrival")),
+    );
+    check(
+        "\"{{ event.data.artifacts[7].expires | default('') }}\"",
+        Ok(None),
+    );
+    check(
+        "\"{{ event.data.artifacts[7].expires }}\"",
+        Err("route `r`, `deadline`: `event.data.artifacts` has no element 7"),
+    );
+    check(
+        "\"{{ event.data.title }}\"",
+        Err(
+            "route `r`, `deadline`: found \"Tokens\", expected an RFC 3339 time such as 2026-01-01T00:00:00Z, a time after the arrival such as 24h, or nothing",
+        ),
+    );
+}
+
+#[test]
+fn a_deadline_that_is_no_time_is_an_error_at_load() {
+    let text = "[[route]]\nname = \"r\"\ndeadline = \"2026-01-02T00:00:00Z\"\nwhen.type = [\"x\"]\n[[route.step]]\nuse = \"s\"\n";
+    insta::assert_snapshot!(faults(text, None), @r#"
+    routes.toml:3:12: `route.deadline`: found "2026-01-02T00:00:00Z", expected a template, or a time such as "24h"
+      3 | deadline = "2026-01-02T00:00:00Z"
+        |            ^^^^^^^^^^^^^^^^^^^^^^
+        = for example "{{ event.data.artifacts[0].expires | default('24h') }}"
     "#);
 }

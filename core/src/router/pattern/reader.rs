@@ -251,10 +251,11 @@ const RESERVED: [&str; 24] = [
 ];
 
 /// Keys of a route that slide under `[route.when]` when they are written below it.
-const ROUTE_KEYS: [&str; 8] = [
+const ROUTE_KEYS: [&str; 9] = [
     "name",
     "description",
     "order_by",
+    "deadline",
     "supersede",
     "step",
     "on_failure",

@@ -8,7 +8,7 @@ use super::{
     when,
 };
 use crate::{
-    document::{Document, Item, Table},
+    document::{Document, Item, Table, duration},
     fault::{Faults, Place},
     router::{
         Pattern, Route,
@@ -39,6 +39,7 @@ impl Reader<'_> {
         let name = self.name(&mut table);
         let description = table.string("description", self.faults);
         let order_by = table.take("order_by").map(|item| self.order_by(&item));
+        let deadline = table.take("deadline").map(|item| self.deadline(&item));
         let pattern = when::read(self.document, &mut table, self.faults);
         let steps = table.tables("step", self.faults);
         let on_failure = table.tables("on_failure", self.faults);
@@ -54,11 +55,16 @@ impl Reader<'_> {
             Some(template) => Some(template?),
             None => None,
         };
+        let deadline = match deadline {
+            Some(template) => Some(template?),
+            None => None,
+        };
         let route = Route {
             name: name?,
             description,
             order_by,
             line,
+            deadline,
             steps: steps?,
             on_failure: on_failure?,
         };
@@ -77,7 +83,28 @@ impl Reader<'_> {
         Some(name)
     }
 
+    /// A template for the time; or the time itself, which can only be one after the arrival: a moment would be the same for
+    /// every event.
+    fn deadline(&mut self, item: &Item<'_>) -> Option<Template> {
+        let template = self.before_delivery(item)?;
+        let is_time = !template.is_text() || duration(template.source().trim()).is_some();
+        if !is_time {
+            let found = template.source();
+            let message = format!("found {found:?}, expected a template, or a time such as \"24h\"");
+            self.faults.push(
+                item.fault(message)
+                    .help("for example \"{{ event.data.artifacts[0].expires | default('24h') }}\""),
+            );
+        }
+        is_time.then_some(template)
+    }
+
     fn order_by(&mut self, item: &Item<'_>) -> Option<Template> {
+        self.before_delivery(item)
+    }
+
+    /// A template that is rendered before there is a delivery.
+    fn before_delivery(&mut self, item: &Item<'_>) -> Option<Template> {
         let source = item.string(self.faults)?;
         let template = Template::compile(&source)
             .map_err(|reason| self.faults.push(item.fault(reason)))

@@ -49,6 +49,7 @@ fn definitions(catalog: &Catalog) -> Map<String, Value> {
                 "supersede": { "type": "boolean", "description": "Whether a newer delivery takes the place of those of its order key that wait." },
                 "newest_by": { "enum": ["arrival", "time"], "description": "Which of two events is the newer: the later to arrive, or the later by its own time." },
                 "coalesce": { "$ref": "#/$defs/coalesce" },
+                "deadline": { "type": "string", "description": "A template for a moment (RFC 3339), or a time after the arrival such as 24h: nothing is begun after it. Where it comes to nothing, there is none." },
                 "when": described("when", "Which events it is for: fields are ANDed, listed values ORed."),
                 "when_json": { "type": "string", "description": "The same as an AWS EventBridge pattern in JSON." },
                 "step": steps(1, "What is done, one after the other."),

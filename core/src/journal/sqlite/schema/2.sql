@@ -18,3 +18,8 @@ CREATE TABLE newest (
     delivery  INTEGER NOT NULL,
     PRIMARY KEY (route, order_key)
 ) STRICT, WITHOUT ROWID;
+
+-- Deadlines.
+ALTER TABLE delivery ADD COLUMN deadline INTEGER;
+CREATE INDEX delivery_deadline ON delivery (deadline)
+    WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
