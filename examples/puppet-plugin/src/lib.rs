@@ -1,0 +1,168 @@
+#![forbid(unsafe_code)]
+//! Does in every call what somebody outside tells it to. See `README.md`.
+
+use std::time::Duration;
+
+use jackfield_sdk::{Proxy, prelude::*};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
+
+/// What an instance is configured with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who says what to do: `host:port`.
+    master: String,
+}
+
+/// What tells the call from others, beside what the router says of it.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The number of the set of rules.
+    set: u64,
+    /// What the event is about: for a delivery of several events, the newest.
+    job: String,
+    /// How many events the delivery stands for.
+    events: usize,
+}
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Puppet {
+    master: String,
+    proxy: Option<Proxy>,
+}
+
+#[async_trait]
+impl Plugin for Puppet {
+    type Config = Config;
+    type Input = Input;
+    type Output = ();
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const DOCS: &'static str = include_str!("../README.md");
+    const NEEDS: Needs = Needs::NOTHING.network(&[]);
+
+    async fn create(config: Config, start: Start) -> Result<Self> {
+        Ok(Self {
+            master: config.master,
+            proxy: start.proxy(),
+        })
+    }
+
+    async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<()>> {
+        let order = self.ask(&input, cx).await?;
+        match order.trim_end() {
+            "done" => Ok(Outcome::Done(())),
+            "skip" => Ok(Outcome::skipped("told to")),
+            "fatal" => Err(Error::fatal("told to")),
+            "ambiguous" => Err(Error::ambiguous("told to")),
+            "panic" => panic!("told to"),
+            "crash" => std::process::abort(),
+            "wait" => {
+                cx.cancelled().await;
+                Err(Error::cancelled("told to wait"))
+            }
+            "deaf" => {
+                // The thread is held up, and with it whatever asks the call to end.
+                let (_hold, never) = std::sync::mpsc::channel::<()>();
+                let _ = never.recv_timeout(DEAF);
+                Err(Error::retry("told to be deaf"))
+            }
+            _ => Err(Error::retry("told to")),
+        }
+    }
+}
+
+impl Puppet {
+    /// Writes down that it is about to act, says which call this is, and hears what to do.
+    async fn ask(&self, input: &Input, cx: &Cx) -> Result<String> {
+        let found = match cx.receipt::<u32, u32>().await? {
+            Receipt::Absent => 0,
+            Receipt::Intended(attempt) | Receipt::Done(attempt) => attempt,
+        };
+        cx.intend(&cx.attempt()).await?;
+        let line = json!({
+            "event": cx.event()?.id, "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(),
+            "attempt": cx.attempt(), "key": cx.idempotency_key(), "found": found, "input": input,
+        });
+        let mut stream = match &self.proxy {
+            Some(proxy) => proxy.connect(&self.master).await?,
+            None => TcpStream::connect(&self.master).await?,
+        };
+        stream.write_all(format!("{line}\n").as_bytes()).await?;
+        let mut stream = BufReader::new(stream);
+        let mut order = String::new();
+        stream.read_line(&mut order).await?;
+        if !order.ends_with('\n') {
+            return Err(Error::retry("nobody says what to do"));
+        }
+        stream.get_mut().write_all(b"\n").await?;
+        Ok(order)
+    }
+}
+
+/// Longer than the grace that a call has, and much shorter than a torture.
+const DEAF: Duration = Duration::from_secs(4);
+
+export_plugin!(Puppet);
+
+#[cfg(test)]
+mod tests {
+    use jackfield_sdk::testing::{Call, Ended, Harness};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn input() -> jackfield_sdk::serde_json::Value {
+        json!({ "set": 1, "job": "a-1", "events": 1 })
+    }
+
+    #[tokio::test]
+    async fn it_says_which_call_it_is_and_does_as_it_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let master = listener.local_addr().unwrap().to_string();
+        let plugin = Harness::<Puppet>::start(json!({ "master": master }))
+            .await
+            .unwrap();
+        let orders = [
+            ("done", Ended::Done),
+            ("skip", Ended::Skipped),
+            ("retry", Ended::Retry),
+            ("fatal", Ended::Fatal),
+            ("ambiguous", Ended::Ambiguous),
+            ("panic", Ended::Retry),
+        ];
+        for (order, ended) in orders {
+            let tell = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                let (mut line, mut heard) = (String::new(), String::new());
+                stream.read_line(&mut line).await.unwrap();
+                stream
+                    .get_mut()
+                    .write_all(format!("{order}\n").as_bytes())
+                    .await
+                    .unwrap();
+                stream.read_line(&mut heard).await.unwrap();
+                assert_eq!(heard, "\n");
+                line
+            };
+            let (report, line) = tokio::join!(plugin.call(Call::new(input())), tell);
+            assert_eq!(report.outcome, ended, "{order}");
+            assert!(line.contains("\"job\":\"a-1\""), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nobody_says_what_to_do_it_asks_again_later() {
+        let plugin = Harness::<Puppet>::start(json!({ "master": "127.0.0.1:1" }))
+            .await
+            .unwrap();
+        assert_eq!(plugin.call(Call::new(input())).await.outcome, Ended::Retry);
+    }
+}

@@ -1,0 +1,154 @@
+//! The real router under all that can go wrong at once, and an oracle outside that knows what was promised. See `README.md`.
+//!
+//! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell).
+
+mod master;
+mod misfortunes;
+mod report;
+mod senders;
+mod site;
+mod verdict;
+mod volume;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use fastrand::Rng;
+use jackfield::app;
+use jackfield_stage::{cargo::Built, disk::Injected, router::Router};
+use tokio::time::Instant;
+
+pub use site::PACKAGES;
+
+use master::Master;
+use misfortunes::{Befallen, Fate};
+use senders::{Promises, Senders};
+use site::{Extras, Site};
+use verdict::Verdict;
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What all chance comes from. The order of what happens is the same for the same seed; its timing is the machine's.
+    pub seed: u64,
+    /// For how long.
+    pub length: Duration,
+    /// How many senders post, each with an order key of its own.
+    pub senders: usize,
+    /// How long each of them waits at most between two events.
+    pub pause: Duration,
+    /// Whether each misfortune is named as it comes.
+    pub say: bool,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Run {
+    plan: Plan,
+    extras: Extras,
+    /// Why the data directory has no file system of its own, where it has none.
+    no_volume: Option<String>,
+    befallen: Befallen,
+    injected: Injected,
+    refused: u64,
+    unanswered: u64,
+    promises: Promises,
+    verdict: Verdict,
+}
+
+/// Carries out `plan` with the router and the puppet in `built`, in the directory `home`, which is the caller's to keep.
+///
+/// # Errors
+///
+/// Where the router is not well again after a misfortune, an event is not acknowledged, or deliveries do not settle.
+pub async fn run(built: &Built, plan: Plan, home: &Path) -> anyhow::Result<Run> {
+    let mut random = Rng::with_seed(plan.seed);
+    let master = Master::start(random.fork()).await?;
+    let mut site = Site::prepare(built, home, &master.address().to_string()).await?;
+    let seen = torture(&mut site, master, plan, random).await;
+    if seen.as_ref().is_ok_and(Run::passes) {
+        return seen;
+    }
+    // The file system goes with the site; what lies in it is to be looked at.
+    let kept = keep(&site.data(), home);
+    let seen = seen.with_context(|| format!("the end of the router's log:\n{}", site.router.end_of_log()));
+    kept.and(seen)
+}
+
+async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -> anyhow::Result<Run> {
+    site.router.start().await?;
+    let senders = Senders::start(site.router.ingress(), plan.senders, plan.pause, &mut random);
+    let counted = senders.counted.clone();
+    let fate = Fate::new(site, &master, &counted, random.fork());
+    let befallen = fate.run(Instant::now() + plan.length, plan.say).await?;
+    let promises = senders.finish().await?;
+    settled(&site.router, &site.data()).await?;
+    site.router.stop().await?;
+    let calls = master.finish().await?;
+    let history = app::history(&site.data())?;
+    let verdict = verdict::judge(&*history, &promises, &calls, site.extras).await?;
+    let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    Ok(Run {
+        plan,
+        extras: site.extras,
+        no_volume: site.volume.as_ref().err().cloned(),
+        befallen,
+        injected: site.faults.injected()?,
+        refused: load(&counted.refused),
+        unanswered: load(&counted.unanswered),
+        promises,
+        verdict,
+    })
+}
+
+/// Waits until nothing is owed any more.
+async fn settled(router: &Router, data: &Path) -> anyhow::Result<()> {
+    let history = app::history(data)?;
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let counts = history.counts().await?;
+        let left: u64 = ["pending", "running", "waiting"]
+            .iter()
+            .map(|state| counts.deliveries[state])
+            .sum();
+        if left == 0 {
+            return Ok(());
+        }
+        if Instant::now() > patience {
+            let owed = router.ask(&[
+                "deliveries",
+                "list",
+                "--state",
+                "pending",
+                "--state",
+                "running",
+                "--state",
+                "waiting",
+            ]);
+            bail!(
+                "{left} deliveries have not settled within {PATIENCE:?}; some of them: {:#}",
+                owed.await?
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Copies the data directory to where it outlives its file system.
+fn keep(data: &Path, home: &Path) -> anyhow::Result<()> {
+    let to: PathBuf = home.join("kept");
+    std::fs::create_dir_all(&to)?;
+    for entry in std::fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// How long deliveries may take to settle when nothing goes wrong any more.
+const PATIENCE: Duration = Duration::from_secs(180);

@@ -1,0 +1,180 @@
+//! Where it happens: a router with its files, a data directory that can be hurt, and the rules.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use jackfield_stage::{
+    cargo::Built,
+    disk::{Faults, Interposer},
+    router::Router,
+};
+
+use crate::{
+    master::{IN_PROCESS, MOURN},
+    senders::TOKEN,
+    volume::Volume,
+};
+
+/// The packages whose files a run needs.
+pub const PACKAGES: [&str; 2] = ["jackfield", "puppet-plugin"];
+
+/// The site, in a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) router: Router,
+    pub(crate) faults: Faults,
+    /// The file system of the data directory, or why it is none of its own.
+    pub(crate) volume: Result<Volume, String>,
+    /// The plugin as it was built.
+    pub(crate) library: PathBuf,
+    pub(crate) extras: Extras,
+}
+
+/// What is tried only where the router has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras {
+    pub(crate) supersede: bool,
+    pub(crate) coalesce: bool,
+}
+
+impl Site {
+    /// Lays it out in `home`, for puppets whose master listens at `master`.
+    pub(crate) async fn prepare(built: &Built, home: &Path, master: &str) -> anyhow::Result<Self> {
+        let (binary, library) = (built.binary(PACKAGES[0])?, built.library(PACKAGES[1])?);
+        let data = home.join("data");
+        let volume = Volume::mount(&home.join("volume.ext4"), &data).map_err(|error| format!("{error:#}"));
+        fs::create_dir_all(&data)?;
+        let mut router = Router::prepare(&binary, home, std::slice::from_ref(&library))?;
+        let extras = Extras::of(&router).await?;
+        let interposer = Interposer::new(&home.join("interposer"), &data)?;
+        router.set("PATH_TOKEN", TOKEN);
+        router.set("RUST_LOG", "info");
+        for (name, value) in interposer.environment() {
+            router.set(&name, &value);
+        }
+        router.configure(&CONFIGURATION.replace("{master}", master), &rules(0, extras))?;
+        Ok(Self {
+            router,
+            faults: interposer.faults(),
+            volume,
+            library,
+            extras,
+        })
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.router.home().join("data")
+    }
+}
+
+impl Extras {
+    /// Looks what keys of a route the router knows.
+    async fn of(router: &Router) -> anyhow::Result<Self> {
+        let output = router.attempt(&["schema", "routes"]).await?;
+        let schema = String::from_utf8(output.stdout).context("a schema is text")?;
+        Ok(Self {
+            supersede: schema.contains("\"supersede\""),
+            coalesce: schema.contains("\"coalesce\""),
+        })
+    }
+
+    /// The routes that every event owes a delivery to.
+    pub(crate) fn routes(self) -> Vec<&'static str> {
+        let mut routes = vec![FREE, ORDERED, IN_PROCESS];
+        routes.extend(self.supersede.then_some(NEWEST));
+        routes.extend(self.coalesce.then_some(BURST));
+        routes
+    }
+}
+
+/// The rules number `set`: the same routes each time, which tell their number.
+pub(crate) fn rules(set: u64, extras: Extras) -> String {
+    let step = |id: &str, instance: &str| {
+        format!(
+            "[[route.step]]\nid = \"{id}\"\nuse = \"{instance}\"\n\
+             with = {{ set = {set}, job = \"{{{{ event.data.resource.id }}}}\", events = \"{{{{ events | length }}}}\" }}\n\
+             retry = {{ attempts = {ATTEMPTS}, first = \"30ms\", max = \"300ms\" }}\n\n"
+        )
+    };
+    let mourn = step(MOURN, "puppet").replace("route.step", "route.on_failure");
+    let route = |name: &str, keys: &str, steps: &str| {
+        format!("[[route]]\nname = \"{name}\"\n{keys}when.type = [\"io.supernova.job.success\"]\n\n{steps}")
+    };
+    let order = "order_by = \"{{ event.data.project.id }}\"\n";
+    let mut text = route(
+        FREE,
+        "",
+        &(step("first", "puppet") + &step("second", "puppet") + &mourn),
+    );
+    text += &route(ORDERED, order, &step("only", "puppet"));
+    text += &route(IN_PROCESS, order, &step("only", "inner"));
+    if extras.supersede {
+        text += &route(
+            NEWEST,
+            &format!("{order}supersede = true\n"),
+            &step("only", "puppet"),
+        );
+    }
+    if extras.coalesce {
+        let coalesce =
+            "coalesce = { window = \"200ms\", max_wait = \"2s\", max_items = 20, keep = \"all\" }\n";
+        text += &route(BURST, &format!("{order}{coalesce}"), &step("only", "puppet"));
+    }
+    text
+}
+
+/// How often a step is tried.
+pub(crate) const ATTEMPTS: u32 = 5;
+/// Two steps, no order, and one that runs when they are given up.
+pub(crate) const FREE: &str = "free";
+/// One step, in order of arrival within a key.
+pub(crate) const ORDERED: &str = "ordered";
+/// The same, where a newer one takes the place of those that wait.
+pub(crate) const NEWEST: &str = "newest";
+/// Several events become one delivery.
+pub(crate) const BURST: &str = "burst";
+
+const CONFIGURATION: &str = r#"
+[[source]]
+name = "exports"
+provider = "supernova"
+path_token = { env = "PATH_TOKEN" }
+
+[[instance]]
+name = "puppet"
+plugin = "puppet-plugin"
+concurrency = 24
+timeout = "2s"
+grant.network = ["{master}"]
+config = { master = "{master}" }
+
+[[instance]]
+name = "inner"
+plugin = "puppet-plugin"
+isolation = "none"
+concurrency = 8
+timeout = "2s"
+config = { master = "{master}" }
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_has_the_same_routes_and_tells_its_number() {
+        let extras = Extras {
+            supersede: true,
+            coalesce: true,
+        };
+        let text = rules(7, extras);
+        for route in extras.routes() {
+            assert!(text.contains(&format!("name = \"{route}\"")), "{route}");
+        }
+        assert_eq!(text.matches("set = 7").count(), 7);
+        assert!(!rules(7, Extras::default()).contains("supersede"));
+    }
+}
