@@ -1,13 +1,14 @@
 //! The admin side: how the router is, for monitors and people, and the door for writes.
 //!
 //! Two doors lead to one small HTTP server. A loopback address answers `GET /healthz`, `/readyz`, `/metrics` and
-//! `/v1/plugins` and `/v1/routes` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
+//! `/v1/plugins`, `/v1/routes` and `/v1/events/<id>/explain` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
 //! name that it made point here. A Unix socket in the data directory, open to the router's own user alone, takes
 //! `POST /v1/replay`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
 //! lock is the only router here, so a file that lies there is left over from one that was killed.
 
 mod answer;
 mod call;
+mod explain;
 mod health;
 mod metrics;
 mod plugins;
@@ -29,6 +30,7 @@ use crate::{clock::Clock, journal::Journal, plugin, router::Generation};
 
 pub use answer::Problem;
 pub use call::Call;
+pub use explain::{Explained, deliveries_of};
 pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
 pub use replay::{Replay, Replayed};
@@ -216,6 +218,13 @@ impl Shared {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let reads = method == Method::GET || method == Method::HEAD;
+        if let Some(id) = explained(&path) {
+            let query = request.uri().query().unwrap_or_default();
+            return match reads {
+                true => answer::result(explain::explain(self, id, query).await),
+                false => answer::not_allowed("GET"),
+            };
+        }
         match path.as_str() {
             "/" | "/healthz" | "/readyz" | "/metrics" | "/v1/plugins" | "/v1/routes" if !reads => {
                 answer::not_allowed("GET")
@@ -241,6 +250,11 @@ impl Shared {
             _ => answer::text(404, "there is nothing here\n"),
         }
     }
+}
+
+/// The event of which an explanation is asked for.
+fn explained(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1/events/")?.strip_suffix("/explain")
 }
 
 /// Whether the browser or monitor meant this machine: a page of another name that resolves to loopback did not.
@@ -288,7 +302,8 @@ const WRITES: [&str; 5] = [
 const CONNECTIONS: usize = 128;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 const INDEX: &str = "jackfield\n\n/healthz     the process answers\n/readyz      events can be taken in\n\
-                     /metrics     what is counted\n/v1/plugins  the plugins and their instances\n/v1/routes   the rules in force\n";
+                     /metrics     what is counted\n/v1/plugins  the plugins and their instances\n/v1/routes   the rules in force\n\
+                     /v1/events/evt_…/explain  why each route matched an event or did not; `?route=…` asks for one\n";
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,12 @@
 //! `routes explain`: why each route matched an event or did not.
 
+mod follow;
+
 use std::{io::Read, path::Path};
 
 use anyhow::Context;
 use clap::Args;
 use jackfield_event::{Event, EventId};
-use serde::Serialize;
 
 use super::{
     Output, Shape, history, say, say_json,
@@ -13,20 +14,26 @@ use super::{
     wait,
 };
 use crate::{
+    admin::{Explained, deliveries_of},
     config,
-    journal::{DeliveryFilter, DeliveryRecord, EventStory},
-    router::{Explanation, Generation, GenerationId, RuleFile},
+    journal::{DeliveryRecord, EventStory},
+    router::{Explanation, Generation, RuleFile},
 };
 
 /// Say of every route whether it matches an event, and where it does not, what failed first; and of a stored event, what
 /// became of it.
 ///
-/// The routes are those of the rule files, as they are now.
+/// The routes are those of the rule files, as they are now. With `--follow`, events are explained as they come in, by the
+/// rules under which each was routed, until Ctrl-C.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A stored event (evt_…), a file with an event in JSON (or what `events show -o json` printed), or `-` for
     /// standard input.
-    event: String,
+    #[arg(required_unless_present = "follow")]
+    event: Option<String>,
+    /// Explain events as they come in; with `-o json`, one to a line.
+    #[arg(short, long, conflicts_with = "event")]
+    follow: bool,
     /// Only this route.
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
@@ -34,48 +41,37 @@ pub(super) struct Explain {
     output: Output,
 }
 
-/// What a route says to an event, and what it came to owe.
-#[derive(Debug, Serialize)]
-struct Explained {
-    #[serde(flatten)]
-    explanation: Explanation,
-    /// The deliveries of a stored event along the route, replays included.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    deliveries: Vec<DeliveryRecord>,
-}
-
 impl Explain {
     pub(super) fn run(self, path: &Path) -> anyhow::Result<()> {
-        let Self { event, route, output } = self;
-        let stored = event.parse().map(|id| stored(id, path)).ok().transpose()?;
-        let json = match &stored {
-            Some((story, _)) => story.event.get().as_bytes().to_vec(),
-            None => unwrapped(read(&event)?),
+        let Self {
+            event,
+            follow: _,
+            route,
+            output,
+        } = self;
+        let Some(event) = event else {
+            return wait(follow::follow(&*history(path)?, route.as_deref(), output.output))?;
         };
-        Event::from_json(&json)
-            .with_context(|| format!("{event} is not an event; `jackfield schema event` shows one"))?;
+        let stored = event.parse().map(|id| stored(id, path)).ok().transpose()?;
         // Which routes match depends on the patterns alone, so that neither plugins nor secrets are asked for.
         let generation = Generation::compile(&RuleFile::load(&config::routes(path)?)?, None)?;
-        let mut explanations = generation.explain(&json)?;
+        let mut explained = match &stored {
+            Some((story, deliveries)) => Explained::of_stored(&generation, story, deliveries)?,
+            None => {
+                let json = unwrapped(read(&event)?);
+                Event::from_json(&json).with_context(|| {
+                    format!("{event} is not an event; `jackfield schema event` shows one")
+                })?;
+                Explained::of_any(&generation, &json)?
+            }
+        };
         if let Some(route) = &route {
-            explanations.retain(|explanation| explanation.route == *route);
-            anyhow::ensure!(!explanations.is_empty(), "there is no route `{route}`");
+            explained.retain(|explained| explained.explanation.route == *route);
+            anyhow::ensure!(!explained.is_empty(), "there is no route `{route}`");
         }
-        let (story, deliveries) = stored.unzip();
-        let explained = explained(explanations, &deliveries.unwrap_or_default());
         match output.output {
             Shape::Json => say_json(&explained),
-            Shape::Table => {
-                let words: Vec<_> = explained
-                    .iter()
-                    .map(|explained| explained.words(story.as_ref(), generation.id()))
-                    .collect();
-                Ok(say(if words.is_empty() {
-                    "there are no routes".to_owned()
-                } else {
-                    words.join("\n")
-                })?)
-            }
+            Shape::Table => Ok(say(words(&explained))?),
         }
     }
 }
@@ -84,12 +80,7 @@ impl Explain {
 fn stored(id: EventId, path: &Path) -> anyhow::Result<(EventStory, Vec<DeliveryRecord>)> {
     let history = history(path)?;
     let story = wait(history.event(id))??.with_context(|| format!("there is no event {id}"))?;
-    let filter = DeliveryFilter {
-        event: Some(id),
-        limit: usize::MAX,
-        ..DeliveryFilter::default()
-    };
-    Ok((story, wait(history.deliveries(filter))??))
+    Ok((story, wait(deliveries_of(&*history, id))??))
 }
 
 /// The JSON in a file, or on standard input.
@@ -103,35 +94,30 @@ fn read(event: &str) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("`{event}` is neither an event (evt_…) nor a file that can be read"))
 }
 
-/// Each explanation with those of the deliveries that are of its route.
-fn explained(explanations: Vec<Explanation>, deliveries: &[DeliveryRecord]) -> Vec<Explained> {
-    let explained = explanations.into_iter().map(|explanation| {
-        let of_route = deliveries
-            .iter()
-            .filter(|delivery| delivery.route == explanation.route);
-        Explained {
-            deliveries: of_route.cloned().collect(),
-            explanation,
-        }
-    });
-    explained.collect()
+/// The event within what `events show -o json` prints, and everything else as it is.
+fn unwrapped(json: Vec<u8>) -> Vec<u8> {
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        event: Box<serde_json::value::RawValue>,
+    }
+    match serde_json::from_slice::<Shown>(&json) {
+        Ok(shown) if Event::from_json(&json).is_err() => shown.event.get().as_bytes().to_vec(),
+        _ => json,
+    }
 }
 
-impl Explained {
-    fn words(&self, stored: Option<&EventStory>, today: &GenerationId) -> String {
-        let mut lines = vec![words(&self.explanation)];
-        lines.extend(self.deliveries.iter().map(became));
-        // Why nothing came of a match.
-        if let Some(story) = stored.filter(|_| self.explanation.matched && self.deliveries.is_empty()) {
-            lines.push(match story.record.generation == *today {
-                true => format!("{INDENT}owes nothing, which is a fault of the router: please report it"),
-                false => format!(
-                    "{INDENT}owed nothing when it came: other rules were in force then; `jackfield replay {}` routes it again",
-                    story.record.id
-                ),
-            });
-        }
+/// All routes, each with what came of it.
+fn words(explained: &[Explained]) -> String {
+    let routes = explained.iter().map(|explained| {
+        let mut lines = vec![said(&explained.explanation)];
+        lines.extend(explained.deliveries.iter().map(became));
+        lines.extend(explained.idle.iter().map(|why| format!("{INDENT}{why}")));
         lines.join("\n")
+    });
+    let routes: Vec<_> = routes.collect();
+    match routes.is_empty() {
+        true => "there are no routes".to_owned(),
+        false => routes.join("\n"),
     }
 }
 
@@ -163,21 +149,7 @@ fn became(delivery: &DeliveryRecord) -> String {
     line
 }
 
-const INDENT: &str = "              ";
-
-/// The event within what `events show -o json` prints, and everything else as it is.
-fn unwrapped(json: Vec<u8>) -> Vec<u8> {
-    #[derive(serde::Deserialize)]
-    struct Shown {
-        event: Box<serde_json::value::RawValue>,
-    }
-    match serde_json::from_slice::<Shown>(&json) {
-        Ok(shown) if Event::from_json(&json).is_err() => shown.event.get().as_bytes().to_vec(),
-        _ => json,
-    }
-}
-
-fn words(explanation: &Explanation) -> String {
+fn said(explanation: &Explanation) -> String {
     let route = short(&explanation.route, 64);
     if explanation.matched {
         return format!("{} {route}", paint("matches    ", "32"));
@@ -191,3 +163,5 @@ fn words(explanation: &Explanation) -> String {
     }
     text
 }
+
+const INDENT: &str = "              ";
