@@ -97,6 +97,7 @@ impl InForce {
             routes: generation.routes().len(),
             refused: None,
         };
+        warn_of_unindexed(&generation);
         let generations = parts.unsettled().await?;
         generations.insert(Arc::clone(&generation));
         // As many as people type at a time.
@@ -238,6 +239,7 @@ impl InForce {
         let taken = self.taken(&before);
         announce(&taken, cause);
         if taken.generation != taken.before {
+            warn_of_unindexed(&generation);
             self.parts.plugins.reconsider();
             self.forget([generation, before]).await;
         }
@@ -400,6 +402,27 @@ fn announce(taken: &Taken, cause: Cause) {
         ),
     }
 }
+
+/// Names the routes that cost something with every event, as `check` does: the first of them, and how many more there are.
+fn warn_of_unindexed(generation: &Generation) {
+    let mut unindexed = generation.unindexed();
+    for route in unindexed.by_ref().take(MOST_WARNINGS) {
+        tracing::warn!(
+            route = route.name(),
+            "no value leads to the route, so that it is held against nearly every event"
+        );
+    }
+    let more = unindexed.count();
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "no value leads to more routes; `jackfield check` names them all"
+        );
+    }
+}
+
+/// How many routes a log names one by one.
+const MOST_WARNINGS: usize = 20;
 
 #[async_trait]
 impl Rules for Handle {
