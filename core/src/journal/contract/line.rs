@@ -460,6 +460,26 @@ pub(crate) async fn the_replay_of_one_that_holds_its_line_up_takes_its_place(ben
     assert_eq!(bench.claimed(2).await, [second]);
 }
 
+pub(crate) async fn what_stands_behind_a_replay_in_place_is_not_freed_by_others(bench: Bench<'_>) {
+    let first = bench.owe(0, of(superseding())).await;
+    let plain = bench.owe(1, of(Line::default())).await;
+    bench.claim(1).await;
+    bench.hold(first).await;
+    let replay = bench
+        .journal
+        .replay_delivery(first, ReplayKeys::Keep)
+        .await
+        .unwrap();
+    assert_eq!(bench.claimed(2).await, [replay]);
+    // Behind the running replay one is replaced by another, and what is older than both stays where it is.
+    let second = bench.owe(3, of(superseding())).await;
+    let third = bench.owe(4, of(superseding())).await;
+    assert_eq!(bench.record(second).await.successor, Some(third));
+    assert!(bench.claim(5).await.is_empty());
+    bench.finish(replay, State::Succeeded).await;
+    assert_eq!(bench.claimed(5).await, [plain]);
+}
+
 pub(crate) async fn without_an_order_key_nothing_is_held_up(bench: Bench<'_>) {
     let first = bench.owe(0, owed("a", "slack", None)).await;
     let second = bench.owe(1, owed("a", "slack", None)).await;

@@ -153,19 +153,21 @@ impl Store<'_> {
         reason: Option<&str>,
         detail: Option<&str>,
     ) -> rusqlite::Result<()> {
-        self.cached(
-            "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ?",
-        )?
-        .execute(params![state.word(), due, reason, detail, seq])?;
-        if state == State::Pending {
-            // One that was claimed for its deadline may stand behind another still, and the clock may have been set back.
-            self.cached(
-                "UPDATE delivery SET due = NULL WHERE seq = ?1 AND order_key IS NOT NULL AND EXISTS (SELECT 1 FROM delivery \
-                 AS other INDEXED BY delivery_key WHERE other.route = delivery.route AND other.order_key = delivery.order_key \
-                 AND (other.settled IS NULL OR other.held = 1) AND other.seq <> ?1 \
-                 AND (other.held = 1 OR other.lease IS NOT NULL OR (other.due IS NOT NULL AND other.closes IS NULL)))",
+        let (route, key): (String, Option<String>) = self
+            .cached(
+                "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ? \
+                 RETURNING route, order_key",
             )?
-            .execute([seq])?;
+            .query_row(params![state.word(), due, reason, detail, seq], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        // One that was claimed for its deadline may stand behind another still, where the clock was set back meanwhile.
+        if state == State::Pending
+            && let Some(key) = key
+            && self.is_headed_beside(&route, &key, seq)?
+        {
+            self.cached("UPDATE delivery SET due = NULL WHERE seq = ?")?
+                .execute([seq])?;
         }
         self.moved(State::Running, state);
         self.wake = true;
@@ -387,7 +389,7 @@ impl Store<'_> {
             })?;
         self.moved(State::Running, state);
         match key {
-            Some(key) if !hold => self.free(&route, &key),
+            Some(key) if !hold => self.advance(&route, &key),
             Some(_) | None => Ok(()),
         }
     }

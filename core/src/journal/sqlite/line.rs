@@ -1,8 +1,8 @@
 //! Lines: the deliveries of one route and order key. They come one after the other, and as the route has it, events
 //! that come close together gather in one, and a newer one takes the place of those that wait.
 //!
-//! At most one delivery of a line is at its head: running, backing off, due, or dead and holding the others up. What is
-//! behind it is *blocked*, pending without a `due`, and in no queue. One that gathers is not in the line's way: it is in its
+//! At most one delivery of a line is at its head (`delivery_head`): running, backing off, due, or dead and holding the others up.
+//! Only one whose deadline has passed is claimed beside it, to be given up. What is behind it is *blocked*, pending without a `due`, and in no queue. One that gathers is not in the line's way: it is in its
 //! instance's queue until its burst is over, and finds its place then.
 
 use jackfield_event::{DeliveryId, Timestamp};
@@ -127,31 +127,33 @@ impl Store<'_> {
     ) -> rusqlite::Result<()> {
         let deadline = newcomer.owed.deadline.as_ref().ok().copied().flatten();
         let deadline = deadline.map(|deadline| deadline.of(origin.created).as_millis());
-        let sql = match coalesce.keep {
-            Keep::Newest => {
-                "UPDATE delivery SET deadline = ?1 WHERE seq = ?2 AND (?3 IS NULL \
-                 OR ?3 = (SELECT max(time) FROM delivery_event WHERE delivery = ?2))"
-            }
-            Keep::All => {
-                "UPDATE delivery SET deadline = min(coalesce(deadline, ?1), ?1) WHERE seq = ?2 AND ?1 IS NOT NULL \
-                 AND ?3 IS ?3"
-            }
+        match (coalesce.keep, deadline) {
+            (Keep::Newest, _) => self
+                .cached(
+                    "UPDATE delivery SET deadline = ?1 WHERE seq = ?2 AND (?3 IS NULL \
+                     OR ?3 = (SELECT max(time) FROM delivery_event WHERE delivery = ?2))",
+                )?
+                .execute(params![deadline, seq, newcomer.time])?,
+            (Keep::All, Some(deadline)) => self
+                .cached("UPDATE delivery SET deadline = min(coalesce(deadline, ?1), ?1) WHERE seq = ?2")?
+                .execute([deadline, seq])?,
+            (Keep::All, None) => 0,
         };
-        self.cached(sql)?.execute(params![deadline, seq, newcomer.time])?;
         Ok(())
     }
 
     /// Ends a burst: its delivery is due at once, or behind what is there of its line.
     pub(super) fn close_burst(&mut self, seq: i64) -> rusqlite::Result<()> {
-        let waits: bool = self
+        let (route, key): (String, String) = self
+            .cached("SELECT route, order_key FROM delivery WHERE seq = ?")?
+            .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let older: bool = self
             .cached(
-                "SELECT EXISTS (SELECT 1 FROM delivery AS other INDEXED BY delivery_key \
-                 WHERE other.route = burst.route AND other.order_key = burst.order_key \
-                 AND (other.settled IS NULL OR other.held = 1) AND other.seq <> burst.seq AND (other.seq < burst.seq \
-                 OR other.held = 1 OR other.lease IS NOT NULL OR (other.due IS NOT NULL AND other.closes IS NULL))) \
-                 FROM delivery AS burst WHERE burst.seq = ?",
+                "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_key \
+                 WHERE route = ? AND order_key = ? AND (settled IS NULL OR held = 1) AND seq < ?)",
             )?
-            .query_row([seq], |row| row.get(0))?;
+            .query_row(params![route, key, seq], |row| row.get(0))?;
+        let waits = older || self.is_headed_beside(&route, &key, seq)?;
         self.cached(
             "UPDATE delivery SET state = 'pending', due = iif(?, NULL, 0), closes = NULL, reason = NULL WHERE seq = ?",
         )?
@@ -236,8 +238,11 @@ impl Store<'_> {
         })
     }
 
-    /// Lets the next of a line go whose head has just settled.
-    pub(super) fn free(&mut self, route: &str, key: &str) -> rusqlite::Result<()> {
+    /// Lets the next of a line go, where nothing is at its head.
+    pub(super) fn advance(&mut self, route: &str, key: &str) -> rusqlite::Result<()> {
+        if self.is_headed_beside(route, key, NOBODY)? {
+            return Ok(());
+        }
         let freed = self
             .cached(
                 "UPDATE delivery SET due = 0 WHERE state = 'pending' AND seq = (SELECT seq FROM delivery \
@@ -249,20 +254,13 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Lets the next of a line go, where nothing is at its head: after something else than that was taken out of it. Goes
-    /// through the whole line.
-    pub(super) fn advance(&mut self, route: &str, key: &str) -> rusqlite::Result<()> {
-        let headed: bool = self
-            .cached(
-                "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_key \
-                 WHERE route = ? AND order_key = ? AND (settled IS NULL OR held = 1) \
-                 AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL)))",
-            )?
-            .query_row([route, key], |row| row.get(0))?;
-        match headed {
-            true => Ok(()),
-            false => self.free(route, key),
-        }
+    /// Whether another delivery than this one is at the head of a line.
+    pub(super) fn is_headed_beside(&self, route: &str, key: &str, seq: i64) -> rusqlite::Result<bool> {
+        self.cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_head WHERE route = ? AND order_key = ? \
+             AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL)) AND seq <> ?)",
+        )?
+        .query_row(params![route, key, seq], |row| row.get(0))
     }
 
     /// Lets go of the line that a dead delivery holds up.
@@ -291,3 +289,6 @@ impl Store<'_> {
         })
     }
 }
+
+/// No delivery has this number.
+const NOBODY: i64 = 0;

@@ -99,6 +99,8 @@ CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
 CREATE INDEX delivery_lease ON delivery (lease) WHERE lease IS NOT NULL;
 CREATE INDEX delivery_key ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
+CREATE INDEX delivery_head ON delivery (route, order_key)
+    WHERE order_key IS NOT NULL AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL));
 CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
 CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';

@@ -89,6 +89,7 @@ contract! {
         a_newer_burst_takes_the_place_of_one_that_waits,
         a_dead_one_holds_its_line_up_until_a_person_skips_it,
         the_replay_of_one_that_holds_its_line_up_takes_its_place,
+        what_stands_behind_a_replay_in_place_is_not_freed_by_others,
         without_an_order_key_nothing_is_held_up,
     }
     deadlines::{
