@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     delivery::{Outcome, State},
     journal::{
-        Arrival, DeliveryFilter, DeliveryStory, History as _, Journal, Options as JournalOptions,
+        Arrival, Committed, DeliveryFilter, DeliveryStory, History as _, Journal, Options as JournalOptions,
         SqliteJournal,
     },
     plugin::{Caller, Instance, Registry, Report, StepCall, Visits},
@@ -168,6 +168,12 @@ impl Stage {
 
     /// An event for project `project` is accepted.
     async fn accept(&mut self, project: &str) {
+        let committed = self.deliver(project, None).await;
+        assert!(!committed.is_duplicate());
+    }
+
+    /// The provider delivers an event for project `project`, which it tells from others by `dedup`.
+    async fn deliver(&mut self, project: &str, dedup: Option<&str>) -> Committed {
         self.arrivals += 1;
         let now = self.clock.now();
         let event = json!({
@@ -177,12 +183,13 @@ impl Stage {
             "data": { "project": { "kind": "project", "id": project } }
         });
         let event = Event::from_json(event.to_string().as_bytes()).unwrap();
-        let routed = self.rules.route(event, Bytes::from_static(b"{}"), None).unwrap();
+        let dedup = dedup.map(str::to_owned);
+        let routed = self.rules.route(event, Bytes::from_static(b"{}"), dedup).unwrap();
         self.journal
             .store_rules(self.rules.id(), self.rules.text())
             .await
             .unwrap();
-        let dedup_window = Duration::from_secs(60);
+        let dedup_window = Duration::from_secs(3600);
         self.journal
             .append(Arrival {
                 routed,
@@ -191,7 +198,7 @@ impl Stage {
                 dedup_window,
             })
             .await
-            .unwrap();
+            .unwrap()
     }
 
     fn dispatcher(&self) -> Dispatcher {

@@ -79,6 +79,52 @@ async fn coalesce_and_restart_a_burst_outlives_the_router() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn coalesce_and_dedup_a_redelivery_prolongs_no_burst() {
+    let a = Played::new(|_| report(Outcome::Done));
+    let rules = rules("coalesce = { window = \"30s\", keep = \"all\" }");
+    let mut stage = Stage::set(&rules, [("a", 1, Arc::clone(&a))]);
+    let first = stage.deliver("p", Some("1")).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let again = stage.deliver("p", Some("1")).await;
+    assert!(again.is_duplicate() && again.event() == first.event());
+    let stories = stage.settle().await;
+    assert_eq!(a.inputs(), [json!({ "of": "p", "count": 1 })]);
+    let waited = stories[0].attempts[0]
+        .started
+        .saturating_since(stories[0].record.created);
+    assert!(waited < Duration::from_secs(50), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dedup_and_retry_a_redelivery_owes_nothing_while_the_first_is_tried_again() {
+    let a = Played::new(|call| match call.attempt {
+        1 | 2 => failed(Outcome::Retry, "not yet"),
+        _ => report(Outcome::Done),
+    });
+    let mut stage = Stage::set(&rules(""), [("a", 1, Arc::clone(&a))]);
+    stage.deliver("p", Some("1")).await;
+    stage
+        .until(|stories| stories[0].record.state == State::Waiting)
+        .await;
+    assert!(stage.deliver("p", Some("1")).await.is_duplicate());
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Succeeded]);
+    let keys: Vec<_> = a
+        .calls
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|call| call.idempotency_key.clone())
+        .collect();
+    assert!(
+        keys.len() == 3 && keys.iter().all(|key| *key == keys[0]),
+        "{keys:?}"
+    );
+    // Once it is done, it is still no news.
+    assert!(stage.deliver("p", Some("1")).await.is_duplicate());
+}
+
+#[tokio::test(start_paused = true)]
 async fn supersede_and_back_off_a_newer_one_replaces_what_rests() {
     let a = Played::new(|call| match call.attempt {
         1 if call.event.windows(9).any(|bytes| bytes == b"\"broken-1") => failed(Outcome::Retry, "not yet"),
