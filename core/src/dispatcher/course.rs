@@ -269,7 +269,7 @@ impl<'s> Course<'s> {
             message,
             retry_after,
             ..
-        } = report;
+        } = self.quarantined(report);
         tracing::debug!(
             delivery.id = %self.claim.delivery, route = %self.claim.route, step = step.id(), attempt,
             outcome = outcome.word(), reason = reason.map(Reason::code), message, "attempt ended"
@@ -300,6 +300,23 @@ impl<'s> Course<'s> {
                 Some(rest) => self.back_off(route, step, ending, rest).await,
                 None => self.fail(route, step, ending.exhausted(attempt)).await,
             },
+        }
+    }
+
+    /// A call that was in its worker process the last two times when that died is taken for the cause: it is not made a third
+    /// time. One that was there by chance is unlikely to be so twice, and a person can ask for it again.
+    fn quarantined(&self, report: Report) -> Report {
+        if report.reason != Some(Reason::PluginCrashed) || !self.claim.crashed {
+            return report;
+        }
+        let death = report.message.unwrap_or_default();
+        Report {
+            outcome: Outcome::Fatal,
+            reason: Some(Reason::Quarantined),
+            message: Some(format!(
+                "{death}; the call was in it the last 2 times that it did"
+            )),
+            ..report
         }
     }
 

@@ -754,3 +754,47 @@ retry = { attempts = 1 }
         "one attempt, and three more for what may not have been its doing"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_in_its_process_at_two_deaths_is_not_made_again_whatever_happens_between() {
+    let a = Played::new(|call| match call.attempt {
+        // The first was there by chance, and the next one shows it.
+        2 => failed(Outcome::Retry, "not yet"),
+        _ => Report {
+            reason: Some(Reason::PluginCrashed),
+            ..failed(Outcome::Retry, "the plugin's process died")
+        },
+    });
+    let text = TWO_STEPS.replace(
+        "use = \"a\"",
+        "use = \"a\"\nretry = { first = \"1m\", backoff = \"fixed\" }",
+    );
+    let mut stage = Stage::set(
+        &text,
+        [
+            ("a", 1, Arc::clone(&a)),
+            ("b", 1, Played::new(|_| report(Outcome::Done))),
+        ],
+    );
+    stage.accept("p").await;
+    stage
+        .until(|stories| stories[0].record.attempts == 3 && stories[0].record.state == State::Waiting)
+        .await;
+    // What is known of it is known after a restart as well.
+    let stage = stage.die_and_rise().await;
+    let stories = stage.settle().await;
+    let outcomes: Vec<_> = stories[0].attempts.iter().map(|attempt| attempt.reason).collect();
+    assert_eq!(
+        outcomes,
+        [
+            Reason::PluginCrashed,
+            Reason::PluginRetry,
+            Reason::PluginCrashed,
+            Reason::Quarantined
+        ]
+        .map(Some)
+    );
+    let failure = stories[0].record.failure.as_ref().unwrap();
+    assert_eq!(failure.reason, Reason::Quarantined);
+    insta::assert_snapshot!(failure.error, @"the plugin's process died; the call was in it the last 2 times that it did");
+}

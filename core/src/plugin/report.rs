@@ -146,15 +146,6 @@ pub(super) fn crashed(words: String) -> Report {
     }
 }
 
-/// The report of a call that was in its worker each time that it died, and is not made again.
-pub(super) fn quarantined(words: String) -> Report {
-    Report {
-        reason: Some(Reason::Quarantined),
-        message: Some(words),
-        ..empty(Outcome::Fatal)
-    }
-}
-
 /// The report of a call that was in a worker process when that was ended by the router.
 pub(super) fn cut_short(words: String) -> Report {
     Report {

@@ -9,8 +9,8 @@
 //! - [`process`] is what that process does, within its [`limits`].
 //!
 //! What always holds: every call ends in one [`Report`](super::Report). When the process dies, the calls that were in it
-//! are retried, with the signal and the last words on its standard error; a step whose call was there at two deaths is
-//! not tried a third time. A process never asks in the name of another instance than its own.
+//! are retried, with the signal and the last words on its standard error; how often is for whoever makes them to say. A
+//! process never asks in the name of another instance than its own.
 
 mod life;
 mod limits;
@@ -18,11 +18,10 @@ mod process;
 mod wire;
 
 use std::{
-    collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -38,13 +37,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Caller, Egress, Report, RequestCall, Sandbox, Setup, StepCall, Vitals,
     destination::Destination,
-    report::{Stopped, crashed, cut_short, down, not_begun, quarantined},
+    report::{Stopped, crashed, cut_short, down, not_begun},
     stage::Staged,
     vitals::Tally,
     work::Work,
 };
 pub use life::WorkerError;
-use life::{Death, End, Life, Watch};
+use life::{End, Life, Watch};
 pub use limits::Limits;
 pub use process::worker_main;
 
@@ -86,8 +85,6 @@ struct Shared {
     /// Ends the supervision, and with it the process.
     ending: CancellationToken,
     grace: Mutex<Duration>,
-    /// How often the process died with a call of this step in it, by idempotency key. A leaf lock.
-    deaths: Mutex<HashMap<String, u32>>,
     stuck: AtomicUsize,
     tally: Tally,
     restarts: AtomicU64,
@@ -134,7 +131,6 @@ impl Worker {
             state: watch::Sender::new(State::Up(life)),
             ending: CancellationToken::new(),
             grace: Mutex::new(Duration::ZERO),
-            deaths: Mutex::default(),
             stuck: AtomicUsize::new(0),
             tally: Tally::default(),
             restarts: AtomicU64::new(0),
@@ -155,21 +151,14 @@ impl Worker {
     }
 
     async fn carry_out(&self, work: Work) -> Report {
-        let key = work.key().map(str::to_owned);
         let life = match self.life(&work).await {
             Ok(life) => life,
             Err(report) => return report,
         };
-        match (life.call(work, &self.shared.setup).await, key) {
-            (Ok(report), Some(key)) => {
-                self.shared.deaths().remove(&key);
-                report
-            }
-            (Ok(report), None) => report,
-            (Err(death), _) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
-            (Err(death), Some(key)) => self.shared.bury(key, &death),
-            // Whether it comes again is its sender's business.
-            (Err(death), None) => crashed(death.to_string()),
+        match life.call(work, &self.shared.setup).await {
+            Ok(report) => report,
+            Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
+            Err(death) => crashed(death.to_string()),
         }
     }
 
@@ -241,24 +230,6 @@ impl Caller for Worker {
 }
 
 impl Shared {
-    /// What becomes of a call that was in the process when it died.
-    fn bury(&self, key: String, death: &Death) -> Report {
-        let mut deaths = self.deaths();
-        let count = deaths.entry(key.clone()).or_insert(0);
-        *count += 1;
-        if *count < QUARANTINE {
-            // Steps that are never tried again are forgotten when there are too many; it is only one try more for each.
-            if deaths.len() > REMEMBERED {
-                deaths.clear();
-            }
-            return crashed(death.to_string());
-        }
-        deaths.remove(&key);
-        quarantined(format!(
-            "{death}; the call was in it the last {QUARANTINE} times that it did"
-        ))
-    }
-
     /// Starts processes, each after a longer rest, until one lives.
     async fn start_again(&self, rest: &mut Duration) -> Watch {
         let Setup { plugin, instance, .. } = &self.setup;
@@ -304,10 +275,6 @@ impl Shared {
                 "worker keeps dying; no calls are made until it lives"
             );
         }
-    }
-
-    fn deaths(&self) -> MutexGuard<'_, HashMap<String, u32>> {
-        self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn grace(&self) -> Duration {
@@ -383,10 +350,6 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// At how many deaths with a call in it a step is given up.
-const QUARANTINE: u32 = 2;
-/// How many steps are remembered whose call was in a process that died.
-const REMEMBERED: usize = 10_000;
 /// How long to wait before a process is started again: at first, and at most when it keeps dying.
 const FIRST_REST: Duration = Duration::from_millis(10);
 const LONGEST_REST: Duration = Duration::from_secs(30);

@@ -71,31 +71,6 @@ async fn whatever_else_was_in_the_worker_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_step_that_was_there_at_two_deaths_is_quarantined() {
-    let trial = Trial::in_a_worker(Build::C).await;
-    check(
-        &trial.act("segfault").await,
-        Outcome::Retry,
-        Reason::PluginCrashed,
-        "SIGSEGV",
-    );
-    let report = trial.act("segfault").await;
-    check(
-        &report,
-        Outcome::Fatal,
-        Reason::Quarantined,
-        "the call was in it the last 2 times",
-    );
-    // Asked for anew, by a person, it gets its two tries again.
-    check(
-        &trial.act("segfault").await,
-        Outcome::Retry,
-        Reason::PluginCrashed,
-        "SIGSEGV",
-    );
-}
-
-#[tokio::test]
 async fn a_call_that_never_ends_costs_its_worker_and_no_other_call() {
     let trial = Trial::in_a_worker(Build::C).await;
     let before = trial.instance.caller.vitals().process.unwrap();
@@ -135,10 +110,7 @@ async fn a_worker_that_keeps_dying_takes_no_calls_until_it_lives_again() {
     let mut changes = trial.registry.changes();
     let mut deaths = 0;
     while trial.instance.caller.down().is_none() {
-        // Each time as another step, so that none is quarantined.
-        let mut call = trial.call("segfault");
-        call.idempotency_key = format!("dlv/{deaths}");
-        let report = trial.make(call).await;
+        let report = trial.act("segfault").await;
         check(&report, Outcome::Retry, Reason::PluginCrashed, "SIGSEGV");
         deaths += 1;
         assert!(deaths < 10, "it never is");

@@ -33,7 +33,10 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
     connection
         .prepare_cached(
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-             coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep FROM delivery \
+             coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep, \
+             EXISTS (SELECT 1 FROM attempt WHERE delivery = delivery.seq AND attempt.phase = delivery.phase \
+             AND attempt.step = delivery.step AND attempt = attempts AND attempt.reason = 'plugin-crashed') AS crashed \
+             FROM delivery \
              WHERE seq = ?",
         )?
         .query_row([seq], |row| {
@@ -47,6 +50,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 phase: row::word_at(row, "phase")?,
                 step: usize::try_from(step).unwrap_or(0),
                 attempts: row.get("attempts")?,
+                crashed: row.get("crashed")?,
                 deadline: row::maybe_time_at(row, "deadline")?,
                 waited_for: match row.get("detail")? {
                     None => stood_behind(connection, seq)?,
