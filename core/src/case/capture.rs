@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     delivery::{Outcome, Phase},
-    journal::{DeliveryFilter, DeliveryStory, EventStory, History, JournalError},
+    journal::{DeliveryFilter, DeliveryStory, EventStory, Failure, History, JournalError},
     provider,
-    router::Generation,
+    reason::Reason,
+    router::{Generation, Rehearsed},
 };
 
 /// A case, and what was taken out of it.
@@ -82,20 +83,24 @@ pub async fn capture(
         }
         From::Request => request(history, &story, &mut redacted).await?,
     };
-    let left = left(history, id, &mut redacted).await?;
+    let mut left = left(history, id, &mut redacted).await?;
     let name = name.unwrap_or_else(|| format!("{} {id}", story.record.kind));
     let head = write::head(&name) + &occurrence;
     let case = parsed(&format!("{}routes = []\n{occurrence}", write::head(&name))).map_err(unreadable)?;
-    // A first look finds which routes there are; a second one has their outputs.
-    let case = Case {
-        expected: case
-            .rehearse(generation)
-            .map_err(unreadable)?
-            .iter()
-            .map(|rehearsed| expected(rehearsed.route.name(), left.get(rehearsed.route.name())))
-            .collect(),
-        ..case
-    };
+    // A first look finds which routes there are, and what is dead from the start; a second one has their outputs.
+    let mut expected = Vec::new();
+    for Rehearsed { route, order, .. } in case.rehearse(generation).map_err(unreadable)? {
+        let left = left.entry(route.name().to_owned()).or_default();
+        if let Err(error) = order {
+            left.failure = Some(Failure {
+                step: None,
+                reason: Reason::OrderKeyFailed,
+                error,
+            });
+        }
+        expected.push(self::expected(route.name(), left));
+    }
+    let case = Case { expected, ..case };
     let rehearsed = case.rehearse(generation).map_err(unreadable)?;
     let routes = write::routes(&rehearsed, &left);
     let matched: BTreeSet<_> = rehearsed.iter().map(|one| one.route.name().to_owned()).collect();
@@ -248,10 +253,9 @@ fn changed(
     Ok(before.symmetric_difference(matched).cloned().collect())
 }
 
-fn expected(name: &str, left: Option<&Left>) -> super::Expected {
+fn expected(name: &str, left: &Left) -> super::Expected {
     let place = crate::fault::Source::new("the case", "").place(0..0);
-    let outputs = left.into_iter().flat_map(|left| &left.outputs);
-    let steps = outputs.map(|(id, output)| super::ExpectedStep {
+    let steps = left.outputs.iter().map(|(id, output)| super::ExpectedStep {
         id: id.clone(),
         place: place.clone(),
         fate: super::Fate::Any,
@@ -262,7 +266,7 @@ fn expected(name: &str, left: Option<&Left>) -> super::Expected {
         order: None,
         steps: steps.collect(),
         on_failure: Vec::new(),
-        failure: left.and_then(|left| left.failure.clone()),
+        failure: left.failure.clone(),
         place,
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Case, Expected, ExpectedStep, Fate};
 use crate::{
     fault::{Place, nearest},
+    reason::Reason,
     router::{Explanation, FailureView, Generation, Given, Rehearsed, RenderError, Rendered, dotted},
 };
 
@@ -136,25 +137,40 @@ impl Expected {
     }
 
     fn order(&self, rehearsed: &Rehearsed<'_>, mismatches: &mut Vec<Mismatch>) {
-        let Some((expected, place)) = &self.order else {
-            return;
-        };
+        let place = self.order.as_ref().map_or(&self.place, |(_, place)| place);
         let mismatch = |message: String| Mismatch {
             field: Some("order_by".to_owned()),
             ..Mismatch::new(place, message).route(&self.name)
         };
-        match &rehearsed.order {
-            Ok(Some(found)) if found == expected => {}
-            Ok(found) => mismatches.push(Mismatch {
-                expected: Some(Value::from(expected.as_str()).to_string()),
-                found: Some(
-                    found
-                        .as_deref()
-                        .map_or_else(nothing, |found| Value::from(found).to_string()),
+        // The words begin as the mismatch does.
+        let known = format!("route `{}`, `order_by`: ", self.name);
+        let reason = |error: &str| error.strip_prefix(&known).unwrap_or(error).to_owned();
+        let is_meant = self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.reason == Reason::OrderKeyFailed);
+        match (&self.order, &rehearsed.order) {
+            (None, Err(error)) if !is_meant => mismatches.push(Mismatch {
+                help: Some(
+                    "what the event owes would be dead from the start; where that is meant, write \
+                     `failure = { reason = \"order-key-failed\" }`"
+                        .to_owned(),
                 ),
-                ..mismatch("comes out otherwise".to_owned())
+                ..mismatch(reason(error))
             }),
-            Err(error) => mismatches.push(mismatch(error.clone())),
+            (Some(_), Err(error)) => mismatches.push(mismatch(reason(error))),
+            (Some((expected, _)), Ok(found)) if found.as_ref() != Some(expected) => {
+                mismatches.push(Mismatch {
+                    expected: Some(Value::from(expected.as_str()).to_string()),
+                    found: Some(
+                        found
+                            .as_deref()
+                            .map_or_else(nothing, |found| Value::from(found).to_string()),
+                    ),
+                    ..mismatch("comes out otherwise".to_owned())
+                })
+            }
+            (_, Ok(_)) | (None, Err(_)) => {}
         }
     }
 

@@ -190,6 +190,13 @@ fn whatever_comes_out_otherwise_is_told_with_its_place() {
         let found = judged(&text.replacen(written, instead, 1));
         assert_eq!(found, told, "{instead}");
     }
+    let ordered = EXPORT.replace("id = \"2\", ", "");
+    let plain = judged(&format!("{ordered}routes = [\"tokens\"]"));
+    let told =
+        "8: tokens.order_by: `event.data.project` has no `id`\n    = what the event owes would be dead";
+    assert!(plain.starts_with(told), "{plain}");
+    let meant = "[[case.route]]\nname = \"tokens\"\nfailure.reason = \"order-key-failed\"";
+    assert_eq!(judged(&format!("{ordered}{meant}")), "");
     let swapped = "[[case.route]]\nname = \"tokens\"\nstep = [{ id = \"commit\" }, { id = \"fetch\" }, { id = \"slack\" }]";
     assert_eq!(
         judged(&format!("{EXPORT}{swapped}")),

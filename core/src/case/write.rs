@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::Value;
 
 use crate::{
-    delivery::Phase,
     journal::Failure,
     router::{Rehearsed, Rendered},
 };
@@ -62,20 +61,11 @@ pub(super) fn routes(rehearsed: &[Rehearsed<'_>], left: &BTreeMap<String, Left>)
     } in rehearsed
     {
         let _ = writeln!(text, "\n[[case.route]]\nname = {}", string(route.name()));
-        match order {
-            Ok(Some(key)) => {
-                let _ = writeln!(text, "order_by = {}", string(key));
-            }
-            Ok(None) => {}
-            Err(error) => comment(&mut text, &format!("No order key: {error}")),
+        if let Ok(Some(key)) = order {
+            let _ = writeln!(text, "order_by = {}", string(key));
         }
         let left = left.get(route.name()).unwrap_or(&nothing);
-        // Where there are no steps for it, nobody sees what failed.
-        if let Some(failure) = left
-            .failure
-            .as_ref()
-            .filter(|_| !route.steps(Phase::OnFailure).is_empty())
-        {
+        if let Some(failure) = &left.failure {
             let mut members = serde_json::Map::new();
             members.extend(
                 failure

@@ -139,8 +139,9 @@ pub(super) fn values(expected: &str, found: &str) -> Vec<(Side, String)> {
     };
     if let (Some(expected), Some(found)) = (text(expected), text(found))
         && (expected.contains('\n') || found.contains('\n'))
+        && let Some(lines) = by_line(&expected, &found)
     {
-        return by_line(&expected, &found);
+        return lines;
     }
     let alike = expected
         .chars()
@@ -161,12 +162,14 @@ pub(super) fn values(expected: &str, found: &str) -> Vec<(Side, String)> {
     ]
 }
 
-fn by_line(expected: &str, found: &str) -> Vec<(Side, String)> {
+/// The lines that differ and those around them; nothing where nobody would see by what, as by a blank at the end.
+fn by_line(expected: &str, found: &str) -> Option<Vec<(Side, String)>> {
     let diff = TextDiff::from_lines(expected, found);
     let mut lines = vec![
         (Side::Expected, "- expected".to_owned()),
         (Side::Found, "+ found".to_owned()),
     ];
+    let mut differing = [Vec::new(), Vec::new()];
     for group in diff.grouped_ops(2) {
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let text = short(change.value().trim_end_matches('\n'), LONGEST);
@@ -175,9 +178,15 @@ fn by_line(expected: &str, found: &str) -> Vec<(Side, String)> {
                 ChangeTag::Delete => (Side::Expected, format!("- {text}")),
                 ChangeTag::Insert => (Side::Found, format!("+ {text}")),
             });
+            match change.tag() {
+                ChangeTag::Equal => {}
+                ChangeTag::Delete => differing[0].push(text.trim_end().to_owned()),
+                ChangeTag::Insert => differing[1].push(text.trim_end().to_owned()),
+            }
         }
     }
-    lines
+    let [expected, found] = differing;
+    (expected != found).then_some(lines)
 }
 
 /// How much of a value is shown, and how much of what is alike before it.
@@ -282,6 +291,13 @@ pub(super) mod tests {
             "{shown:?}"
         );
         assert!(shown.iter().all(|(_, line)| line.chars().count() < 180));
+    }
+
+    #[test]
+    fn what_nobody_would_see_line_by_line_is_shown_as_it_is_written() {
+        let shown = values("\"a\\nb\"", "\"a\\nb\\n\"");
+        let shown: Vec<_> = shown.into_iter().map(|(_, line)| line).collect();
+        assert_eq!(shown, ["expected  \"a\\nb\"", "found     \"a\\nb\\n\""]);
     }
 
     #[test]
