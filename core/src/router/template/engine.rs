@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fmt,
     io::{self, Write},
     sync::LazyLock,
 };
@@ -18,10 +17,15 @@ use super::{
 };
 use crate::fault::nearest;
 
-/// A compiled expression.
+/// An expression that was compiled once, to find its mistakes.
+///
+/// What minijinja makes of it is not kept: that takes some 15 KB, however short the expression is, and no more than a few
+/// microseconds to make again when it is asked for, which is next to a commit or a call.
+#[derive(Debug)]
 pub(in crate::router) struct Expression {
-    source: String,
-    compiled: minijinja::Expression<'static, 'static>,
+    source: Box<str>,
+    /// What is evaluated in its place, where that is not the same.
+    lenient: Option<Box<str>>,
 }
 
 impl Expression {
@@ -31,15 +35,19 @@ impl Expression {
     ///
     /// In words, where it is no expression.
     pub(in crate::router) fn compile(source: &str) -> Result<Self, String> {
-        let source = source.trim().to_owned();
+        let source = source.trim();
         let wrong = |reason: String| format!("`{source}`: {reason}");
-        let compiled = ENGINE
-            .compile_expression_owned(lenient(&source))
+        let lenient = lenient(source);
+        ENGINE
+            .compile_expression(&lenient)
             .map_err(|error| wrong(words(&error)))?;
-        if let Some(reason) = filters::unknown(&ENGINE, &source) {
+        if let Some(reason) = filters::unknown(&ENGINE, source) {
             return Err(wrong(reason));
         }
-        Ok(Self { source, compiled })
+        Ok(Self {
+            source: source.into(),
+            lenient: (lenient != source).then(|| lenient.into()),
+        })
     }
 
     /// The expression as it was given.
@@ -49,9 +57,10 @@ impl Expression {
 
     /// The value, which is neither undefined nor null.
     pub(in crate::router) fn evaluate(&self, root: &Value) -> Result<Value, String> {
-        let value = self
-            .compiled
-            .eval(root.clone())
+        let lenient = self.lenient.as_ref().unwrap_or(&self.source);
+        let value = ENGINE
+            .compile_expression(lenient)
+            .and_then(|compiled| compiled.eval(root.clone()))
             .map_err(|error| self.explain(&error, root))?;
         if value.is_undefined() {
             return Err(self
@@ -82,13 +91,9 @@ impl Expression {
         let [path] = uses.paths.as_slice() else {
             return None;
         };
-        (path.text == self.source).then(|| missing(path, root)).flatten()
-    }
-}
-
-impl fmt::Debug for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Expression").field(&self.source).finish()
+        (path.text == &*self.source)
+            .then(|| missing(path, root))
+            .flatten()
     }
 }
 
