@@ -3,7 +3,7 @@
 //! Two doors lead to one small HTTP server. A loopback address answers `GET /healthz`, `/readyz`, `/metrics` and
 //! `/v1/plugins`, `/v1/routes` and `/v1/events/<id>/explain` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
 //! name that it made point here. A Unix socket in the data directory, open to the router's own user alone, takes
-//! `POST /v1/replay`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
+//! `POST /v1/replay`, `/v1/resolve`, `/v1/cancel`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
 //! lock is the only router here, so a file that lies there is left over from one that was killed.
 
 mod answer;
@@ -14,6 +14,7 @@ mod metrics;
 mod plugins;
 mod replay;
 mod rules;
+mod settle;
 mod skip;
 mod socket;
 
@@ -26,15 +27,19 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, journal::Journal, plugin, router::Generation};
+use crate::{clock::Clock, dispatcher::Handle as Deliveries, journal::Journal, plugin, router::Generation};
 
 pub use answer::Problem;
 pub use call::Call;
 pub use explain::{Explained, deliveries_of};
 pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
-pub use replay::{Replay, Replayed};
+pub use replay::{
+    DeliveryPlan, EventPlan, Fate, PIECE, Plan, Refused, Replay, Replayed, Rulebook, RulesOf, StepPlan, plan,
+    plan::Verdict,
+};
 pub use rules::{RefusedRules, RollBack, Rules, RulesError, Standing, Taken};
+pub use settle::{Cancel, Resolve};
 pub use skip::Skip;
 pub use socket::{connect, listen};
 
@@ -59,6 +64,8 @@ pub struct Parts {
     pub rules: Arc<dyn Rules>,
     /// The plugins and their instances.
     pub plugins: Arc<plugin::Registry>,
+    /// What is told of deliveries that a person cancels.
+    pub deliveries: Deliveries,
     /// What the drivers count.
     pub metrics: Registry,
     /// The time, for ages.
@@ -81,6 +88,7 @@ struct Shared {
     routes: Arc<ArcSwap<Generation>>,
     rules: Arc<dyn Rules>,
     plugins: Arc<plugin::Registry>,
+    deliveries: Deliveries,
     metrics: metrics::Metrics,
     health: health::Health,
     clock: Arc<dyn Clock>,
@@ -126,6 +134,7 @@ impl Admin {
             routes: parts.routes,
             rules: parts.rules,
             plugins: parts.plugins,
+            deliveries: parts.deliveries,
         });
         Ok(Self {
             shared,
@@ -245,6 +254,8 @@ impl Shared {
             "/v1/routes/reload" => answer::result(self.rules.reload().await.map_err(Problem::from)),
             "/v1/routes/rollback" => answer::result(rules::roll_back(self, request.into_body()).await),
             "/v1/call" => answer::result(call::call(self, request.into_body()).await),
+            "/v1/cancel" => answer::result(settle::cancel(self, request.into_body()).await),
+            "/v1/resolve" => answer::result(settle::resolve(self, request.into_body()).await),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),
             "/v1/skip" => answer::result(skip::skip(self, request.into_body()).await),
             _ => answer::text(404, "there is nothing here\n"),
@@ -291,9 +302,11 @@ impl fmt::Debug for Parts {
 }
 
 /// Where something is changed.
-const WRITES: [&str; 5] = [
+const WRITES: [&str; 7] = [
     "/v1/call",
+    "/v1/cancel",
     "/v1/replay",
+    "/v1/resolve",
     "/v1/routes/reload",
     "/v1/routes/rollback",
     "/v1/skip",

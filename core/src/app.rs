@@ -248,6 +248,7 @@ impl App {
                 routes: Arc::clone(routes),
                 rules: Arc::new(rules.handle()),
                 plugins: Arc::clone(&plugins),
+                deliveries: dispatcher.handle(),
                 metrics,
                 clock,
                 work_root,

@@ -13,11 +13,14 @@ mod given;
 mod http;
 mod lists;
 mod plugin;
+mod progress;
+mod replay;
 mod routes;
 mod samples;
 mod schema;
 mod scratch;
 mod send;
+mod settle;
 mod show;
 mod table;
 
@@ -73,8 +76,7 @@ enum Command {
     /// Requests that were refused.
     #[command(subcommand)]
     Refused(lists::Refused),
-    /// Ask for something again: a settled delivery, or all that a stored event owes under today's rules.
-    Replay(control::Replay),
+    Replay(Box<replay::Replay>),
     /// Plugins and their instances.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -169,7 +171,7 @@ impl Command {
             Self::Deliveries(command) => command.run(config)?,
             Self::Dead(command) => command.run(&*history(config)?)?,
             Self::Refused(command) => command.run(&*history(config)?)?,
-            Self::Replay(command) => command.run(&config::data_dir(config)?)?,
+            Self::Replay(command) => command.run(config)?,
             Self::Plugin(command) => return command.run(config),
             Self::Routes(command) => return command.run(config),
             Self::Schema(command) => command.run(config)?,

@@ -12,7 +12,7 @@ mod metrics;
 mod workdir;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, hash_map::Entry},
     num::NonZeroUsize,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
+    delivery::State,
     journal::{Claim, ClaimRequest, Journal, JournalError},
     plugin::Registry,
     reason::Reason,
@@ -91,8 +92,7 @@ struct Shared {
     gates: Gates,
     work: WorkRoot,
     metrics: Metrics,
-    /// Deliveries at work here, so that a lease that ran out under a stalled disk does not start a second course.
-    running: Mutex<HashSet<DeliveryId>>,
+    running: Mutex<Running>,
     /// When their leases were last renewed.
     renewed: Mutex<Timestamp>,
     /// Rung when a course ends or a queue at an instance empties.
@@ -101,6 +101,37 @@ struct Shared {
     stopping: CancellationToken,
     /// Running calls are told to stop.
     cancel: CancellationToken,
+}
+
+/// What is at work here.
+#[derive(Debug, Default)]
+struct Running {
+    /// Deliveries with what tells their course to stop. By their names, a lease that ran out under a stalled disk does not start
+    /// a second course.
+    courses: HashMap<DeliveryId, CancellationToken>,
+    /// Deliveries that a person canceled between their claim and the start of their course.
+    early: HashSet<DeliveryId>,
+}
+
+/// By which others tell the dispatcher what a person asked for.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// A delivery was canceled that nobody worked at: nothing else is to be done for it.
+    pub async fn canceled(&self, delivery: DeliveryId) {
+        self.0.metrics.settled(State::Canceled);
+        self.0.work.remove(delivery).await;
+    }
+
+    /// A delivery that is at work is to be canceled: its call is told to stop, and no other is begun.
+    pub fn cancel(&self, delivery: DeliveryId) {
+        let mut running = self.0.running();
+        match running.courses.get(&delivery) {
+            Some(course) => course.cancel(),
+            None => drop(running.early.insert(delivery)),
+        }
+    }
 }
 
 impl Dispatcher {
@@ -142,6 +173,11 @@ impl Dispatcher {
             changes,
             instances,
         })
+    }
+
+    /// By which others tell it what a person asked for.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
     }
 
     /// Counters to register.
@@ -241,16 +277,32 @@ impl Shared {
         let claimed = claims.len();
         for claim in claims {
             let delivery = claim.delivery;
-            if self.running().insert(delivery) {
+            if let Some(cancel) = self.take_up(delivery) {
                 let at_work = AtWork(Arc::clone(self), delivery);
-                courses.spawn(async move { Course::new(&at_work.0, claim).run().await });
+                courses.spawn(async move { Course::new(&at_work.0, claim, cancel).run().await });
             }
         }
         claimed
     }
 
+    /// What tells the course of a delivery to stop, unless it has one already.
+    fn take_up(&self, delivery: DeliveryId) -> Option<CancellationToken> {
+        let mut running = self.running();
+        let Running { courses, early } = &mut *running;
+        match courses.entry(delivery) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(place) => {
+                let cancel = place.insert(self.cancel.child_token()).clone();
+                if early.remove(&delivery) {
+                    cancel.cancel();
+                }
+                Some(cancel)
+            }
+        }
+    }
+
     /// The lock is held for one look or change, and no other is taken under it.
-    fn running(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +317,7 @@ impl Shared {
         if now >= renewed && now.saturating_since(renewed) < lease / 3 {
             return Ok(());
         }
-        let running = self.running().iter().copied().collect();
+        let running = self.running().courses.keys().copied().collect();
         self.journal.renew(&self.owner, running, now, lease).await?;
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
@@ -295,7 +347,7 @@ struct AtWork(Arc<Shared>, DeliveryId);
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.running().remove(&self.1);
+        self.0.running().courses.remove(&self.1);
         self.0.room.notify_one();
     }
 }

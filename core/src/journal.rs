@@ -5,6 +5,7 @@
 //! only in one process: claims have owners and leases. What a method committed is on disk when its future is
 //! ready. Nothing is pruned yet.
 
+mod asked;
 #[cfg(test)]
 mod contract;
 mod record;
@@ -18,10 +19,11 @@ use jackfield_event::{DeliveryId, EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use asked::{Ask, Asked, Asker, Canceled, Ended, First, Replay, ReplayKeys, Taken};
 pub use record::{
-    AttemptRecord, Cause, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-    EventRecord, EventStory, GenerationRecord, Rejection, RejectionRecord, RequestRecord, RoutedEvent,
-    Stretch,
+    AttemptRecord, CancelRecord, Cause, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory,
+    EventFilter, EventRecord, EventStory, GenerationRecord, Order, Rejection, RejectionRecord, RequestRecord,
+    RoutedEvent, Stretch,
 };
 pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
@@ -97,6 +99,8 @@ pub struct Claim {
     pub events: Vec<Bytes>,
     /// What idempotency keys of its steps begin with: its own id, or that of the delivery whose keys a replay keeps.
     pub key_root: String,
+    /// What those of some of its steps begin with in place of it, by step id.
+    pub key_roots: BTreeMap<String, String>,
     /// Which list of steps it is in.
     pub phase: Phase,
     /// The first step of that list without an outcome, from 0.
@@ -113,6 +117,8 @@ pub struct Claim {
     pub stalled_since: Option<Timestamp>,
     /// Outputs of the steps of `phase` before it that were done, by step id, in JSON.
     pub outputs: BTreeMap<String, Bytes>,
+    /// Steps from there on that are not to be made, by their place, since it is known what became of them.
+    pub taken: BTreeMap<usize, Taken>,
     /// Why it was given up, once it is in its `on_failure` phase.
     pub failure: Option<Failure>,
 }
@@ -174,6 +180,9 @@ pub struct StepEnd {
     pub message: Option<String>,
     /// What the plugin put out, in JSON.
     pub output: Option<Bytes>,
+    /// How the work directory looked behind it, where it was done: a number that is another one where anything in there is.
+    /// Absent where the directory was empty.
+    pub trace: Option<i64>,
     /// When.
     pub ended: Timestamp,
     /// What becomes of the delivery.
@@ -258,13 +267,13 @@ pub trait Journal: History {
 
     /// Gives a claimed delivery back unchanged, due again at `due` for `reason`, where there is one.
     ///
-    /// An attempt of it that has not ended is marked as interrupted.
+    /// An attempt of it that has not ended is marked as interrupted. Where a person has asked for it to be canceled, it is.
     async fn release(
         &self,
         delivery: DeliveryId,
         owner: &str,
         due: Option<(Timestamp, Reason, String)>,
-    ) -> Result<(), JournalError>;
+    ) -> Result<Ended, JournalError>;
 
     /// Makes deliveries due at once that wait for one of `instances` for `reason`.
     async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError>;
@@ -272,20 +281,40 @@ pub trait Journal: History {
     /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands.
     async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;
 
-    /// Commits how a step or an attempt ended and what that makes of the delivery.
-    async fn end(&self, end: StepEnd) -> Result<(), JournalError>;
+    /// Commits how a step or an attempt ended and what that makes of the delivery. Where a person has asked for it to be
+    /// canceled, it is, unless it goes on with the next step or has succeeded.
+    async fn end(&self, end: StepEnd) -> Result<Ended, JournalError>;
 
     // What people ask for.
 
-    /// Makes a new delivery that names a settled one as its parent: same route, events and generation.
+    /// Makes new deliveries, each of a settled one that it names as its parent, all in one transaction. Each new one, or
+    /// why there is none; that one cannot be made keeps none of the others.
+    async fn replay(
+        &self,
+        replays: Vec<Replay>,
+    ) -> Result<Vec<Result<DeliveryId, JournalError>>, JournalError>;
+
+    /// Makes one new delivery like a settled one, from its beginning.
     async fn replay_delivery(
         &self,
         delivery: DeliveryId,
         keys: ReplayKeys,
-    ) -> Result<DeliveryId, JournalError>;
+    ) -> Result<DeliveryId, JournalError> {
+        let mut made = self.replay(vec![Replay::whole(delivery, keys)]).await?;
+        made.pop().unwrap_or(Err(JournalError::Closed))
+    }
 
-    /// Makes the deliveries that a stored event owes under today's rules, without a new event.
-    async fn replay_event(&self, event: EventId, routed: Routed) -> Result<Vec<DeliveryId>, JournalError>;
+    /// Makes the deliveries that a stored event owes under some rules, without a new event.
+    async fn replay_event(
+        &self,
+        event: EventId,
+        routed: Routed,
+        asked: Asked,
+    ) -> Result<Vec<DeliveryId>, JournalError>;
+
+    /// Cancels a delivery that is pending or waits, which frees its order key; of one that is running it is noted, to be done
+    /// as soon as the claim ends.
+    async fn cancel(&self, delivery: DeliveryId, asker: Asker) -> Result<Canceled, JournalError>;
 
     /// Lets the deliveries go that wait behind a dead one which holds them up.
     async fn skip(&self, delivery: DeliveryId) -> Result<(), JournalError>;
@@ -348,6 +377,9 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// The deliveries that pass the filter, newest first.
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError>;
 
+    /// How many deliveries pass the filter, whatever its limit is.
+    async fn delivery_count(&self, filter: DeliveryFilter) -> Result<u64, JournalError>;
+
     /// One delivery with its attempts.
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError>;
 
@@ -388,16 +420,6 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// Reads the receipt that is kept under an idempotency key.
     async fn receipt(&self, idempotency_key: &str) -> Result<Option<KeptReceipt>, JournalError>;
-}
-
-/// Which idempotency keys the steps of a replayed delivery have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplayKeys {
-    /// Those of the delivery that is replayed: what it did already is not done again.
-    Keep,
-    /// Keys of its own: everything is done again.
-    Renew,
 }
 
 /// A trace of what a step is about to do, or has done.

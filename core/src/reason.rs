@@ -120,6 +120,25 @@ reasons! {
     Unreadable = "unreadable",
     /// A person canceled it.
     Canceled = "canceled",
+    /// It was done, or skipped, in the delivery that is replayed.
+    TakenOver = "taken-over",
+    /// A person says that it is done.
+    Resolved = "resolved",
+}
+
+impl Reason {
+    /// Whether a call that ended for this reason may have acted all the same, so that only a look tells.
+    pub const fn leaves_doubt(self) -> bool {
+        matches!(
+            self,
+            Self::PluginAmbiguous
+                | Self::PluginPanicked
+                | Self::PluginCrashed
+                | Self::Quarantined
+                | Self::TimedOut
+                | Self::Interrupted
+        )
+    }
 }
 
 /// The text is none of the reason codes.

@@ -137,4 +137,11 @@ impl Routed {
     pub fn owed(&self) -> &[Owed] {
         &self.0.owed
     }
+
+    /// The same, with what these routes owe alone.
+    #[must_use]
+    pub fn only(mut self, routes: &[String]) -> Self {
+        self.0.owed.retain(|owed| routes.contains(&owed.route));
+        self
+    }
 }

@@ -11,7 +11,7 @@ use super::{Problem, Shared, answer};
 use crate::{
     fault::Faults,
     journal::{GenerationRecord, JournalError},
-    router::GenerationId,
+    router::{Generation, GenerationId},
 };
 
 /// Puts rules in force.
@@ -25,6 +25,9 @@ pub trait Rules: Send + Sync {
 
     /// Puts an earlier generation in force, of which `name` is at least the beginning.
     async fn roll_back(&self, name: String) -> Result<Taken, RulesError>;
+
+    /// A generation that the journal keeps, compiled as deliveries of it are carried out.
+    async fn generation(&self, id: &GenerationId) -> Result<Arc<Generation>, JournalError>;
 }
 
 /// How the rules stand.

@@ -63,6 +63,8 @@ pub(super) struct Parts {
 pub(super) struct Handle {
     ask: mpsc::Sender<Asked>,
     standing: Arc<ArcSwap<Standing>>,
+    generations: Arc<Generations>,
+    journal: Arc<dyn Journal>,
 }
 
 /// What a person asks for, and who waits for the answer.
@@ -105,15 +107,18 @@ impl InForce {
         let metrics = Metrics::register(registry);
         metrics.stands(&standing);
         let standing = Arc::new(ArcSwap::from_pointee(standing));
+        let generations = Arc::new(generations);
         Ok(Self {
             routes: Arc::new(ArcSwap::new(generation)),
-            generations: Arc::new(generations),
+            generations: Arc::clone(&generations),
             metrics,
             watch,
             asked,
             handle: Handle {
                 ask,
                 standing: Arc::clone(&standing),
+                generations,
+                journal: Arc::clone(&parts.journal),
             },
             standing,
             parts,
@@ -436,6 +441,15 @@ impl Rules for Handle {
 
     async fn roll_back(&self, name: String) -> Result<Taken, RulesError> {
         self.ask(What::RollBack(name)).await
+    }
+
+    async fn generation(&self, id: &GenerationId) -> Result<Arc<Generation>, JournalError> {
+        let found = self.generations.get(id, &*self.journal).await?;
+        found.ok_or_else(|| {
+            JournalError::NotFound(format!(
+                "the rules of generation {id} are missing, or do not compile any more"
+            ))
+        })
     }
 }
 

@@ -4,62 +4,19 @@ use std::{io::ErrorKind, path::Path};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use clap::Args;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 use jackfield_event::DeliveryId;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Output, Shape,
     http::{Answer, exchange},
-    say, say_json, wait,
+    say, wait,
 };
 use crate::{
-    admin::{self, Problem, Replayed},
+    admin::{self, Problem},
     app,
-    journal::ReplayKeys,
 };
-
-/// Ask for something again.
-///
-/// A delivery is done again by the rules that it was made under, and only once it is settled. An event is routed
-/// anew by today's rules, and each route that matches comes to owe a new delivery.
-#[derive(Debug, Args)]
-pub(super) struct Replay {
-    /// A settled delivery (dlv_…) or a stored event (evt_…).
-    id: String,
-    /// Let every step act again. By default the steps of a replayed delivery keep their idempotency keys, so that what
-    /// did happen does not happen twice.
-    #[arg(long)]
-    new_keys: bool,
-    #[command(flatten)]
-    output: Output,
-}
-
-impl Replay {
-    pub(super) fn run(self, data_dir: &Path) -> anyhow::Result<()> {
-        let keys = if self.new_keys {
-            ReplayKeys::Renew
-        } else {
-            ReplayKeys::Keep
-        };
-        let request = serde_json::to_vec(&admin::Replay { id: self.id, keys })?;
-        let answer = ask(data_dir, Method::POST, "/v1/replay", request)?;
-        let replayed: Replayed = serde_json::from_slice(&answer)?;
-        if self.output.output == Shape::Json {
-            return say_json(&replayed);
-        }
-        if replayed.deliveries.is_empty() {
-            say("no route matches the event today, so that nothing is owed")?;
-        }
-        for delivery in replayed.deliveries {
-            say(format!(
-                "{delivery}  is owed; `jackfield deliveries show {delivery}` follows it"
-            ))?;
-        }
-        Ok(())
-    }
-}
 
 /// Lets go of what waits behind a dead delivery.
 pub(super) fn skip(data_dir: &Path, id: DeliveryId) -> anyhow::Result<()> {
@@ -83,8 +40,22 @@ pub(super) fn is_running(data_dir: &Path) -> anyhow::Result<bool> {
 
 /// Asks the running router whose data lies in `data_dir`.
 pub(super) fn ask(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+    wait(answer(data_dir, method, path, body))?
+}
+
+/// Has the running router do what is written down, and reads what it says of it.
+pub(super) async fn post<W: Serialize, A: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+    what: &W,
+) -> anyhow::Result<A> {
+    let answer = answer(data_dir, Method::POST, path, serde_json::to_vec(what)?).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+async fn answer(data_dir: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
     let socket = app::socket(data_dir);
-    let Answer { status, body: answer } = wait(connect_and_ask(&socket, method, path, body))??;
+    let Answer { status, body: answer } = connect_and_ask(&socket, method, path, body).await?;
     if status == StatusCode::OK {
         return Ok(answer);
     }

@@ -9,7 +9,7 @@ use jackfield_event::{DeliveryId, EventId, Timestamp};
 use super::{
     Output, Shape,
     capture::Capture,
-    control, history, say, say_json, show,
+    control, history, say, say_json, settle, show,
     table::{Table, age, short, state, until},
     wait,
 };
@@ -18,6 +18,7 @@ use crate::{
     config,
     delivery::State,
     journal::{DeliveryFilter, DeliveryRecord, EventFilter, EventRecord, History, RejectionRecord},
+    reason::Reason,
 };
 
 /// What came in.
@@ -65,6 +66,8 @@ pub(super) enum Deliveries {
         #[command(flatten)]
         output: Output,
     },
+    Cancel(settle::Cancel),
+    Resolve(settle::Resolve),
     /// Let those go that wait behind a dead delivery of a route with `on_stuck = "hold"`; it stays dead.
     Skip {
         /// The delivery, as dlv_…
@@ -77,8 +80,18 @@ pub(super) enum Deliveries {
 pub(super) enum Dead {
     /// List dead letters with their reasons, the newest first.
     List {
+        /// Also those that have been replayed: what came of that is another delivery's story.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         filter: Filter,
+    },
+    /// Show one dead letter with every attempt, and what can be done about it.
+    Show {
+        /// The delivery, as dlv_…
+        id: DeliveryId,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -101,6 +114,18 @@ pub(super) struct Filter {
     /// Only those of this event.
     #[arg(long)]
     event: Option<EventId>,
+    /// Only those given up, or waiting, for this reason, as in plugin-fatal.
+    #[arg(long)]
+    reason: Option<Reason>,
+    /// Only those of an event of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only those of an event of this type, as in io.supernova.job.success.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only those owed before this moment: a time ago, as in 2h, or a time such as 2026-01-31T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
     /// Only those older than this one: the next page.
     #[arg(long, value_name = "DELIVERY")]
     before: Option<DeliveryId>,
@@ -173,8 +198,10 @@ impl Deliveries {
         match self {
             Self::List { state, filter } => {
                 let states = state.into_iter().map(State::from).collect();
-                filter.run(&*history(config)?, states, deliveries_table)
+                filter.run(&*history(config)?, states, false, deliveries_table)
             }
+            Self::Cancel(cancel) => cancel.run(&config::data_dir(config)?),
+            Self::Resolve(resolve) => resolve.run(&config::data_dir(config)?),
             Self::Skip { id } => control::skip(&config::data_dir(config)?, id),
             Self::Show { id, output } => {
                 let Some(story) = wait(history(config)?.delivery(id))?? else {
@@ -191,8 +218,18 @@ impl Deliveries {
 
 impl Dead {
     pub(super) fn run(self, history: &dyn History) -> anyhow::Result<()> {
-        let Self::List { filter } = self;
-        filter.run(history, vec![State::Dead], dead_table)
+        match self {
+            Self::List { all, filter } => filter.run(history, vec![State::Dead], !all, dead_table),
+            Self::Show { id, output } => {
+                let Some(story) = wait(history.delivery(id))?? else {
+                    bail!("there is no delivery {id}");
+                };
+                match output.output {
+                    Shape::Json => say_json(&story),
+                    Shape::Table => Ok(say(show::dead(&story))?),
+                }
+            }
+        }
     }
 }
 
@@ -212,15 +249,22 @@ impl Filter {
         self,
         history: &dyn History,
         states: Vec<State>,
+        unreplayed: bool,
         table: fn(&[DeliveryRecord]) -> String,
     ) -> anyhow::Result<()> {
         let filter = DeliveryFilter {
             states,
             route: self.route,
             event: self.event,
+            source: self.source,
+            kind: self.kind,
+            reason: self.reason,
             since: self.page.since(),
+            until: self.until,
+            unreplayed,
             before: self.before,
             limit: self.page.limit,
+            ..DeliveryFilter::default()
         };
         let deliveries = wait(history.deliveries(filter))??;
         self.page.print(&deliveries, || table(&deliveries))
@@ -262,6 +306,15 @@ impl From<StateWord> for State {
 
 pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
     crate::document::duration(text).ok_or("expected a time such as 30m, 24h or 7d")
+}
+
+/// A moment: so long ago, or as it is written in events.
+pub(super) fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    let expected = "expected a time ago such as 30m, 24h or 7d, or a time such as 2026-01-31T08:00:00Z";
+    if let Ok(moment) = text.parse() {
+        return Ok(moment);
+    }
+    time(text).ok().and_then(before_now).ok_or(expected)
 }
 
 fn events_table(events: &[EventRecord]) -> String {
@@ -313,7 +366,7 @@ fn dead_table(deliveries: &[DeliveryRecord]) -> String {
             short(failure.map_or("-", |failure| &failure.error), 80),
         ]);
     }
-    table.show("no dead letters")
+    table.show("no dead letters; `--all` lists those as well that have been replayed")
 }
 
 fn refused_table(refused: &[RejectionRecord]) -> String {
@@ -336,7 +389,9 @@ fn refused_table(refused: &[RejectionRecord]) -> String {
 
 /// Why a delivery stands where it stands, where that is not plain.
 pub(super) fn why(delivery: &DeliveryRecord) -> String {
-    if let Some(failure) = &delivery.failure {
+    if let Some(failure) = &delivery.failure
+        && delivery.state != State::Canceled
+    {
         let held = if delivery.held {
             "; holds up those of its order key"
         } else {
@@ -347,6 +402,9 @@ pub(super) fn why(delivery: &DeliveryRecord) -> String {
     let mut words = Vec::new();
     if let Some(reason) = delivery.reason {
         words.push(reason.to_string());
+    }
+    if let (Some(cancel), false) = (&delivery.cancel, delivery.state.is_settled()) {
+        words.push(format!("to be canceled {}", cancel.asker.words()));
     }
     if let Some(successor) = &delivery.successor {
         words.push(format!("by {successor}"));

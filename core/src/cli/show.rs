@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     delivery::Phase,
-    journal::{AttemptRecord, DeliveryMark, DeliveryStory, EventStory, RequestRecord},
+    journal::{
+        Ask, AttemptRecord, DeliveryMark, DeliveryRecord, DeliveryStory, EventStory, ReplayKeys,
+        RequestRecord,
+    },
+    reason::Reason,
 };
 
 /// An event: what it is, what it owes, and its JSON.
@@ -76,6 +80,7 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
                 .unwrap_or_default(),
         ),
         ("order key", record.order_key.clone().unwrap_or_default()),
+        ("replay of", replay_of(record)),
         (
             "deadline",
             record
@@ -87,8 +92,13 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
                 .unwrap_or_default(),
         ),
         (
-            "replay of",
-            record.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+            "replayed as",
+            record
+                .replays
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
         ),
         (
             "replaced by",
@@ -107,6 +117,68 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
         self::attempt(&mut text, attempt);
     }
     text
+}
+
+/// A dead letter, and what can be done about it.
+pub(super) fn dead(story: &DeliveryStory) -> String {
+    let mut text = delivery(story);
+    let record = &story.record;
+    let (id, failure) = (record.id, record.failure.as_ref());
+    let mut ways = vec![(
+        format!("replay {id}"),
+        "all of it again; what did happen does not happen twice",
+    )];
+    let step = failure.and_then(|failure| failure.step.as_deref());
+    if let Some(step) = step {
+        ways.push((
+            format!("replay {id} --from {step}"),
+            "from the step on that failed",
+        ));
+    }
+    ways.push((
+        format!("replay {id} --rules today"),
+        "by today's rules, once they are mended",
+    ));
+    let in_doubt = step.is_some_and(|step| {
+        let last = story
+            .attempts
+            .iter()
+            .rfind(|attempt| attempt.step_id == step && attempt.phase == Phase::Steps);
+        last.and_then(|attempt| attempt.reason)
+            .is_some_and(Reason::leaves_doubt)
+    });
+    if in_doubt {
+        let words = "where you have seen that it did happen; with `--repeat`, that it did not";
+        ways.push((format!("deliveries resolve {id} --done"), words));
+    }
+    text.push_str("\nWhat can be done\n");
+    for (command, words) in ways {
+        let _ = writeln!(text, "  jackfield {command}\n    {words}");
+    }
+    text
+}
+
+/// What a delivery replays, who asked for that, and what for.
+fn replay_of(record: &DeliveryRecord) -> String {
+    let Some(asked) = &record.asked else {
+        return record.parent.map(|parent| parent.to_string()).unwrap_or_default();
+    };
+    let of = match record.parent {
+        Some(parent) => parent.to_string(),
+        None => "its event".to_owned(),
+    };
+    let from = asked.from.as_deref().unwrap_or_default();
+    let what = match (asked.what, from) {
+        (Ask::Replay, "") => String::new(),
+        (Ask::Replay, from) => format!(" from `{from}`"),
+        (Ask::ResolveDone, step) => format!(" behind `{step}`, which was done,"),
+        (Ask::ResolveRepeat, step) => format!(" from `{step}`, which was not done,"),
+    };
+    let keys = match (record.parent, asked.keys) {
+        (Some(_), ReplayKeys::Renew) => " with new keys",
+        (Some(_), ReplayKeys::Keep) | (None, _) => "",
+    };
+    format!("{of}{what}{keys} {}", asked.asker.words())
 }
 
 fn attempt(text: &mut String, attempt: &AttemptRecord) {
@@ -143,6 +215,9 @@ fn attempt(text: &mut String, attempt: &AttemptRecord) {
     }
     if let Some(output) = &attempt.output {
         let _ = writeln!(text, "    output  {}", short(output.get(), 400));
+    }
+    if attempt.files {
+        text.push_str("    left files in the work directory\n");
     }
 }
 

@@ -11,11 +11,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use jackfield_event::Timestamp;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-use super::{JOURNAL_REST, Shared};
+use super::{JOURNAL_REST, Shared, workdir::Trace};
 use crate::{
     delivery::{OnStuck, Outcome, Phase, State},
-    journal::{AttemptStart, Claim, Failure, JournalError, Next, StepEnd},
+    journal::{AttemptStart, Claim, Ended, Failure, JournalError, Next, StepEnd},
     plugin::{Report, StepCall, Visit},
     reason::Reason,
     router::{Context, ContextError, FailureView, RenderError, Route, Step},
@@ -27,6 +28,8 @@ use ending::Ending;
 pub(super) struct Course<'s> {
     shared: &'s Shared,
     claim: Claim,
+    /// Told where a person does not want the delivery any more, or the router ends.
+    cancel: CancellationToken,
 }
 
 /// What a step's turn came to.
@@ -42,6 +45,16 @@ struct Ready {
     visit: Visit,
     permit: OwnedSemaphorePermit,
     input: Bytes,
+}
+
+/// How a call ended.
+struct Called {
+    attempt: u32,
+    report: Report,
+    /// How the work directory looks behind it.
+    trace: Trace,
+    /// Whether the router or the instance was about to end.
+    cut_short: bool,
 }
 
 /// Why a step is not called now.
@@ -64,8 +77,12 @@ const INTERRUPTIONS: u32 = 3;
 struct Abandoned;
 
 impl<'s> Course<'s> {
-    pub(super) fn new(shared: &'s Shared, claim: Claim) -> Self {
-        Self { shared, claim }
+    pub(super) fn new(shared: &'s Shared, claim: Claim, cancel: CancellationToken) -> Self {
+        Self {
+            shared,
+            claim,
+            cancel,
+        }
     }
 
     /// Runs until the claim ends.
@@ -91,7 +108,7 @@ impl<'s> Course<'s> {
             return;
         };
         loop {
-            if self.shared.stopping.is_cancelled() {
+            if self.shared.stopping.is_cancelled() || self.cancel.is_cancelled() {
                 let _ = self.release(None).await;
                 return;
             }
@@ -109,6 +126,9 @@ impl<'s> Course<'s> {
             let error = format!("the route has no step number {}", self.claim.step + 1);
             return self.give_up(error).await;
         };
+        if let (Phase::Steps, Some(taken)) = (self.claim.phase, self.claim.taken.remove(&self.claim.step)) {
+            return self.pass(route, step, Ending::taken(taken)).await;
+        }
         match self.prepare(step).await {
             Ok(ready) => self.attempt(route, step, ready).await,
             Err(NotReady::Skip) => self.pass(route, step, Ending::condition_false()).await,
@@ -158,6 +178,7 @@ impl<'s> Course<'s> {
             biased;
             // Nothing new is begun: who stands in line goes back to the journal.
             () = self.shared.stopping.cancelled() => None,
+            () = self.cancel.cancelled() => None,
             permit = gate.enter() => permit,
             () = self.overdue() => None,
         };
@@ -229,39 +250,48 @@ impl<'s> Course<'s> {
                     .time_left()
                     .map_or(instance.timeout, |left| left.min(instance.timeout)),
             workdir: self.shared.work.of(self.claim.delivery),
-            cancelled: self.shared.cancel.child_token(),
+            cancelled: self.cancel.child_token(),
         };
         let mut report = instance.caller.call(call).await;
         drop((ready.visit, ready.permit));
         self.shared.room.notify_one();
         // Only what is done has files for the steps after it. How anything else ended stands, whatever became of its
         // files: what may have happened is not to be made again for their sake.
-        if report.outcome == Outcome::Done
-            && let Err(error) = self.shared.work.sync(self.claim.delivery).await
-        {
-            report = Report {
-                outcome: Outcome::Retry,
-                reason: Some(Reason::WorkDirectoryFailed),
-                code: 0,
-                output: None,
-                message: Some(format!("the step's files could not be synced: {error}")),
-                retry_after: None,
-            };
+        let mut trace = Trace::default();
+        if report.outcome == Outcome::Done {
+            match self.shared.work.sync(self.claim.delivery).await {
+                Ok(found) => trace = found,
+                Err(error) => {
+                    report = Report {
+                        outcome: Outcome::Retry,
+                        reason: Some(Reason::WorkDirectoryFailed),
+                        code: 0,
+                        output: None,
+                        message: Some(format!("the step's files could not be synced: {error}")),
+                        retry_after: None,
+                    };
+                }
+            }
         }
         self.shared.metrics.attempt(&instance.name, report.outcome);
         let cut_short = self.shared.cancel.is_cancelled() || instance.is_leaving();
-        self.conclude(route, step, attempt, report, cut_short).await
+        let called = Called {
+            attempt,
+            report,
+            trace,
+            cut_short,
+        };
+        self.conclude(route, step, called).await
     }
 
     /// Makes of a report what the retry policy and the route say.
-    async fn conclude(
-        &mut self,
-        route: &Route,
-        step: &Step,
-        attempt: u32,
-        report: Report,
-        cut_short: bool,
-    ) -> Result<Turn, Abandoned> {
+    async fn conclude(&mut self, route: &Route, step: &Step, called: Called) -> Result<Turn, Abandoned> {
+        let Called {
+            attempt,
+            report,
+            trace,
+            cut_short,
+        } = called;
         let Report {
             outcome,
             reason,
@@ -287,6 +317,7 @@ impl<'s> Course<'s> {
             reason,
             message,
             output,
+            trace,
         };
         match outcome {
             Outcome::Done | Outcome::Skipped => self.pass(route, step, ending).await,
@@ -358,7 +389,9 @@ impl<'s> Course<'s> {
     /// are as likely to be somebody's way to learn of it.
     async fn fail(&mut self, route: &Route, step: &Step, ending: Ending) -> Result<Turn, Abandoned> {
         let failure = ending.failure(Some(step.id()));
-        self.mourn(&failure);
+        if !self.cancel.is_cancelled() || self.shared.cancel.is_cancelled() {
+            self.mourn(&failure);
+        }
         let next = match self.claim.phase {
             Phase::Steps => match route.steps(Phase::OnFailure).first() {
                 Some(first) => Next::OnFailure {
@@ -470,11 +503,14 @@ impl<'s> Course<'s> {
             reason: ending.reason,
             message: ending.message,
             output: ending.output,
+            trace: ending.trace.number(),
             ended: self.shared.clock.now(),
             next: next.clone(),
         };
-        self.insist(|| self.shared.journal.end(end.clone())).await?;
-        self.proceed(next).await
+        match self.insist(|| self.shared.journal.end(end.clone())).await? {
+            Ended::AsSaid => self.proceed(next).await,
+            Ended::Canceled => self.settled(State::Canceled).await,
+        }
     }
 
     /// Until when to wait for something that is missing, and why.
@@ -489,23 +525,25 @@ impl<'s> Course<'s> {
 
     async fn release(&self, due: Due) -> Result<Turn, Abandoned> {
         let Claim { delivery, .. } = self.claim;
-        self.insist(|| {
+        let release = || {
             self.shared
                 .journal
                 .release(delivery, &self.shared.owner, due.clone())
-        })
-        .await?;
-        Ok(Turn::Over)
+        };
+        match self.insist(release).await? {
+            Ended::AsSaid => Ok(Turn::Over),
+            Ended::Canceled => self.settled(State::Canceled).await,
+        }
     }
 
     /// Repeats what the journal refuses until it does it: a full disk may have room again.
-    async fn insist<F: Future<Output = Result<(), JournalError>>>(
+    async fn insist<T, F: Future<Output = Result<T, JournalError>>>(
         &self,
         write: impl Fn() -> F,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<T, Abandoned> {
         loop {
             match write().await {
-                Ok(()) => return Ok(()),
+                Ok(written) => return Ok(written),
                 Err(error @ JournalError::Store(_)) => {
                     tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "the journal refused a record");
                     tokio::select! {
@@ -523,11 +561,16 @@ impl<'s> Course<'s> {
         }
     }
 
-    /// The same for every attempt of this step, and for no other step.
+    /// The same for every attempt of this step, and for no other step. What a replay keeps are the keys of what was to be
+    /// done; that it failed as well is news, whatever was said about the parent.
     fn idempotency_key(&self, step: &Step) -> String {
-        match self.claim.phase {
-            Phase::Steps => format!("{}/{}", self.claim.key_root, step.id()),
-            Phase::OnFailure => format!("{}/on_failure/{}", self.claim.key_root, step.id()),
+        let claim = &self.claim;
+        match claim.phase {
+            Phase::Steps => {
+                let root = claim.key_roots.get(step.id()).unwrap_or(&claim.key_root);
+                format!("{root}/{}", step.id())
+            }
+            Phase::OnFailure => format!("{}/on_failure/{}", claim.delivery, step.id()),
         }
     }
 }

@@ -47,7 +47,11 @@ impl Generations {
     /// The generation of that id: at hand, or out of the journal. One that had nothing unsettled is wanted again where a
     /// delivery of it is replayed, or was made in the moment in which the next one came into force. `None` where it is not
     /// there, or does not compile any more.
-    pub(super) async fn get(
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be read.
+    pub async fn get(
         &self,
         id: &GenerationId,
         journal: &dyn Journal,

@@ -1,5 +1,6 @@
 //! Stories of deliveries, over a real journal and real rules; only the plugins are played.
 
+mod asked;
 mod deadlines;
 
 use std::{
@@ -53,7 +54,7 @@ impl Clock for Leaping {
 struct Played {
     calls: Mutex<Vec<StepCall>>,
     answer: Box<dyn Fn(&StepCall) -> Report + Send + Sync>,
-    /// Each call takes one before it is answered.
+    /// Each call takes one before it is answered, or is answered when it is told to stop.
     lets: Semaphore,
 }
 
@@ -67,7 +68,11 @@ impl fmt::Debug for Played {
 impl Caller for Played {
     async fn call(&self, call: StepCall) -> Report {
         self.calls.lock().unwrap().push(call.clone());
-        self.lets.acquire().await.unwrap().forget();
+        tokio::select! {
+            biased;
+            permit = self.lets.acquire() => permit.unwrap().forget(),
+            () = call.cancelled.cancelled() => {}
+        }
         (self.answer)(&call)
     }
 

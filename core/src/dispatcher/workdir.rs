@@ -5,14 +5,16 @@
 //! has settled. What a crash leaves behind is swept at the next start.
 
 use std::{
+    ffi::CStr,
     fs::{self, DirBuilder, File},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use jackfield_event::DeliveryId;
-use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use crate::journal::Journal;
 
@@ -31,16 +33,17 @@ impl WorkRoot {
         self.0.join(delivery.to_string())
     }
 
-    /// Puts what the delivery's steps wrote on disk: an outcome must not outlive its files.
-    pub(super) async fn sync(&self, delivery: DeliveryId) -> io::Result<()> {
+    /// Puts what the delivery's steps wrote on disk: an outcome must not outlive its files. How the directory looks then.
+    pub(super) async fn sync(&self, delivery: DeliveryId) -> io::Result<Trace> {
         let path = self.of(delivery);
         if is_empty(&path)? {
-            return Ok(());
+            return Ok(Trace::default());
         }
         let root = self.0.clone();
         unblock(move || {
-            sync_tree(&path)?;
-            File::open(root)?.sync_all()
+            let trace = Walk::default().tree(&path)?;
+            File::open(root)?.sync_all()?;
+            Ok(trace)
         })
         .await
     }
@@ -95,31 +98,74 @@ fn is_empty(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Syncs files before the directories that name them. Links are not followed, also where a plugin puts one in the place
-/// of a file meanwhile, and nothing is waited for that is no file: a step's files are its own.
-fn sync_tree(path: &Path) -> io::Result<()> {
-    let flags = LOOKING | OFlags::DIRECTORY;
-    sync_directory(&rustix::fs::open(path, flags, Mode::empty())?, 0)
+/// How a work directory looks: the same only where nothing in it was changed. One that is not there looks as an empty one.
+///
+/// Kept in the journal, where another version of this that hashes otherwise may find it, and takes it for a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trace(u64);
+
+impl Trace {
+    /// It as a number; none for an empty directory.
+    pub(super) fn number(self) -> Option<i64> {
+        (self.0 != 0).then(|| self.0.cast_signed())
+    }
 }
 
-fn sync_directory(directory: &OwnedFd, depth: usize) -> io::Result<()> {
-    if depth > DEEPEST {
-        return Err(io::Error::other(format!(
-            "directories lie more than {DEEPEST} deep in one another"
-        )));
+/// Syncs files before the directories that name them, and notes how all of it looks. Links are not followed, also where a
+/// plugin puts one in the place of a file meanwhile, and nothing is waited for that is no file: a step's files are its own.
+#[derive(Default)]
+struct Walk(u64);
+
+impl Walk {
+    fn tree(mut self, path: &Path) -> io::Result<Trace> {
+        let flags = LOOKING | OFlags::DIRECTORY;
+        self.directory(&rustix::fs::open(path, flags, Mode::empty())?, 0, 0)?;
+        Ok(Trace(self.0))
     }
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let open = |flags| rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty());
-        match entry.file_type() {
-            _ if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
-            FileType::Directory => sync_directory(&open(LOOKING | OFlags::DIRECTORY)?, depth + 1)?,
-            FileType::RegularFile => rustix::fs::fsync(open(LOOKING)?)?,
-            // Links and the like, which are part of their directory.
-            _ => {}
+
+    fn directory(&mut self, directory: &OwnedFd, parent: u64, depth: usize) -> io::Result<()> {
+        if depth > DEEPEST {
+            return Err(io::Error::other(format!(
+                "directories lie more than {DEEPEST} deep in one another"
+            )));
         }
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let place = self.note(parent, name, &found);
+            let open = |flags| rustix::fs::openat(directory, name, flags, Mode::empty());
+            match entry.file_type() {
+                FileType::Directory => {
+                    self.directory(&open(LOOKING | OFlags::DIRECTORY)?, place, depth + 1)?
+                }
+                FileType::RegularFile => rustix::fs::fsync(open(LOOKING)?)?,
+                // Links and the like, which are part of their directory.
+                _ => {}
+            }
+        }
+        Ok(rustix::fs::fsync(directory)?)
     }
-    Ok(rustix::fs::fsync(directory)?)
+
+    /// Adds an entry to the trace, in whatever order the directory names them. What stands for its place is returned.
+    fn note(&mut self, parent: u64, name: &CStr, found: &Stat) -> u64 {
+        let mut place = DefaultHasher::new();
+        (parent, name.to_bytes()).hash(&mut place);
+        let place = place.finish();
+        let mut state = DefaultHasher::new();
+        let changed = (
+            found.st_mtime,
+            found.st_mtime_nsec,
+            found.st_ctime,
+            found.st_ctime_nsec,
+        );
+        (place, found.st_ino, found.st_size, found.st_mode, changed).hash(&mut state);
+        self.0 = self.0.wrapping_add(state.finish());
+        place
+    }
 }
 
 /// A pipe that took a file's place must not make this wait for its other end.
@@ -165,6 +211,37 @@ mod tests {
         work.sync(delivery()).await.unwrap();
         work.remove(delivery()).await;
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_directory_looks_the_same_until_something_in_it_is_changed() {
+        let root = tempfile::tempdir().unwrap();
+        let work = WorkRoot::open(root.path()).unwrap();
+        let path = work.of(delivery());
+        let nothing = work.sync(delivery()).await.unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(work.sync(delivery()).await.unwrap(), nothing);
+        assert_eq!(nothing.number(), None);
+        let mut seen = vec![nothing];
+        for change in [
+            &|path: &Path| fs::write(path.join("a"), "1").unwrap(),
+            &|path: &Path| fs::write(path.join("a"), "22").unwrap(),
+            &|path: &Path| fs::create_dir(path.join("d")).unwrap(),
+            &|path: &Path| fs::rename(path.join("a"), path.join("d/a")).unwrap(),
+            &|path: &Path| fs::remove_file(path.join("d/a")).unwrap(),
+        ] as [&dyn Fn(&Path); 5]
+        {
+            change(&path);
+            let now = work.sync(delivery()).await.unwrap();
+            assert!(!seen.contains(&now), "{seen:?}");
+            fs::read_dir(&path).unwrap().for_each(drop);
+            assert_eq!(
+                work.sync(delivery()).await.unwrap(),
+                now,
+                "looking changes nothing"
+            );
+            seen.push(now);
+        }
     }
 
     #[tokio::test]

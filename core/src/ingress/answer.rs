@@ -86,7 +86,9 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::AttemptsExhausted
         | Reason::GenerationMissing
         | Reason::Unreadable
-        | Reason::Canceled => StatusCode::INTERNAL_SERVER_ERROR,
+        | Reason::Canceled
+        | Reason::TakenOver
+        | Reason::Resolved => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

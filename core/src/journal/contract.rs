@@ -1,11 +1,13 @@
 //! What every journal promises, as tests that take any: an implementation lists them with [`contract!`].
 
 pub(crate) mod arrivals;
+pub(crate) mod cancel;
 pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod keeping;
 pub(crate) mod line;
 pub(crate) mod order;
+pub(crate) mod replay;
 
 use std::{
     sync::{
@@ -18,7 +20,10 @@ use std::{
 use bytes::Bytes;
 use jackfield_event::{DATA_SCHEMA, Data, DeliveryId, Event, EventId, SpecVersion, Timestamp, Verification};
 
-use super::{Arrival, AttemptStart, Claim, ClaimRequest, Committed, Failure, Journal, Next, StepEnd};
+use super::{
+    Arrival, Asked, AttemptStart, Claim, ClaimRequest, Committed, DeliveryRecord, Failure, Journal, Next,
+    Replay, ReplayKeys, StepEnd,
+};
 use crate::{
     clock::Clock,
     delivery::{Line, Outcome, Phase, State},
@@ -237,6 +242,10 @@ impl<'p> Bench<'p> {
             .await;
     }
 
+    pub(crate) async fn record(&self, delivery: DeliveryId) -> DeliveryRecord {
+        self.journal.delivery(delivery).await.unwrap().unwrap().record
+    }
+
     pub(crate) async fn state(&self, delivery: DeliveryId) -> State {
         self.journal
             .delivery(delivery)
@@ -289,9 +298,15 @@ pub(crate) fn end(
         reason: (outcome != Outcome::Done).then_some(Reason::PluginRetry),
         message: Some("said so".into()),
         output: (outcome == Outcome::Done).then(|| format!("{{\"of\":{step}}}").into()),
+        trace: None,
         ended: at(2),
         next,
     }
+}
+
+/// What a person asked for who wants something again.
+pub(crate) fn asked() -> Asked {
+    Replay::whole(DeliveryId::new(at(0), 0), ReplayKeys::Renew).asked
 }
 
 /// The next step, of the instance `slack`.

@@ -7,7 +7,7 @@ use jackfield_event::{DeliveryId, EventId, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::Failure;
+use super::{Asked, Asker, Failure};
 use crate::{
     delivery::{Outcome, Phase, State},
     reason::Reason,
@@ -72,12 +72,36 @@ pub struct DeliveryFilter {
     pub route: Option<String>,
     /// Of this event alone.
     pub event: Option<EventId>,
+    /// Of an event of this source.
+    pub source: Option<String>,
+    /// Of an event of this type.
+    pub kind: Option<String>,
+    /// Given up, or waiting, for this reason.
+    pub reason: Option<Reason>,
     /// Owed at or after this moment.
     pub since: Option<Timestamp>,
-    /// Older than this one: where the next page begins.
+    /// Owed before this moment.
+    pub until: Option<Timestamp>,
+    /// Without those that have been replayed.
+    pub unreplayed: bool,
+    /// Older than this one: where the next page begins, from the newest on.
     pub before: Option<DeliveryId>,
+    /// Newer than this one: where the next page begins, from the oldest on.
+    pub after: Option<DeliveryId>,
+    /// Which come first.
+    pub order: Order,
     /// How many at most.
     pub limit: usize,
+}
+
+/// Which of a list come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest.
+    #[default]
+    Newest,
+    /// The oldest.
+    Oldest,
 }
 
 impl Default for DeliveryFilter {
@@ -86,8 +110,15 @@ impl Default for DeliveryFilter {
             states: Vec::new(),
             route: None,
             event: None,
+            source: None,
+            kind: None,
+            reason: None,
             since: None,
+            until: None,
+            unreplayed: false,
             before: None,
+            after: None,
+            order: Order::Newest,
             limit: 50,
         }
     }
@@ -174,6 +205,15 @@ pub struct DeliveryRecord {
     /// The delivery that took its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub successor: Option<DeliveryId>,
+    /// What a person asked for that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// The deliveries that replay it, the newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<DeliveryId>,
+    /// That a person asked for it to be canceled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelRecord>,
     /// What orders it among those of its route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_key: Option<String>,
@@ -212,6 +252,16 @@ pub struct DeliveryRecord {
     /// When it was settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled: Option<Timestamp>,
+}
+
+/// A wish that a delivery is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRecord {
+    /// When it came.
+    pub at: Timestamp,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub asker: Asker,
 }
 
 /// A delivery, whole.
@@ -261,6 +311,9 @@ pub struct AttemptRecord {
     /// What the plugin put out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Box<RawValue>>,
+    /// Whether it changed anything in the work directory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub files: bool,
 }
 
 /// A generation that is in force, or was.

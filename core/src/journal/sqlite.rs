@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod cancel;
 mod checkpoint;
 mod claims;
 mod dedup;
@@ -44,17 +45,17 @@ use self::{
     answer::Answer,
     append::NewEvent,
     checkpoint::Checkpoints,
-    job::{Asked, Fault, Job},
+    job::{Fault, Job},
     lock::Lock,
     ring::Ring,
     store::Store,
 };
 pub use self::{history::SqliteHistory, schema::OpenError};
 use super::{
-    AppendError, Arrival, AttemptStart, Cause, Claim, ClaimRequest, Committed, Counts, DeliveryFilter,
-    DeliveryRecord, DeliveryStory, EventFilter, EventRecord, EventStory, GenerationRecord, History, Journal,
-    JournalError, KeptReceipt, Rejection, RejectionRecord, ReplayKeys, RequestRecord, RoutedEvent, StepEnd,
-    Stretch,
+    AppendError, Arrival, Asked, Asker, AttemptStart, Canceled, Cause, Claim, ClaimRequest, Committed,
+    Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, Ended, EventFilter, EventRecord, EventStory,
+    GenerationRecord, History, Journal, JournalError, KeptReceipt, Rejection, RejectionRecord, Replay,
+    RequestRecord, RoutedEvent, StepEnd, Stretch,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -134,7 +135,7 @@ impl SqliteJournal {
         T: Send + 'static,
         W: FnMut(&mut Store<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        let (job, answer) = Asked::new(work);
+        let (job, answer) = job::Asked::new(work);
         self.sender()?.send(job).await.map_err(|_| JournalError::Closed)?;
         answered(answer).await
     }
@@ -246,7 +247,7 @@ impl Journal for SqliteJournal {
         let new = NewEvent::new(arrival);
         let waiting =
             Waiting::admit(&self.waiting, new.bytes(), self.queue_bytes).ok_or(AppendError::Full)?;
-        let (job, answer) = Asked::new(move |store: &mut Store<'_>| {
+        let (job, answer) = job::Asked::new(move |store: &mut Store<'_>| {
             let _counted = &waiting;
             store.append(&new)
         });
@@ -263,7 +264,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError> {
-        let due = request.now.saturating_add(request.lease);
+        let (now, due) = (request.now, request.now.saturating_add(request.lease));
         let claimed = self.ask(move |store| store.claim(&request)).await?;
         if claimed.is_empty() {
             return Ok(Vec::new());
@@ -275,7 +276,8 @@ impl Journal for SqliteJournal {
             .read(move |connection| Ok(claims::read(connection, &claimed)))
             .await?;
         if !read.damaged.is_empty() {
-            self.ask(move |store| store.set_aside(&read.damaged, due)).await?;
+            self.ask(move |store| store.set_aside(&read.damaged, due, now))
+                .await?;
         }
         Ok(read.claims)
     }
@@ -304,7 +306,7 @@ impl Journal for SqliteJournal {
         delivery: DeliveryId,
         owner: &str,
         due: Option<(Timestamp, Reason, String)>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<Ended, JournalError> {
         let (owner, now) = (owner.to_owned(), self.clock.now());
         self.ask(move |store| store.release(delivery, &owner, due.as_ref(), now))
             .await
@@ -318,24 +320,32 @@ impl Journal for SqliteJournal {
         self.ask(move |store| store.begin_attempt(&start)).await
     }
 
-    async fn end(&self, end: StepEnd) -> Result<(), JournalError> {
+    async fn end(&self, end: StepEnd) -> Result<Ended, JournalError> {
         self.ask(move |store| store.end_step(&end)).await
     }
 
-    async fn replay_delivery(
+    async fn replay(
         &self,
-        delivery: DeliveryId,
-        keys: ReplayKeys,
-    ) -> Result<DeliveryId, JournalError> {
+        replays: Vec<Replay>,
+    ) -> Result<Vec<Result<DeliveryId, JournalError>>, JournalError> {
         let now = self.clock.now();
-        self.ask(move |store| store.replay_delivery(delivery, keys, now))
+        self.ask(move |store| store.replay(&replays, now)).await
+    }
+
+    async fn replay_event(
+        &self,
+        event: EventId,
+        routed: Routed,
+        asked: Asked,
+    ) -> Result<Vec<DeliveryId>, JournalError> {
+        let now = self.clock.now();
+        self.ask(move |store| store.replay_event(event, &routed, &asked, now))
             .await
     }
 
-    async fn replay_event(&self, event: EventId, routed: Routed) -> Result<Vec<DeliveryId>, JournalError> {
+    async fn cancel(&self, delivery: DeliveryId, asker: Asker) -> Result<Canceled, JournalError> {
         let now = self.clock.now();
-        self.ask(move |store| store.replay_event(event, &routed, now))
-            .await
+        self.ask(move |store| store.cancel(delivery, &asker, now)).await
     }
 
     async fn skip(&self, delivery: DeliveryId) -> Result<(), JournalError> {
@@ -422,6 +432,10 @@ impl History for SqliteJournal {
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError> {
         self.history.deliveries(filter).await
+    }
+
+    async fn delivery_count(&self, filter: DeliveryFilter) -> Result<u64, JournalError> {
+        self.history.delivery_count(filter).await
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {

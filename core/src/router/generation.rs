@@ -140,6 +140,18 @@ impl Generation {
         }))
     }
 
+    /// What a route owes for an event in JSON, payload and all, whether it matches or not: for a delivery that is made of
+    /// another. `None` where there is no such route.
+    pub fn owe(&self, route: &str, event: &[u8]) -> Option<Owed> {
+        let route = self.find(route)?;
+        let mut orders = Orders {
+            envelope: event,
+            payload: b"null",
+            whole: Parsed::event(event).ok(),
+        };
+        Some(orders.owed(route))
+    }
+
     /// For each route, whether an event in JSON matches it, and if not, where it fails first.
     ///
     /// # Errors

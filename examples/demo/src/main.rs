@@ -213,7 +213,7 @@ async fn wait(scene: &Scene, binary: &Path) -> anyhow::Result<()> {
     println!("  jackfield events list");
     println!("  jackfield deliveries list");
     println!("  jackfield routes explain evt_…            # an id from the first list");
-    println!("  jackfield replay dlv_… --new-keys         # an id from the second: Slack hears it again");
+    println!("  jackfield replay dlv_… --keys renew       # an id from the second: Slack hears it again");
     println!("  curl http://{}/metrics", scene.router.admin());
     tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
 }

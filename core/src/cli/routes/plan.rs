@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -16,6 +15,7 @@ use super::{
     super::{
         Output, Shape, history,
         lists::{before_now, time},
+        progress::Progress,
         say, say_json,
         table::{paint, short},
         wait,
@@ -127,7 +127,8 @@ async fn outlook<'g>(
         removed: comparison.removed(),
         routes: BTreeMap::new(),
     };
-    let mut progress = Progress::of(history.event_count(since).await?);
+    let count = history.event_count(since).await?;
+    let mut progress = Progress::of(count, count > SHOWN);
     let mut last = None;
     loop {
         let stretch = Stretch {
@@ -280,44 +281,11 @@ fn counted(count: u64, unit: &str) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// How far it is, for whoever watches.
-struct Progress {
-    of: u64,
-    is_watched: bool,
-}
-
-impl Progress {
-    fn of(of: u64) -> Self {
-        let is_watched = io::stderr().is_terminal() && of > SHOWN;
-        Self { of, is_watched }
-    }
-
-    fn show(&mut self, done: u64) {
-        if self.is_watched {
-            let filled = usize::try_from(done.min(self.of) * BAR / self.of.max(1)).unwrap_or(0);
-            let bar = format!(
-                "{:<width$}",
-                "#".repeat(filled),
-                width = usize::try_from(BAR).unwrap_or(0)
-            );
-            let _ = write!(io::stderr(), "\r[{bar}] {done} of {}", self.of);
-        }
-    }
-
-    /// Leaves no trace.
-    fn end(&mut self) {
-        if self.is_watched {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
 /// The exit code of a plan by which something would be different.
 const DIFFERENT: u8 = 3;
 /// Events that are read at a time: what memory is bounded by.
 const STRETCH: usize = 500;
 /// How many events and fields stand for all of their kind.
 const EXAMPLES: usize = 3;
-/// With how many events it takes long enough to be watched; and how wide that is shown.
+/// With how many events it takes long enough to be watched.
 const SHOWN: u64 = 5_000;
-const BAR: u64 = 40;

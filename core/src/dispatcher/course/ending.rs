@@ -3,7 +3,12 @@
 use bytes::Bytes;
 use jackfield_event::Timestamp;
 
-use crate::{delivery::Outcome, journal::Failure, reason::Reason};
+use super::super::workdir::Trace;
+use crate::{
+    delivery::Outcome,
+    journal::{Failure, Taken},
+    reason::Reason,
+};
 
 /// How a step, or an attempt of it, ended.
 pub(super) struct Ending {
@@ -12,6 +17,8 @@ pub(super) struct Ending {
     pub(super) reason: Option<Reason>,
     pub(super) message: Option<String>,
     pub(super) output: Option<Bytes>,
+    /// How the work directory looks behind it.
+    pub(super) trace: Trace,
 }
 
 impl Ending {
@@ -23,6 +30,7 @@ impl Ending {
             reason: Some(reason),
             message: Some(error),
             output: None,
+            trace: Trace::default(),
         }
     }
 
@@ -35,6 +43,23 @@ impl Ending {
             reason,
             message: None,
             output: None,
+            trace: Trace::default(),
+        }
+    }
+
+    /// It is not made, since it is known what became of it.
+    pub(super) fn taken(taken: Taken) -> Self {
+        let reason = match taken.resolved {
+            true => Reason::Resolved,
+            false => Reason::TakenOver,
+        };
+        Self {
+            attempt: None,
+            outcome: taken.outcome,
+            reason: Some(reason),
+            message: None,
+            output: taken.output,
+            trace: Trace::default(),
         }
     }
 

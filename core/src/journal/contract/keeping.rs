@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId};
 
-use super::{Bench, PAYLOAD, arrival, at, generation, owed};
+use super::{Bench, PAYLOAD, arrival, asked, at, generation, owed};
 use crate::{
     delivery::{Outcome, State},
     journal::{Cause, GenerationRecord, JournalError, KeptReceipt, ReplayKeys},
@@ -166,7 +166,7 @@ pub(crate) async fn an_event_is_replayed_under_other_rules(bench: Bench<'_>) {
     );
     let replayed = bench
         .journal
-        .replay_event(committed.event(), routed.clone())
+        .replay_event(committed.event(), routed.clone(), asked())
         .await
         .unwrap();
 
@@ -178,7 +178,10 @@ pub(crate) async fn an_event_is_replayed_under_other_rules(bench: Bench<'_>) {
     let event = jackfield_event::Event::from_json(&claim.events[0]).unwrap();
     assert_eq!(event.id, committed.event());
     assert_eq!(bench.journal.counts().await.unwrap().events, 1);
-    let unknown = bench.journal.replay_event(EventId::new(at(0), 0), routed).await;
+    let unknown = bench
+        .journal
+        .replay_event(EventId::new(at(0), 0), routed, asked())
+        .await;
     assert!(matches!(unknown, Err(JournalError::NotFound(_))), "{unknown:?}");
 }
 

@@ -8,7 +8,7 @@ use jackfield_event::{DeliveryId, EventId};
 use super::{Bench, arrival, at, end, failure, generation, next, owed, start, wait_until};
 use crate::{
     delivery::{Coalesce, Keep, Line, NewestBy, OnStuck, Outcome, Phase, State},
-    journal::{DeliveryRecord, JournalError, Next, ReplayKeys},
+    journal::{JournalError, Next, ReplayKeys},
     reason::Reason,
     router::{GenerationId, Owed},
 };
@@ -49,10 +49,6 @@ fn coalescing(keep: Keep) -> Line {
 }
 
 impl Bench<'_> {
-    async fn record(&self, delivery: DeliveryId) -> DeliveryRecord {
-        self.journal.delivery(delivery).await.unwrap().unwrap().record
-    }
-
     /// Commits an event that arrives at one time and happened at another.
     async fn owe_of(&self, arrives: i64, happened: i64, owed: Owed) -> (DeliveryId, EventId) {
         let sent = arrival(arrives, None, vec![owed]);

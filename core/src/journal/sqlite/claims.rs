@@ -7,7 +7,12 @@ use jackfield_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{history::event_json, row, writer::text};
-use crate::{delivery::Keep, journal::Claim, router::GenerationId};
+use crate::{
+    delivery::Keep,
+    journal::{Claim, Taken},
+    reason::Reason,
+    router::GenerationId,
+};
 
 /// The deliveries that were claimed, as far as they can be read.
 #[derive(Default)]
@@ -33,11 +38,10 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
     connection
         .prepare_cached(
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
-             coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep, \
+             coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep, key_roots, \
              EXISTS (SELECT 1 FROM attempt WHERE delivery = delivery.seq AND attempt.phase = delivery.phase \
              AND attempt.step = delivery.step AND attempt = attempts AND attempt.reason = 'plugin-crashed') AS crashed \
-             FROM delivery \
-             WHERE seq = ?",
+             FROM delivery WHERE seq = ?",
         )?
         .query_row([seq], |row| {
             let step: i64 = row.get("step")?;
@@ -47,6 +51,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 generation: GenerationId(row.get("generation")?),
                 events: events(connection, seq, row.get_ref("keep")?.as_str_or_null()?)?,
                 key_root: row.get("key_root")?,
+                key_roots: row::maybe_json_at(row, "key_roots")?.unwrap_or_default(),
                 phase: row::word_at(row, "phase")?,
                 step: usize::try_from(step).unwrap_or(0),
                 attempts: row.get("attempts")?,
@@ -58,7 +63,8 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
                 },
                 stalled_since: row.get::<_, Option<i64>>("stalled")?.and_then(Timestamp::from_millis),
                 outputs: outputs(connection, seq, row.get_ref("phase")?.as_str()?, step)?,
-                failure: row::failure_at(row, "failure")?,
+                taken: taken(connection, seq, step)?,
+                failure: row::maybe_json_at(row, "failure")?,
             })
         })
 }
@@ -110,6 +116,30 @@ fn outputs(
              AND output IS NOT NULL",
         )?
         .query_map(params![delivery, phase, step], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?
+        .collect()
+}
+
+/// The steps from `step` on that a replay does not make, since what became of them is known.
+fn taken(connection: &Connection, delivery: i64, step: i64) -> rusqlite::Result<BTreeMap<usize, Taken>> {
+    connection
+        .prepare_cached(
+            "SELECT step, step_id, outcome, output, reason FROM attempt WHERE delivery = ? AND phase = 'steps' \
+             AND step >= ? AND attempt = 0 AND reason IN (?, ?)",
+        )?
+        .query_map(
+            params![delivery, step, Reason::TakenOver.code(), Reason::Resolved.code()],
+            |row| {
+                let step = usize::try_from(row.get::<_, i64>("step")?).unwrap_or(0);
+                let taken = Taken {
+                    step,
+                    step_id: row.get("step_id")?,
+                    outcome: row::word_at(row, "outcome")?,
+                    output: row.get::<_, Option<String>>("output")?.map(Bytes::from),
+                    resolved: row::word_at::<Reason>(row, "reason")? == Reason::Resolved,
+                };
+                Ok((step, taken))
+            },
+        )?
         .collect()
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{job::Fault, row, store::Store};
 use crate::{
     delivery::{Phase, State},
-    journal::{AttemptStart, ClaimRequest, Failure, JournalError, Next, StepEnd},
+    journal::{AttemptStart, ClaimRequest, Ended, Failure, JournalError, Next, StepEnd},
     reason::Reason,
 };
 
@@ -18,6 +18,8 @@ struct Claimed {
     phase: Phase,
     step: i64,
     attempts: u32,
+    /// Whether a person has asked for it to be canceled.
+    canceled: bool,
 }
 
 impl Store<'_> {
@@ -131,7 +133,7 @@ impl Store<'_> {
         for seq in over {
             let interrupted = self.interrupt(seq, now)?;
             let reason = interrupted.then_some(Reason::Interrupted.code());
-            self.give_back(seq, State::Pending, 0, reason, None)?;
+            self.give_back(seq, State::Pending, 0, reason, None, now)?;
         }
         Ok(())
     }
@@ -144,7 +146,7 @@ impl Store<'_> {
         Ok(marked > 0)
     }
 
-    /// Ends the claim of a running delivery that is not settled.
+    /// Ends the claim of a running delivery that is not settled, and is not to be canceled either.
     fn give_back(
         &mut self,
         seq: i64,
@@ -152,7 +154,12 @@ impl Store<'_> {
         due: i64,
         reason: Option<&str>,
         detail: Option<&str>,
-    ) -> rusqlite::Result<()> {
+        now: Timestamp,
+    ) -> rusqlite::Result<Ended> {
+        if self.is_canceled(seq)? {
+            self.settle_canceled(seq, State::Running, now)?;
+            return Ok(Ended::Canceled);
+        }
         let (route, key): (String, Option<String>) = self
             .cached(
                 "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ? \
@@ -171,7 +178,7 @@ impl Store<'_> {
         }
         self.moved(State::Running, state);
         self.wake = true;
-        Ok(())
+        Ok(Ended::AsSaid)
     }
 
     pub(super) fn renew(
@@ -190,11 +197,16 @@ impl Store<'_> {
     }
 
     /// Ends claims that were just made, of rows that cannot be read: they wait until `due`, each with its reason.
-    pub(super) fn set_aside(&mut self, damaged: &[(i64, String)], due: Timestamp) -> Result<(), Fault> {
+    pub(super) fn set_aside(
+        &mut self,
+        damaged: &[(i64, String)],
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         for (seq, error) in damaged {
             tracing::error!(seq, error, "the journal could not read a delivery");
             let (due, reason) = (waiting_until(due), Some(Reason::Unreadable.code()));
-            self.give_back(*seq, State::Waiting, due, reason, Some(error))?;
+            self.give_back(*seq, State::Waiting, due, reason, Some(error), now)?;
         }
         Ok(())
     }
@@ -205,14 +217,14 @@ impl Store<'_> {
         owner: &str,
         due: Option<&(Timestamp, Reason, String)>,
         now: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<Ended, Fault> {
         let claimed = self.claimed(delivery, owner)?;
         let interrupted = self.interrupt(claimed.seq, now)?;
-        match due {
+        Ok(match due {
             None => {
                 let reason = interrupted.then_some(Reason::Interrupted.code());
-                self.give_back(claimed.seq, State::Pending, 0, reason, None)?;
                 self.set_stalled(claimed.seq, None)?;
+                self.give_back(claimed.seq, State::Pending, 0, reason, None, now)?
             }
             Some((due, reason, detail)) => {
                 self.set_stalled(claimed.seq, Some(now))?;
@@ -223,10 +235,10 @@ impl Store<'_> {
                     waiting_until(*due),
                     Some(reason.code()),
                     detail,
-                )?;
+                    now,
+                )?
             }
-        }
-        Ok(())
+        })
     }
 
     /// Since when nothing could be begun of a delivery: of several times the first, until something is.
@@ -284,10 +296,23 @@ impl Store<'_> {
     }
 
     /// Writes how a step or an attempt of it ended, and moves the delivery on.
-    pub(super) fn end_step(&mut self, end: &StepEnd) -> Result<(), Fault> {
+    pub(super) fn end_step(&mut self, end: &StepEnd) -> Result<Ended, Fault> {
         let claimed = self.claimed(end.delivery, &end.owner)?;
         claimed.check(end.delivery, end.phase, end.step)?;
         self.write_outcome(&claimed, end)?;
+        let given_up = !matches!(
+            end.next,
+            Next::Step { .. }
+                | Next::Wait { .. }
+                | Next::Settle {
+                    state: State::Succeeded,
+                    ..
+                }
+        );
+        if claimed.canceled && given_up {
+            self.settle_canceled(claimed.seq, State::Running, end.ended)?;
+            return Ok(Ended::Canceled);
+        }
         match &end.next {
             Next::Step { instance } => {
                 self.cached("UPDATE delivery SET step = step + 1, attempts = 0, stalled = NULL, instance = ? WHERE seq = ?")?
@@ -295,13 +320,14 @@ impl Store<'_> {
             }
             Next::Wait { due, reason, detail } => {
                 let due = waiting_until(*due);
-                self.give_back(
+                return Ok(self.give_back(
                     claimed.seq,
                     State::Waiting,
                     due,
                     Some(reason.code()),
                     detail.as_deref(),
-                )?;
+                    end.ended,
+                )?);
             }
             Next::OnFailure { failure, instance } => {
                 self.cached(
@@ -317,7 +343,7 @@ impl Store<'_> {
                 self.settle(claimed.seq, State::Dead, Some(failure), end.ended, true)?;
             }
         }
-        Ok(())
+        Ok(Ended::AsSaid)
     }
 
     fn write_outcome(&mut self, claimed: &Claimed, end: &StepEnd) -> Result<(), Fault> {
@@ -344,7 +370,7 @@ impl Store<'_> {
         };
         let ended = self
             .cached(
-                "UPDATE attempt SET ended = ?, outcome = ?, reason = ?, message = ?, output = ? \
+                "UPDATE attempt SET ended = ?, outcome = ?, reason = ?, message = ?, output = ?, trace = ? \
                  WHERE delivery = ? AND phase = ? AND step = ? AND attempt = ? AND ended IS NULL",
             )?
             .execute(params![
@@ -353,6 +379,7 @@ impl Store<'_> {
                 reason,
                 end.message,
                 output,
+                end.trace,
                 claimed.seq,
                 row::phase(end.phase),
                 claimed.step,
@@ -396,13 +423,17 @@ impl Store<'_> {
 
     fn claimed(&self, delivery: DeliveryId, owner: &str) -> Result<Claimed, Fault> {
         let claimed = self
-            .cached("SELECT seq, phase, step, attempts FROM delivery WHERE id = ? AND owner = ? AND lease IS NOT NULL")?
+            .cached(
+                "SELECT seq, phase, step, attempts, cancel IS NOT NULL AS canceled FROM delivery \
+                 WHERE id = ? AND owner = ? AND lease IS NOT NULL",
+            )?
             .query_row(params![delivery.to_string(), owner], |row| {
                 Ok(Claimed {
                     seq: row.get(0)?,
                     phase: row::word_at(row, "phase")?,
                     step: row.get(2)?,
                     attempts: row.get(3)?,
+                    canceled: row.get(4)?,
                 })
             })
             .optional()?;

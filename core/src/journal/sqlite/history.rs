@@ -13,9 +13,10 @@ use crate::{
     delivery::State,
     journal::{
         AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-        EventRecord, EventStory, GenerationRecord, History, JournalError, KeptReceipt, RejectionRecord,
-        RequestRecord, RoutedEvent, Stretch,
+        EventRecord, EventStory, GenerationRecord, History, JournalError, KeptReceipt, Order,
+        RejectionRecord, RequestRecord, RoutedEvent, Stretch,
     },
+    reason::Reason,
     router::GenerationId,
 };
 
@@ -73,6 +74,12 @@ impl History for SqliteHistory {
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError> {
         self.pool
             .read(move |connection| deliveries(connection, &filter))
+            .await
+    }
+
+    async fn delivery_count(&self, filter: DeliveryFilter) -> Result<u64, JournalError> {
+        self.pool
+            .read(move |connection| delivery_count(connection, &filter))
             .await
     }
 
@@ -333,7 +340,23 @@ fn request(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Requ
 }
 
 fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> rusqlite::Result<Vec<DeliveryRecord>> {
-    let mut query = Query::new(DELIVERY);
+    let query = filtered(DELIVERY, filter);
+    let read = |row: &Row<'_>| delivery_record(connection, row);
+    match filter.order {
+        Order::Newest => query.newest(connection, filter.limit, read),
+        Order::Oldest => query.oldest(connection, filter.limit, read),
+    }
+}
+
+fn delivery_count(connection: &Connection, filter: &DeliveryFilter) -> rusqlite::Result<u64> {
+    let query = filtered("SELECT count(*) FROM delivery", filter);
+    let mut statement = connection.prepare_cached(&query.sql)?;
+    statement.query_row(params_from_iter(query.values), |row| row.get(0).map(unsigned))
+}
+
+/// The deliveries that pass the filter.
+fn filtered(sql: &str, filter: &DeliveryFilter) -> Query {
+    let mut query = Query::new(sql);
     // Words of ours; that of the dead stands alone, so that their index can be used.
     match filter.states.as_slice() {
         [] => {}
@@ -345,19 +368,38 @@ fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> rusqlite::Res
             let _ = write!(query.sql, " AND state IN ({})", words.join(", "));
         }
     }
+    if filter.unreplayed {
+        query.sql.push_str(
+            " AND NOT EXISTS (SELECT 1 FROM delivery AS replay WHERE replay.parent = delivery.seq)",
+        );
+    }
     let since = filter.since.map(|since| DeliveryId::new(since, 0).to_string());
     query.and("seq >= (SELECT min(seq) FROM delivery WHERE id >= ?)", since);
     query.and("created >= ?", filter.since.map(Timestamp::as_millis));
+    query.and("created < ?", filter.until.map(Timestamp::as_millis));
     query.and(
         "seq < (SELECT seq FROM delivery WHERE id = ?)",
         filter.before.map(|id| id.to_string()),
     );
+    query.and(
+        "seq > (SELECT seq FROM delivery WHERE id = ?)",
+        filter.after.map(|id| id.to_string()),
+    );
     query.and("route = ?", filter.route.clone());
+    query.and(
+        "coalesce(failure ->> '$.reason', reason) = ?",
+        filter.reason.map(Reason::code),
+    );
     query.and(
         "seq IN (SELECT delivery FROM delivery_event WHERE event = (SELECT seq FROM event WHERE id = ?))",
         filter.event.map(|id| id.to_string()),
     );
-    query.newest(connection, filter.limit, |row| delivery_record(connection, row))
+    query.and(
+        &format!("{OF_AN_EVENT} AND event.source = ?)"),
+        filter.source.clone(),
+    );
+    query.and(&format!("{OF_AN_EVENT} AND event.type = ?)"), filter.kind.clone());
+    query
 }
 
 fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<DeliveryStory>> {
@@ -380,6 +422,10 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
         )?
         .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
         .collect::<rusqlite::Result<_>>()?;
+    let replays = connection
+        .prepare_cached("SELECT id FROM delivery WHERE parent = ? ORDER BY seq")?
+        .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
+        .collect::<rusqlite::Result<_>>()?;
     let state: State = row::word_at(row, "state")?;
     let due: Option<i64> = row.get("due")?;
     Ok(DeliveryRecord {
@@ -395,6 +441,9 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
             .get::<_, Option<String>>("successor_id")?
             .map(|id| row::id(&id))
             .transpose()?,
+        asked: row::maybe_json_at(row, "asked")?,
+        replays,
+        cancel: row::maybe_json_at(row, "cancel")?,
         order_key: row.get("order_key")?,
         deadline: row::maybe_time_at(row, "deadline")?,
         state,
@@ -411,7 +460,7 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
         },
         reason: row::maybe_word_at(row, "reason")?,
         detail: row.get("detail")?,
-        failure: row::failure_at(row, "failure")?,
+        failure: row::maybe_json_at(row, "failure")?,
         settled: row::maybe_time_at(row, "settled")?,
     })
 }
@@ -422,7 +471,11 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
     };
     connection
         .prepare_cached(
-            "SELECT * FROM attempt WHERE delivery = ? ORDER BY phase = 'on-failure', step, attempt = 0, attempt",
+            "SELECT *, phase = 'steps' AND outcome IS 'done' AND attempt > 0 AND trace IS NOT (SELECT trace FROM attempt \
+             AS earlier WHERE earlier.delivery = attempt.delivery AND earlier.phase = attempt.phase \
+             AND earlier.step < attempt.step AND earlier.outcome = 'done' AND earlier.attempt > 0 \
+             ORDER BY earlier.step DESC LIMIT 1) AS files \
+             FROM attempt WHERE delivery = ? ORDER BY phase = 'on-failure', step, attempt = 0, attempt",
         )?
         .query_map([delivery], |row| {
             Ok(AttemptRecord {
@@ -438,6 +491,7 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
                 reason: row::maybe_word_at(row, "reason")?,
                 message: row.get("message")?,
                 output: json(row, "output")?,
+                files: row.get("files")?,
             })
         })?
         .collect()
@@ -507,6 +561,9 @@ const EVENT: &str = "SELECT seq, id, received, dedup, source, type, envelope ->>
      envelope ->> '$.subject' AS subject, envelope ->> '$.data.title' AS title, \
      (SELECT hash FROM rules WHERE rules.seq = event.rules) AS generation, \
      (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates FROM event";
+
+const OF_AN_EVENT: &str = "EXISTS (SELECT 1 FROM delivery_event JOIN event ON event.seq = delivery_event.event \
+     WHERE delivery_event.delivery = delivery.seq";
 
 const DELIVERY: &str = "SELECT *, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
      (SELECT id FROM delivery AS parents WHERE parents.seq = delivery.parent) AS parent_id, \

@@ -4,7 +4,10 @@ use std::{borrow::Cow, str::FromStr};
 
 use jackfield_event::Timestamp;
 use rusqlite::{Error, Row, types::Type};
-use serde::{Deserialize, de::value::StrDeserializer};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, value::StrDeserializer},
+};
 use serde_json::value::RawValue;
 
 use crate::{delivery::Phase, journal::Failure};
@@ -76,16 +79,21 @@ pub(super) fn raw(text: String) -> Box<RawValue> {
         .unwrap_or_else(|_| serde_json::value::to_raw_value(&text).expect("a string has a JSON form"))
 }
 
-/// A failure's JSON.
-pub(super) fn failure(failure: &Failure) -> String {
-    serde_json::to_string(failure).expect("a failure has a JSON form")
+/// What is kept as JSON in one column.
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("what a column keeps has a JSON form")
 }
 
-/// Reads the failure in a column that may be empty.
-pub(super) fn failure_at(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Failure>> {
+/// Reads the JSON in a column that may be empty.
+pub(super) fn maybe_json_at<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let json = row.get_ref(column)?.as_str_or_null()?;
     json.map(|json| serde_json::from_str(json).map_err(damaged))
         .transpose()
+}
+
+/// A failure's JSON.
+pub(super) fn failure(failure: &Failure) -> String {
+    to_json(failure)
 }
 
 fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -64,6 +64,8 @@ CREATE TABLE dedup_block (
 -- is then its `successor`; `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
 -- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
 -- is begun of its steps.
+-- `key_root` is what idempotency keys of its steps begin with where that is not its own id, and `key_roots` the same for some
+-- steps apart, by their ids. `asked` is what a person asked for that made it, and `cancel` that one asked for its end.
 CREATE TABLE delivery (
     seq            INTEGER PRIMARY KEY,
     id             TEXT NOT NULL,
@@ -92,7 +94,10 @@ CREATE TABLE delivery (
     closes         INTEGER,
     keep           TEXT,
     held           INTEGER,
-    deadline       INTEGER
+    deadline       INTEGER,
+    key_roots      TEXT,
+    asked          TEXT,
+    cancel         TEXT
 ) STRICT;
 CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
@@ -105,6 +110,7 @@ CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS N
 CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
+CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
 
 -- Which events a delivery stands for. `time` is when the event happened, where the route goes by that to tell the newest.
 CREATE TABLE delivery_event (
@@ -125,7 +131,8 @@ CREATE TABLE newest (
 ) STRICT, WITHOUT ROWID;
 
 -- Attempts of steps. Number 0 is the end of a step without a call. Without `ended` it is being made; ended without
--- an outcome it was interrupted.
+-- an outcome it was interrupted. `trace` is a
+-- number for how the work directory looked behind it, where it was done and there was something in it.
 CREATE TABLE attempt (
     delivery INTEGER NOT NULL REFERENCES delivery (seq),
     phase    TEXT NOT NULL,
@@ -140,6 +147,7 @@ CREATE TABLE attempt (
     message  TEXT,
     input    TEXT,
     output   TEXT,
+    trace    INTEGER,
     PRIMARY KEY (delivery, phase, step, attempt)
 ) STRICT, WITHOUT ROWID;
 

@@ -100,6 +100,27 @@ contract! {
         a_replay_has_no_deadline,
         a_burst_has_the_deadline_of_what_its_steps_see,
     }
+    replay::{
+        a_replay_from_a_step_takes_over_what_is_known_of_those_before,
+        steps_that_are_known_are_told_behind_one_that_is_made,
+        a_step_with_a_fresh_key_keeps_it_over_the_next_replay,
+        a_replay_with_nothing_left_to_do_has_succeeded,
+        what_is_refused_of_many_replays_keeps_none_of_the_others,
+        a_replay_under_other_rules_is_owed_by_those,
+        a_replay_of_one_that_holds_its_line_up_lets_go_of_it_under_other_rules,
+        what_a_person_asked_for_is_kept_with_what_came_of_it,
+        which_steps_left_files_is_known,
+        deliveries_are_chosen_and_counted_by_what_they_have_in_common,
+    }
+    cancel::{
+        what_is_pending_or_waits_is_canceled_at_once,
+        the_line_goes_on_without_one_that_is_canceled,
+        what_is_running_is_canceled_when_its_claim_ends,
+        what_is_done_to_the_end_has_succeeded_all_the_same,
+        one_that_is_to_be_canceled_is_by_a_restart,
+        a_burst_is_canceled_while_it_gathers,
+        what_is_settled_is_not_canceled,
+    }
     keeping::{
         values_are_an_instances_own_and_expire,
         a_receipt_is_there_when_it_is_kept,

@@ -16,7 +16,8 @@ CREATE VIEW deliveries AS
         (SELECT id FROM delivery AS other WHERE other.seq = delivery.successor) AS successor, held = 1 AS held,
         datetime(deadline / 1000, 'unixepoch') AS deadline, datetime(settled / 1000, 'unixepoch') AS settled,
         (SELECT group_concat(event.id) FROM delivery_event JOIN event ON event.seq = delivery_event.event
-            WHERE delivery_event.delivery = delivery.seq) AS events
+            WHERE delivery_event.delivery = delivery.seq) AS events,
+        (SELECT id FROM delivery AS other WHERE other.seq = delivery.parent) AS parent, asked, cancel
     FROM delivery;
 CREATE VIEW attempts AS
     SELECT delivery.id AS delivery, route, attempt.phase, attempt.step, step_id, attempt, attempt.instance,

@@ -25,3 +25,10 @@ CREATE TABLE newest (
 ALTER TABLE delivery ADD COLUMN deadline INTEGER;
 CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
+
+-- What people ask for: replays, whose steps may have keys of their own, and the end of deliveries; which steps left files.
+ALTER TABLE delivery ADD COLUMN key_roots TEXT;
+ALTER TABLE delivery ADD COLUMN asked TEXT;
+ALTER TABLE delivery ADD COLUMN cancel TEXT;
+ALTER TABLE attempt ADD COLUMN trace INTEGER;
+CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
