@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
+    ($($(#[doc = $words:literal])+ $name:ident = $code:literal,)+) => {
         /// Why a request was refused, or why a delivery waits, was skipped or is dead.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Reason {
-            $($(#[$doc])* #[serde(rename = $code)] $name,)+
+            $($(#[doc = $words])+ #[serde(rename = $code)] $name,)+
         }
 
         impl Reason {
@@ -19,6 +19,11 @@ macro_rules! reasons {
             /// The code as it is spelled everywhere.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code),+ }
+            }
+
+            /// What it means, in a sentence or two.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($words),+).trim_ascii()),+ }
             }
         }
 
@@ -155,6 +160,23 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_reasons_is_true() {
+        let mut page = include_str!("reason/page.md").to_owned();
+        for reason in Reason::ALL {
+            page += &format!("| `{reason}` | {} |\n", reason.meaning());
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/REASONS.md");
+        if std::env::var_os("JACKFIELD_WRITE_REASONS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(
+            written == page,
+            "REASONS.md is not what reason.rs says; JACKFIELD_WRITE_REASONS=1 has this test write it"
+        );
+    }
 
     #[test]
     fn every_code_reads_back() {
