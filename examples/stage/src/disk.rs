@@ -83,7 +83,7 @@ impl Interposer {
         let mut variables = vec![
             ("LD_PRELOAD".to_owned(), text(&self.library)),
             ("JACKFIELD_DISK_ROOT".to_owned(), text(&self.root)),
-            ("JACKFIELD_DISK_CONTROL".to_owned(), text(&self.control)),
+            (faults::CONTROL_FILE.to_owned(), text(&self.control)),
         ];
         if let Some(trace) = &self.trace {
             variables.push(("JACKFIELD_DISK_TRACE".to_owned(), text(trace)));

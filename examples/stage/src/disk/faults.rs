@@ -34,6 +34,11 @@ impl Faults {
         Self { control }
     }
 
+    /// For the program itself, where it runs under an interposer.
+    pub fn of_this_program() -> Option<Self> {
+        Some(Self::new(std::env::var_os(CONTROL_FILE)?.into()))
+    }
+
     /// Makes the file that the program and this share. It is mapped there, and so both see it at once.
     pub(super) fn begin(&self) -> io::Result<()> {
         fs::write(&self.control, [0; LENGTH])
@@ -118,6 +123,9 @@ impl Faults {
             .write_all_at(bytes, place)
     }
 }
+
+/// The variable that names the shared file to the program.
+pub(super) const CONTROL_FILE: &str = "JACKFIELD_DISK_CONTROL";
 
 // Where what lies in `struct control` of `interposer.c`.
 const SYNC_DELAY: u64 = 0;

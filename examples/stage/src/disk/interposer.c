@@ -33,7 +33,7 @@ struct control {
 };
 
 // The kinds of records. Each is a head and `length` bytes: a path, two of them with a zero between, or what was written.
-enum kind { CREATED = 1, OPENED, CLOSED, WRITTEN, CUT, SYNCED, REMOVED, RENAMED, DIRECTORY };
+enum kind { CREATED = 1, OPENED, CLOSED, WRITTEN, CUT, SYNCED, REMOVED, RENAMED, DIRECTORY, FAILED };
 struct head {
     uint32_t kind, process, file, length;
     uint64_t offset;
@@ -239,7 +239,12 @@ static int sync_file(int file, int (*real)(int)) {
         atomic_fetch_add(&control->delayed, 1);
         usleep(delay);
     }
-    if (fails(&control->sync_errno, &control->syncs_failed)) return -1;
+    if (fails(&control->sync_errno, &control->syncs_failed)) {
+        enter();
+        record(FAILED, file, 0, 0, 0);
+        leave();
+        return -1;
+    }
     enter();
     // The record is the whole disk: nothing has to reach the real one.
     int result = trace >= 0 ? 0 : real(file);

@@ -3,7 +3,8 @@
 //! Files and the names that lead to them are two things, as POSIX has it: a file's sync puts its bytes on disk and not its
 //! name, and a directory's sync its names and not their files' bytes. What was not synced may be there or not, in any
 //! combination; a write may have been torn where sectors meet; and where a file has grown but not all that was written to
-//! it is there, there is garbage.
+//! it is there, there is garbage. What was written before a sync that failed is lost, as on Linux: it is seen as long as the machine
+//! runs, and no later sync writes it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,6 +88,11 @@ impl Platter {
             }
             Change::Cut(handle, length) => self.edit(*handle, Edit::Cut(*length)),
             Change::Synced(handle) => self.sync(*handle),
+            Change::Failed(handle) => {
+                if let Some((_, Node::File(file))) = self.open.get(handle) {
+                    self.files[*file].edits.clear();
+                }
+            }
             Change::Removed(path) => self.rename(vec![(path.clone(), None)]),
             Change::Renamed(from, to) => {
                 if let Some(node) = self.seen.get(from).copied() {
@@ -294,6 +300,8 @@ mod tests {
         let newer = [&both[..], &[written("new")]].concat();
         assert_eq!(after(&newer, Survivors::None).as_deref(), Some("old"));
         assert_eq!(after(&newer, Survivors::All).as_deref(), Some("new"));
+        let failed = [&newer[..], &[Change::Failed(FILE), file.clone()]].concat();
+        assert_eq!(after(&failed, Survivors::All).as_deref(), Some("old"));
         let removed = [&newer[..], &[file, Change::Removed("data".into())]].concat();
         assert_eq!(after(&removed, Survivors::None).as_deref(), Some("new"));
         assert_eq!(after(&removed, Survivors::All), None);

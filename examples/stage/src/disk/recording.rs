@@ -28,6 +28,8 @@ pub enum Change {
     Cut(Handle, u64),
     /// A file or a directory was synced.
     Synced(Handle),
+    /// It was to be synced, and that failed.
+    Failed(Handle),
     /// A file or a directory was removed.
     Removed(PathBuf),
     /// A file was given another name.
@@ -90,6 +92,7 @@ fn next(bytes: &[u8]) -> anyhow::Result<Option<(Change, &[u8])>> {
             Change::Renamed(from.into(), to.into())
         }
         9 => Change::Directory(path()),
+        10 => Change::Failed(handle),
         other => bail!("{other} is no kind of record"),
     };
     Ok(Some((change, rest)))

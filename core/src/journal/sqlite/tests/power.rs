@@ -1,5 +1,6 @@
 //! A process follows a script and every change that it makes on disk is recorded. Then the power fails at each sync of it, and
-//! of what was not synced survives nothing, everything or any part: what the process had been told is on disk, is there.
+//! of what was not synced survives nothing, everything or any part: what the process had been told is on disk, is there. Some syncs
+//! fail, and take with them what they were for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use jackfield_stage::disk::{Change, Interposer, Platter, Recording, Survivors};
+use jackfield_stage::disk::{Change, Faults, Interposer, Platter, Recording, Survivors};
 
 use super::{disk::join_all, *};
 use crate::{
@@ -277,8 +278,11 @@ fn a_process_follows_a_script() {
                 .unwrap();
             for round in 0..rounds {
                 work(&journal, &mut random).await;
+                if round % 3 == 1 {
+                    fail(&journal, &directory, &mut random).await;
+                }
                 if round % 3 == 2 {
-                    checkpoint(&directory);
+                    checkpoint(&directory).unwrap();
                 }
             }
             journal.close().await.unwrap();
@@ -350,12 +354,31 @@ async fn carry_out(journal: &SqliteJournal, claim: &Claim, mut random: fastrand:
     tell(&format!("ended {delivery} {}", state.word()));
 }
 
+/// Syncs fail for a while: nothing is told, and what the disk has lost by it must not be missed afterwards.
+async fn fail(journal: &SqliteJournal, directory: &Path, random: &mut fastrand::Rng) {
+    let faults = Faults::of_this_program().expect("it runs under an interposer");
+    faults.fail_syncs(Some(rustix::io::Errno::IO)).unwrap();
+    for _ in 0..random.usize(1..4) {
+        let sent = keyed(
+            EventId::new(at(0), random.u128(..)),
+            vec![owed("a", "slack", None)],
+        );
+        let refused = journal.append(sent).await.unwrap_err();
+        assert!(
+            matches!(refused, AppendError::Unavailable(JournalError::Store(_))),
+            "{refused}"
+        );
+    }
+    if random.bool() {
+        assert!(checkpoint(directory).is_err());
+    }
+    faults.fail_syncs(None).unwrap();
+}
+
 /// As the thread beside the writer does after some megabytes: the log is copied into the database, and begins anew.
-fn checkpoint(directory: &Path) {
-    let connection = rusqlite::Connection::open(schema::file(directory)).unwrap();
-    connection
-        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        .unwrap();
+fn checkpoint(directory: &Path) -> rusqlite::Result<()> {
+    let connection = rusqlite::Connection::open(schema::file(directory))?;
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// Says what is on disk by now, and how long the record is.
