@@ -120,7 +120,7 @@ pub(crate) fn rules(set: u64, extras: Extras) -> String {
     }
     if extras.coalesce {
         let coalesce =
-            "coalesce = { window = \"200ms\", max_wait = \"2s\", max_items = 20, keep = \"all\" }\n";
+            "coalesce = { window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"all\" }\n";
         text += &route(BURST, &format!("{order}{coalesce}"), &step("only", "puppet"));
     }
     text

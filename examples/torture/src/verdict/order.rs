@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Story, Verdict, attempts::was_heard};
 use crate::{
     master::{Call, IN_PROCESS},
-    site::{NEWEST, ORDERED},
+    site::{BURST, NEWEST, ORDERED},
 };
 
 /// The order key of a job.
@@ -15,7 +15,7 @@ pub(super) fn key(job: &str) -> &str {
 
 pub(super) fn check(stories: &BTreeMap<String, Story>, calls: &[Call], verdict: &mut Verdict) {
     let mut last: HashMap<(&str, &str), &Call> = HashMap::new();
-    let in_order = [ORDERED, IN_PROCESS, NEWEST];
+    let in_order = [ORDERED, IN_PROCESS, NEWEST, BURST];
     for call in calls
         .iter()
         .filter(|call| in_order.contains(&call.told.route.as_str()))
