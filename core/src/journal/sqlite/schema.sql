@@ -61,7 +61,7 @@ CREATE TABLE dedup_block (
 -- One row for each delivery. `due` is 0 where it is due at once, a time while it waits, and NULL while it is
 -- running, settled, or behind an unsettled delivery of its route and order key. `stalled` is since when nothing could be
 -- begun of it for want of something. Of lines (see JOURNAL.md): `replaceable` is 1 where a newer one may take its place, which
--- is then its `successor`; `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
+-- is then its `successor` (no reference: either may go first when the journal is pruned); `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
 -- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
 -- is begun of its steps.
 -- `key_root` is what idempotency keys of its steps begin with where that is not its own id, and `key_roots` the same for some
@@ -90,7 +90,7 @@ CREATE TABLE delivery (
     failure        TEXT,
     settled        INTEGER,
     replaceable    INTEGER,
-    successor      INTEGER REFERENCES delivery (seq) DEFERRABLE INITIALLY DEFERRED,
+    successor      INTEGER,
     closes         INTEGER,
     keep           TEXT,
     held           INTEGER,

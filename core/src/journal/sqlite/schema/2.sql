@@ -2,7 +2,7 @@
 
 -- Lines: what supersedes, gathers and holds up.
 ALTER TABLE delivery ADD COLUMN replaceable INTEGER;
-ALTER TABLE delivery ADD COLUMN successor INTEGER REFERENCES delivery (seq) DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE delivery ADD COLUMN successor INTEGER;
 ALTER TABLE delivery ADD COLUMN closes INTEGER;
 ALTER TABLE delivery ADD COLUMN keep TEXT;
 ALTER TABLE delivery ADD COLUMN held INTEGER;
