@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use jackfield_stage::{
     cargo::Built,
     disk::{Faults, Interposer},
@@ -48,14 +47,16 @@ impl Site {
         let volume = Volume::mount(&home.join("volume.ext4"), &data).map_err(|error| format!("{error:#}"));
         fs::create_dir_all(&data)?;
         let mut router = Router::prepare(&binary, home, std::slice::from_ref(&library))?;
-        let extras = Extras::of(&router).await?;
         let interposer = Interposer::new(&home.join("interposer"), &data)?;
         router.set("PATH_TOKEN", TOKEN);
         router.set("RUST_LOG", "info");
         for (name, value) in interposer.environment() {
             router.set(&name, &value);
         }
-        router.configure(&CONFIGURATION.replace("{master}", master), &rules(0, extras))?;
+        let configuration = CONFIGURATION.replace("{master}", master);
+        router.configure(&configuration, &rules(0, Extras::default()))?;
+        let extras = Extras::of(&router).await?;
+        router.configure(&configuration, &rules(0, extras))?;
         Ok(Self {
             router,
             faults: interposer.faults(),
@@ -73,8 +74,7 @@ impl Site {
 impl Extras {
     /// Looks what keys of a route the router knows.
     async fn of(router: &Router) -> anyhow::Result<Self> {
-        let output = router.attempt(&["schema", "routes"]).await?;
-        let schema = String::from_utf8(output.stdout).context("a schema is text")?;
+        let schema = router.command(&["schema", "routes"]).await?;
         Ok(Self {
             supersede: schema.contains("\"supersede\""),
             coalesce: schema.contains("\"coalesce\""),

@@ -90,8 +90,11 @@ pub(super) fn was_heard(story: &Story, call: &Call) -> bool {
 fn is_unheard(record: &Attempt, call: &Call) -> bool {
     match (record.outcome, record.reason) {
         (None, Some(Reason::Interrupted)) => true,
-        (Some(Outcome::Retry), Some(Reason::Interrupted | Reason::TimedOut | Reason::PluginCrashed)) => {
+        (Some(Outcome::Retry), Some(Reason::PluginCrashed)) => {
             !matches!(call.order, Order::Wait | Order::Crash | Order::Deaf)
+        }
+        (Some(Outcome::Retry), Some(Reason::Interrupted | Reason::TimedOut)) => {
+            !matches!(call.order, Order::Wait | Order::Deaf)
         }
         (Some(Outcome::Fatal), Some(Reason::Quarantined)) => call.order != Order::Crash,
         (Some(Outcome::Retry), Some(Reason::PluginRetry)) => call.order != Order::Retry && !call.heard,
