@@ -83,6 +83,20 @@ with = { channel = "#screens", text = "{{ event.data.title }}" }
 retry = { first = "50ms" }
 "##;
 
+/// A burst of screens is announced by the bot, at once.
+const BURST: &str = r##"
+[[route]]
+name = "screens"
+order_by = "{{ event.data.project.id }}"
+coalesce = { window = "3s", keep = "all" }
+when.type = ["io.zeplin.project.screen.version.created"]
+
+[[route.step]]
+use = "slack"
+with = { channel = "#screens", text = "{% for event in events %}{{ event.data.title }}\n{% endfor %}" }
+retry = { first = "50ms" }
+"##;
+
 async fn scene(routes: &str) -> Scene {
     let built = cargo::build(&PACKAGES, "dev").unwrap();
     let mut scene = Scene::set(&built, routes).await.unwrap();
@@ -245,5 +259,33 @@ async fn killed_between_commit_and_dispatch_every_acknowledged_event_is_still_de
 async fn until_exists(path: &Path) {
     while !path.exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_in_a_burst_every_screen_of_it_is_announced_once_and_together() {
+    let mut scene = scene(BURST).await;
+    for number in 0..20 {
+        let (screen, delivery) = (format!("Screen-{number:02}-"), format!("delivery-{number}"));
+        let answer = scene
+            .zeplin_posts(&zeplin::screen_version(&screen), &delivery)
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200);
+        if number == 9 {
+            kill_and_restart(&mut scene).await;
+        }
+    }
+    settled(&scene).await;
+    let posted = scene.slack.posted();
+    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
+    // One, if the machine was back within the window, as it is unless it stood still.
+    assert!(listed.as_array().unwrap().len() <= 2 && posted.len() == listed.as_array().unwrap().len());
+    let told: String = posted
+        .iter()
+        .filter_map(|message| message.body["text"].as_str())
+        .collect();
+    for number in 0..20 {
+        assert_eq!(told.matches(&format!("Screen-{number:02}-")).count(), 1, "{told}");
     }
 }
