@@ -105,11 +105,17 @@ pub async fn run(config: Config, sockets: Sockets) -> Result<(), RunError> {
         source,
     })?;
     let built = async {
-        let sockets = match sockets {
-            Sockets::Given(sockets) => sockets,
-            Sockets::Predecessor => relieve(&config).await?,
-        };
-        App::build(config, sockets).await
+        match sockets {
+            Sockets::Given(sockets) => {
+                let journal = load::journal(&config.data_dir)?;
+                App::build(config, sockets, journal).await
+            }
+            Sockets::Predecessor => {
+                let sockets = relieve(&config).await?;
+                let journal = journal_in_turn(&config).await?;
+                App::build(config, sockets, journal).await
+            }
+        }
     };
     let app = tokio::select! {
         app = built => app?,
@@ -139,6 +145,19 @@ async fn relieve(config: &Config) -> Result<Vec<std::net::TcpListener>, RunError
     Ok(sockets)
 }
 
+/// Opens the journal as soon as the predecessor lets go of it: it may be about to end when its connection has.
+async fn journal_in_turn(config: &Config) -> Result<Arc<dyn Journal>, RunError> {
+    let patience = Instant::now() + config.grace;
+    loop {
+        match load::journal(&config.data_dir) {
+            Err(OpenError::Locked { .. }) if Instant::now() < patience => {
+                tokio::time::sleep(LOOK_AGAIN).await
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
 /// Everything, bound and ready to run.
 struct App {
     journal: Arc<dyn Journal>,
@@ -154,10 +173,13 @@ struct App {
 }
 
 impl App {
-    async fn build(config: Config, sockets: Vec<std::net::TcpListener>) -> Result<Self, RunError> {
+    async fn build(
+        config: Config,
+        sockets: Vec<std::net::TcpListener>,
+        journal: Arc<dyn Journal>,
+    ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut metrics = Registry::with_prefix("jackfield");
-        let journal = load::journal(&config.data_dir)?;
         // Whatever a plugin calls by a relative path lies with the router's own data, wherever it was started.
         std::env::set_current_dir(&config.data_dir).map_err(|source| RunError::System {
             what: "the data directory cannot be entered",
@@ -405,6 +427,8 @@ const CERTIFICATE: &str = "watch over the certificate";
 const RULES: &str = "watch over the rules";
 const DISPATCHER: &str = "dispatcher";
 const ADMIN: &str = "admin side";
+/// Between two looks for a lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Plugins and the admin side get this even where the grace is used up.
 const LEAST_GRACE: Duration = Duration::from_millis(500);
 

@@ -41,16 +41,22 @@ impl Scene for Files {
 /// Takes another certificate into use whenever the files change, until `stop`. One that cannot be used changes nothing.
 pub(super) async fn follow(tls: Tls, stop: CancellationToken) {
     let mut watch = Watch::begin(Files(tls.clone()));
+    // It may have changed since it was read: between the one and the other lies the rest of the start.
+    renew(&tls, false);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = watch.changed() => {}
+            () = watch.changed() => renew(&tls, true),
         }
-        match tls.renew() {
-            Ok(()) => tracing::info!("another certificate is in use"),
-            Err(error) => {
-                tracing::error!(%error, "the certificate changed and cannot be used; the one from before stays in use");
-            }
+    }
+}
+
+fn renew(tls: &Tls, changed: bool) {
+    match tls.renew() {
+        Ok(()) if changed => tracing::info!("another certificate is in use"),
+        Ok(()) => {}
+        Err(error) => {
+            tracing::error!(%error, "the certificate changed and cannot be used; the one from before stays in use");
         }
     }
 }

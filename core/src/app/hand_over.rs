@@ -1,8 +1,8 @@
 //! How a router hands its listening sockets over to the one that takes its place, so that no connection is refused.
 //!
 //! The successor connects to a socket in the data directory and is given the listeners (`SCM_RIGHTS`, unix(7)). When it
-//! has said that it has them, the router stops as after SIGTERM; its connection to the successor ends when the process does, and
-//! only then the successor opens the journal. What clients do meanwhile waits in the kernel's queue of the listeners, which
+//! has said that it has them, the router stops as after SIGTERM; its connection to the successor ends when it has, and
+//! then the successor waits for the journal's lock, if it is not free yet. What clients do meanwhile waits in the kernel's queue of the listeners, which
 //! are the same sockets to both: the queue of one that is closed and bound again would be reset.
 
 use std::{
@@ -46,11 +46,20 @@ pub(super) struct Predecessor {
 #[derive(Debug, Serialize, Deserialize)]
 struct Offer {
     process: u32,
+    /// How many sockets come with it, so that one that got lost is missed.
+    sockets: usize,
 }
 
 impl HandOver {
     /// Listens for a successor; `sockets` are what it will get.
     pub(super) fn prepare(data_dir: &Path, sockets: Vec<TcpListener>) -> io::Result<Self> {
+        if sockets.len() > MOST {
+            tracing::warn!(
+                sockets = sockets.len(),
+                most = MOST,
+                "more sockets than can be handed over to a successor"
+            );
+        }
         Ok(Self {
             door: admin::listen(&door(data_dir))?,
             sockets,
@@ -77,6 +86,7 @@ impl HandOver {
     async fn offer(&self, mut stream: UnixStream) -> io::Result<Successor> {
         let offer = Offer {
             process: std::process::id(),
+            sockets: self.sockets.len(),
         };
         let offer = serde_json::to_vec(&offer)?;
         stream
@@ -88,8 +98,8 @@ impl HandOver {
 }
 
 impl Predecessor {
-    /// Takes over from the router that runs on `data_dir`: its sockets, of which those that listen at `address` are of use,
-    /// and itself, which stops now. `None` where none runs there.
+    /// Takes over from the router that runs on `data_dir`: its sockets, which must listen at `address`, and its place: it stops
+    /// now. `None` where none runs there.
     pub(super) async fn relieve(
         data_dir: &Path,
         address: SocketAddr,
@@ -108,16 +118,9 @@ impl Predecessor {
             Err(error) => return Err(error),
         };
         let received = stream.async_io(Interest::READABLE, || receive(&stream));
-        let (offer, mut sockets) = tokio::time::timeout(PATIENCE, received).await??;
+        let (offer, sockets) = tokio::time::timeout(PATIENCE, received).await??;
+        check(&offer, &sockets, address)?;
         stream.write_all(TAKEN).await?;
-        sockets.retain(|socket| {
-            let listens = socket.local_addr();
-            let fits = matches!(&listens, Ok(at) if *at == address || address.port() == 0);
-            if !fits {
-                tracing::info!(?listens, %address, "a socket that was handed over listens elsewhere and is closed");
-            }
-            fits
-        });
         let process = offer.process;
         Ok(Some((Self { stream, process }, sockets)))
     }
@@ -132,6 +135,25 @@ impl Predecessor {
         // It says nothing more; that its end is closed is all there is to hear.
         let _ = self.stream.read(&mut [0; 1]).await;
     }
+}
+
+/// Refuses what would leave clients waiting at a socket that nobody accepts from.
+fn check(offer: &Offer, sockets: &[TcpListener], address: SocketAddr) -> io::Result<()> {
+    if sockets.len() != offer.sockets {
+        let (came, sent) = (sockets.len(), offer.sockets);
+        return Err(io::Error::other(format!(
+            "{came} of its {sent} sockets came over; this process may have too few descriptors left (`ulimit -n`)"
+        )));
+    }
+    for socket in sockets {
+        let listens = socket.local_addr()?;
+        if listens != address && address.port() != 0 {
+            return Err(io::Error::other(format!(
+                "it listens at {listens}, and `address` in `[listen]` is {address}: another address takes a stop and a start"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn send(stream: &UnixStream, offer: &[u8], sockets: &[TcpListener]) -> io::Result<()> {
@@ -194,7 +216,8 @@ mod tests {
     #[tokio::test]
     async fn a_successor_gets_the_sockets_themselves_and_hears_of_the_end() {
         let home = tempfile::tempdir().unwrap();
-        let (first, second) = (listener(), listener());
+        let first = listener();
+        let second = first.try_clone().unwrap();
         let (address, waiting) = (
             first.local_addr().unwrap(),
             std::net::TcpStream::connect(first.local_addr().unwrap()),
@@ -210,7 +233,7 @@ mod tests {
         let (successor, relieved) =
             tokio::join!(hand_over.taken(), Predecessor::relieve(home.path(), address));
         let (mut predecessor, sockets) = relieved.unwrap().unwrap();
-        assert_eq!((sockets.len(), predecessor.process()), (1, std::process::id()));
+        assert_eq!((sockets.len(), predecessor.process()), (2, std::process::id()));
         drop(hand_over);
         // Who had connected before is still in the queue.
         let (_, client) = sockets[0].accept().unwrap();
@@ -228,6 +251,23 @@ mod tests {
                 .await
                 .unwrap()
                 .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_of_no_use_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let hand_over = HandOver::prepare(home.path(), vec![listener()]).unwrap();
+        let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let error = tokio::select! {
+            _ = hand_over.taken() => panic!("nobody takes it"),
+            relieved = Predecessor::relieve(home.path(), elsewhere) => relieved.err().unwrap(),
+        };
+        assert!(
+            error
+                .to_string()
+                .ends_with("another address takes a stop and a start"),
+            "{error}"
         );
     }
 

@@ -99,22 +99,31 @@ impl Server {
             let mut connection = pin!(connection);
             let mut tick = pin!(tokio::time::sleep(peer.shared.limits.header_timeout));
             let mut stopping = pin!(stop.cancelled());
-            let mut draining = false;
+            let (mut stopped, mut draining) = (false, false);
             let mut seen = 0;
             loop {
                 // All arms are polled in place and dropped only with the connection.
                 tokio::select! {
                     biased;
                     result = &mut connection => return peer.ended_with(result),
-                    () = &mut stopping, if !draining => {
-                        draining = true;
-                        connection.as_mut().graceful_shutdown();
+                    () = &mut stopping, if !stopped => {
+                        stopped = true;
+                        if peer.begun.load(Relaxed) > 0 {
+                            draining = true;
+                            connection.as_mut().graceful_shutdown();
+                        } else {
+                            // What was just accepted is about to ask, or in the midst of a handshake. hyper would cut it off.
+                            tick.as_mut().reset(tokio::time::Instant::now() + FIRST_REQUEST);
+                        }
                     }
                     // HTTP/1 has hyper's own clock for headers. This one covers what that does not: a client that
                     // never says which version it speaks, and an HTTP/2 connection that asks for nothing.
                     () = &mut tick => {
                         let begun = peer.begun.load(Relaxed);
-                        if begun == seen && peer.ended.load(Relaxed) == begun {
+                        if stopped && !draining {
+                            draining = true;
+                            connection.as_mut().graceful_shutdown();
+                        } else if begun == seen && peer.ended.load(Relaxed) == begun {
                             if draining {
                                 return;
                             }
@@ -261,7 +270,7 @@ impl AsyncRead for Lingering {
         if let Poll::Ready(Err(error)) = &poll
             && self.wire.is_shaking_hands()
             // A client that only looks whether somebody listens, as monitors do, has done nothing wrong.
-            && error.kind() != io::ErrorKind::UnexpectedEof
+            && !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
         {
             self.peer.refuse(Reason::TlsFailed, error.to_string());
         }
@@ -302,6 +311,8 @@ impl AsyncWrite for Lingering {
     }
 }
 
+/// How long a connection that was just accepted has for its first request when the router stops.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// How long the words are by which HTTP/2 is told from HTTP/1.
 const PREFACE: usize = 24;
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before we read.

@@ -291,6 +291,21 @@ async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
     );
 }
 
+#[tokio::test]
+async fn who_has_just_connected_when_the_router_stops_is_still_answered() {
+    let home = tempfile::tempdir().unwrap();
+    let mut router = prepared(&home, "");
+    router.start().await.unwrap();
+    let connected = TcpStream::connect(router.ingress()).await.unwrap();
+    // Whoever comes later finds it accepted.
+    let other = TcpStream::connect(router.ingress()).await.unwrap();
+    assert_eq!(exchange(other, &export(1)).await.unwrap(), OK);
+    router.signal(jackfield_stage::router::Signal::TERM).unwrap();
+    logs(&router, "router stops").await;
+    assert_eq!(exchange(connected, &export(2)).await.unwrap(), OK);
+    assert!(router.ended().await.unwrap().success());
+}
+
 /// Waits until the router's log says so.
 async fn logs(router: &Router, words: &str) {
     for _ in 0..600 {
