@@ -15,9 +15,9 @@ pub use line::{Coalesce, Keep, Line, NewestBy, OnStuck};
 pub enum State {
     /// Owed, and nobody works at it. → running, superseded, canceled
     Pending,
-    /// Claimed by an owner. → pending, waiting, succeeded, dead
+    /// Claimed by an owner. → pending, waiting, succeeded, dead, superseded, canceled
     Running,
-    /// Backing off, or waiting for what it needs, until it is due. → running, superseded, canceled
+    /// Backing off, gathering, or waiting for what it needs, until it is due. → pending, running, superseded, canceled
     Waiting,
     /// Every step is done or skipped. Final.
     Succeeded,

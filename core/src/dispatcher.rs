@@ -189,10 +189,11 @@ impl Dispatcher {
     pub async fn run(mut self, stop: CancellationToken) {
         let courses = TaskTracker::new();
         let shared = Arc::clone(&self.shared);
-        let sweeping = shared.work.sweep(&*shared.journal);
+        let sweeping = shared.work.sweep_now_and_then(&*shared.journal);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(sweeping, self.follow(&courses)); } => {}
+            () = sweeping => {}
+            () = self.follow(&courses) => {}
         }
         shared.drain(courses).await;
     }

@@ -318,6 +318,7 @@ impl<'s> Course<'s> {
             message,
             output,
             trace,
+            last: None,
         };
         match outcome {
             Outcome::Done | Outcome::Skipped => self.pass(route, step, ending).await,
@@ -455,8 +456,7 @@ impl<'s> Course<'s> {
         match next {
             Next::Step { .. } => {
                 self.claim.step += 1;
-                self.claim.attempts = 0;
-                self.claim.stalled_since = None;
+                self.begin_anew();
                 Ok(Turn::GoOn)
             }
             Next::OnFailure { failure, .. } => {
@@ -464,8 +464,7 @@ impl<'s> Course<'s> {
                 // Its steps see the outputs of one another, as they would after a restart.
                 self.claim.outputs.clear();
                 self.claim.step = 0;
-                self.claim.attempts = 0;
-                self.claim.stalled_since = None;
+                self.begin_anew();
                 self.claim.failure = Some(failure);
                 Ok(Turn::GoOn)
             }
@@ -479,6 +478,14 @@ impl<'s> Course<'s> {
                 self.settled(State::Dead).await
             }
         }
+    }
+
+    /// Nothing is known of the step at which the claim stands now.
+    fn begin_anew(&mut self) {
+        self.claim.attempts = 0;
+        self.claim.crashed = false;
+        self.claim.stalled_since = None;
+        self.claim.waited_for = None;
     }
 
     async fn settled(&self, state: State) -> Result<Turn, Abandoned> {
@@ -510,6 +517,7 @@ impl<'s> Course<'s> {
         match self.insist(|| self.shared.journal.end(end.clone())).await? {
             Ended::AsSaid => self.proceed(next).await,
             Ended::Canceled => self.settled(State::Canceled).await,
+            Ended::Superseded => self.settled(State::Superseded).await,
         }
     }
 
@@ -533,6 +541,7 @@ impl<'s> Course<'s> {
         match self.insist(release).await? {
             Ended::AsSaid => Ok(Turn::Over),
             Ended::Canceled => self.settled(State::Canceled).await,
+            Ended::Superseded => self.settled(State::Superseded).await,
         }
     }
 

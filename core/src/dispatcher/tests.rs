@@ -413,6 +413,10 @@ use = "c"
         b.inputs(),
         [json!({ "what": format!("a: attempts-exhausted: {}", failure.error) })]
     );
+    insta::assert_snapshot!(failure.error, @"no (plugin-retry), in attempt 3 of 3");
+    // Each attempt says how it ended itself, so that it can be told whether it may have acted.
+    let reasons: Vec<_> = stories[0].attempts.iter().map(|attempt| attempt.reason).collect();
+    assert_eq!(reasons[..3], [Some(Reason::PluginRetry); 3]);
     assert_eq!((a.inputs().len(), c.inputs().len()), (3, 1));
 }
 
@@ -802,4 +806,22 @@ async fn a_call_that_was_in_its_process_at_two_deaths_is_not_made_again_whatever
     let failure = stories[0].record.failure.as_ref().unwrap();
     assert_eq!(failure.reason, Reason::Quarantined);
     insta::assert_snapshot!(failure.error, @"the plugin's process died; the call was in it the last 2 times that it did");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_answers_for_no_other_that_crashed() {
+    let crash = || Report {
+        reason: Some(Reason::PluginCrashed),
+        ..failed(Outcome::Retry, "the plugin's process died")
+    };
+    let once = move |call: &StepCall| match call.attempt {
+        1 => crash(),
+        _ => done(&json!({ "value": 1 })),
+    };
+    let (a, b) = (Played::new(once), Played::new(once));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Succeeded]);
+    assert_eq!((a.inputs().len(), b.inputs().len()), (2, 2));
 }

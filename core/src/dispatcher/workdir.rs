@@ -2,7 +2,8 @@
 //!
 //! A directory is made by the first plugin that needs it, since most never do, and a directory for each delivery
 //! costs more than the rest of it. It is synced before the outcome of a step that is done, and removed when the delivery
-//! has settled. What a crash leaves behind is swept at the next start.
+//! has settled. What a crash leaves behind, or a delivery whose place a newer one took while it waited, is swept: at the start, and
+//! now and then.
 
 use std::{
     ffi::CStr,
@@ -11,6 +12,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jackfield_event::DeliveryId;
@@ -63,8 +65,16 @@ impl WorkRoot {
         }
     }
 
+    /// Sweeps, for ever.
+    pub(super) async fn sweep_now_and_then(&self, journal: &dyn Journal) {
+        loop {
+            self.sweep(journal).await;
+            tokio::time::sleep(BETWEEN_SWEEPS).await;
+        }
+    }
+
     /// Removes directories of deliveries that have settled or that the journal does not know.
-    pub(super) async fn sweep(&self, journal: &dyn Journal) {
+    async fn sweep(&self, journal: &dyn Journal) {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return;
         };
@@ -84,6 +94,9 @@ impl WorkRoot {
         }
     }
 }
+
+/// Files of a delivery that has settled lie there for so long at most.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(600);
 
 fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)

@@ -159,6 +159,8 @@ pub enum Ended {
     AsSaid,
     /// A person had asked for it to be canceled, and it is.
     Canceled,
+    /// A newer one had come while it was at work, and has taken its place.
+    Superseded,
 }
 
 #[cfg(test)]

@@ -130,6 +130,20 @@ impl Arrival {
         self.with(|event, _| event.time = time)
     }
 
+    /// The same, with another body.
+    fn with_body(mut self, body: Bytes) -> Self {
+        let mut parts = self.routed.into_parts();
+        parts.payload = body;
+        self.routed = Routed::for_test(
+            *parts.event,
+            parts.payload,
+            parts.dedup,
+            parts.generation,
+            parts.owed,
+        );
+        self
+    }
+
     /// The same, routed under other rules.
     fn under(self, rules: GenerationId) -> Self {
         self.with(|_, generation| *generation = rules)

@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod burst;
 mod cancel;
 mod checkpoint;
 mod claims;
@@ -22,6 +23,7 @@ mod ring;
 mod row;
 mod schema;
 mod store;
+mod supersede;
 #[cfg(test)]
 mod tests;
 mod writer;

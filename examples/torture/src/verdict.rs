@@ -76,11 +76,7 @@ impl From<DeliveryStory> for Story {
             step: attempt.step_id,
             number: attempt.attempt.unwrap_or(0),
             outcome: attempt.outcome,
-            reason: match (attempt.reason, attempt.message) {
-                // The last one that the policy allows says in words what its own reason was.
-                (Some(Reason::AttemptsExhausted), Some(message)) => own_reason(&message),
-                (reason, _) => reason,
-            },
+            reason: attempt.reason,
         });
         Self {
             id: record.id.to_string(),
@@ -91,13 +87,6 @@ impl From<DeliveryStory> for Story {
             attempts: attempts.collect(),
         }
     }
-}
-
-/// Out of "… (plugin-retry, attempt 5 of 5)".
-fn own_reason(message: &str) -> Option<Reason> {
-    let (_, end) = message.rsplit_once('(')?;
-    let (code, _) = end.split_once(", attempt ")?;
-    code.parse().ok()
 }
 
 /// Reads the whole journal and judges.

@@ -19,6 +19,8 @@ pub(super) struct Ending {
     pub(super) output: Option<Bytes>,
     /// How the work directory looks behind it.
     pub(super) trace: Trace,
+    /// Why there is no other attempt, where that is not how this one ended.
+    pub(super) last: Option<(Reason, String)>,
 }
 
 impl Ending {
@@ -31,6 +33,7 @@ impl Ending {
             message: Some(error),
             output: None,
             trace: Trace::default(),
+            last: None,
         }
     }
 
@@ -44,6 +47,7 @@ impl Ending {
             message: None,
             output: None,
             trace: Trace::default(),
+            last: None,
         }
     }
 
@@ -60,44 +64,44 @@ impl Ending {
             message: None,
             output: taken.output,
             trace: Trace::default(),
+            last: None,
         }
     }
 
     /// The same, after the last attempt that the policy allows.
     pub(super) fn exhausted(self, attempts: u32) -> Self {
-        let reason = self.reason.map_or("retry", Reason::code);
-        let error = self
-            .message
-            .as_deref()
-            .unwrap_or("the plugin asked for another attempt");
-        let message = Some(format!("{error} ({reason}, attempt {attempts} of {attempts})"));
+        let words = format!("{}, in attempt {attempts} of {attempts}", self.error());
         Self {
-            reason: Some(Reason::AttemptsExhausted),
-            message,
+            last: Some((Reason::AttemptsExhausted, words)),
             ..self
         }
     }
 
     /// The same, where the next attempt would come too late.
     pub(super) fn too_late(self, deadline: Timestamp) -> Self {
-        let reason = self.reason.map_or("retry", Reason::code);
-        let error = self
-            .message
-            .as_deref()
-            .unwrap_or("the plugin asked for another attempt");
-        let message = Some(format!(
-            "{error} ({reason}); the next attempt would come after the deadline {deadline}"
-        ));
+        let error = self.error();
+        let words = format!("{error}; the next attempt would come after the deadline {deadline}");
         Self {
-            reason: Some(Reason::DeadlinePassed),
-            message,
+            last: Some((Reason::DeadlinePassed, words)),
             ..self
         }
     }
 
+    /// How an attempt ended that does not count for good.
+    fn error(&self) -> String {
+        let reason = self.reason.map_or("retry", Reason::code);
+        let error = self.message.as_deref();
+        format!(
+            "{} ({reason})",
+            error.unwrap_or("the plugin asked for another attempt")
+        )
+    }
+
     pub(super) fn failure(&self, step: Option<&str>) -> Failure {
-        let reason = self.reason.unwrap_or(Reason::PluginFatal);
-        let error = self.message.clone().unwrap_or_else(|| reason.to_string());
+        let (reason, error) = self.last.clone().unwrap_or_else(|| {
+            let reason = self.reason.unwrap_or(Reason::PluginFatal);
+            (reason, self.message.clone().unwrap_or_else(|| reason.to_string()))
+        });
         Failure {
             step: step.map(str::to_owned),
             reason,

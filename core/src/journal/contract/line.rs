@@ -8,9 +8,9 @@ use jackfield_event::{DeliveryId, EventId};
 use super::{Bench, arrival, at, end, failure, generation, next, owed, start, wait_until};
 use crate::{
     delivery::{Coalesce, Keep, Line, NewestBy, OnStuck, Outcome, Phase, State},
-    journal::{JournalError, Next, ReplayKeys},
+    journal::{Ended, JournalError, Next, ReplayKeys, StepEnd},
     reason::Reason,
-    router::{GenerationId, Owed},
+    router::{Deadline, GenerationId, Owed},
 };
 
 /// What is owed to the route `a` under the key 7, in such a line.
@@ -63,6 +63,12 @@ impl Bench<'_> {
         self.attempt(delivery, 0, 1, Outcome::Fatal, next).await;
     }
 
+    /// Asks for a settled delivery again, with the keys that it had.
+    async fn replay_of(&self, delivery: DeliveryId) -> DeliveryId {
+        let replayed = self.journal.replay_delivery(delivery, ReplayKeys::Keep);
+        replayed.await.unwrap()
+    }
+
     /// What claims are made, again and again until nothing new is due, as a dispatcher does.
     async fn all_claimed(&self, seconds: i64) -> Vec<DeliveryId> {
         let mut all = Vec::new();
@@ -100,21 +106,10 @@ pub(crate) async fn a_newer_delivery_takes_the_place_of_those_that_wait(bench: B
         )
     );
     assert_eq!(bench.state(running).await, State::Running);
+    assert_eq!(bench.claimed(3).await, [elsewhere]);
+    bench.finish(running, State::Succeeded).await;
     let bench = bench.reopen();
-    assert_eq!(bench.claimed(99).await, [running, elsewhere]);
-    bench
-        .attempt(
-            running,
-            0,
-            1,
-            Outcome::Done,
-            Next::Settle {
-                state: State::Succeeded,
-                failure: None,
-            },
-        )
-        .await;
-    assert_eq!(bench.claimed(99).await, [third]);
+    assert_eq!(bench.claimed(99).await, [third, elsewhere]);
     let counts = bench.journal.counts().await.unwrap().deliveries;
     assert_eq!(
         (counts["superseded"], counts["running"], counts["pending"]),
@@ -178,6 +173,109 @@ pub(crate) async fn what_may_have_acted_or_tells_of_a_failure_is_not_superseded(
     bench.journal.end(again).await.unwrap();
     bench.owe(3, other(superseding())).await;
     assert_eq!(bench.state(failed).await, State::Waiting);
+}
+
+pub(crate) async fn what_ran_out_of_time_may_have_acted_and_is_not_superseded_whatever_came_after(
+    bench: Bench<'_>,
+) {
+    let first = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    bench
+        .journal
+        .begin(start(first, Phase::Steps, 0, 1))
+        .await
+        .unwrap();
+    let timed_out = StepEnd {
+        reason: Some(Reason::TimedOut),
+        ..end(first, Phase::Steps, 0, Some(1), Outcome::Retry, wait_until(9))
+    };
+    bench.journal.end(timed_out).await.unwrap();
+    bench.owe(1, of(superseding())).await;
+    assert_eq!(bench.state(first).await, State::Waiting);
+    // Nor when it was claimed since, and went back without an attempt.
+    bench.claim(9).await;
+    let missing = Some((at(60), Reason::InstanceMissing, "gone".to_owned()));
+    bench.journal.release(first, "me", missing).await.unwrap();
+    bench.owe(10, of(superseding())).await;
+    assert_eq!(bench.state(first).await, State::Waiting);
+    // The next attempt looks, and leaves no doubt.
+    bench.claim(60).await;
+    bench
+        .journal
+        .begin(start(first, Phase::Steps, 0, 2))
+        .await
+        .unwrap();
+    let failed = end(first, Phase::Steps, 0, Some(2), Outcome::Retry, wait_until(99));
+    assert_eq!(bench.journal.end(failed).await.unwrap(), Ended::Superseded);
+}
+
+pub(crate) async fn what_comes_to_rest_yields_to_a_newer_one_that_came_meanwhile(bench: Bench<'_>) {
+    let first = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    let second = bench.owe(1, of(superseding())).await;
+    bench
+        .journal
+        .begin(start(first, Phase::Steps, 0, 1))
+        .await
+        .unwrap();
+    let failed = end(first, Phase::Steps, 0, Some(1), Outcome::Retry, wait_until(600));
+    assert_eq!(bench.journal.end(failed).await.unwrap(), Ended::Superseded);
+    let record = bench.record(first).await;
+    assert_eq!(
+        (record.state, record.successor),
+        (State::Superseded, Some(second))
+    );
+    assert_eq!(bench.claimed(2).await, [second]);
+    // Given back before anything was begun, it is no other.
+    let third = bench.owe(3, of(superseding())).await;
+    assert_eq!(
+        bench.journal.release(second, "me", None).await.unwrap(),
+        Ended::Superseded
+    );
+    assert_eq!(bench.claimed(4).await, [third]);
+    let counts = bench.journal.counts().await.unwrap().deliveries;
+    assert_eq!(
+        (
+            counts["superseded"],
+            counts["running"],
+            counts["waiting"],
+            counts["pending"]
+        ),
+        (2, 1, 0, 0)
+    );
+}
+
+pub(crate) async fn the_replay_of_the_newest_stands_for_it(bench: Bench<'_>) {
+    let (newest, _) = bench.owe_of(10, 9, of(by_time())).await;
+    bench.claim(10).await;
+    bench.finish(newest, State::Dead).await;
+    let replay = bench.replay_of(newest).await;
+    bench.claim(11).await;
+    bench.finish(replay, State::Succeeded).await;
+    let (late, _) = bench.owe_of(12, 8, of(by_time())).await;
+    assert_eq!(bench.record(late).await.successor, Some(replay));
+
+    // One that is dead and holds its line up is yet to be dealt with, and newer than what is older.
+    let held = |line| Owed {
+        line,
+        ..owed("h", "slack", Some("7"))
+    };
+    let line = Line {
+        on_stuck: OnStuck::Hold,
+        ..by_time()
+    };
+    let (first, _) = bench.owe_of(20, 20, held(line)).await;
+    bench.claim(20).await;
+    bench.hold(first).await;
+    let (older, _) = bench.owe_of(21, 19, held(line)).await;
+    assert_eq!(bench.record(older).await.successor, Some(first));
+}
+
+pub(crate) async fn an_event_from_the_future_is_as_new_as_its_arrival(bench: Bench<'_>) {
+    let (future, _) = bench.owe_of(10, 9_999, of(by_time())).await;
+    let (next, _) = bench.owe_of(11, 11, of(by_time())).await;
+    assert_eq!(bench.record(future).await.successor, Some(next));
+    assert_eq!(bench.claimed(11).await, [next]);
 }
 
 pub(crate) async fn replays_neither_supersede_nor_are_superseded(bench: Bench<'_>) {
@@ -302,6 +400,34 @@ pub(crate) async fn a_burst_ends_with_its_longest_wait_and_with_its_items(bench:
     assert_eq!(bench.claimed(131).await, [long]);
 }
 
+pub(crate) async fn a_burst_is_over_long_before_its_deadline(bench: Bench<'_>) {
+    let dated = |seconds| Owed {
+        deadline: Ok(Some(Deadline::After(Duration::from_secs(seconds)))),
+        ..of(coalescing(Keep::All))
+    };
+    let burst = bench.owe(0, dated(12)).await;
+    assert_eq!(bench.record(burst).await.due, Some(at(6)));
+    // The first of all deadlines counts.
+    assert_eq!(bench.owe(2, dated(4)).await, burst);
+    let record = bench.record(burst).await;
+    assert_eq!((record.due, record.deadline), (Some(at(4)), Some(at(6))));
+    assert_eq!(bench.all_claimed(4).await, [burst]);
+}
+
+pub(crate) async fn a_burst_of_which_all_is_seen_has_no_more_bytes_than_are_read_at_once(bench: Bench<'_>) {
+    for (keep, together) in [(Keep::Newest, true), (Keep::All, false)] {
+        let owed = Owed {
+            route: format!("{keep:?}"),
+            ..of(coalescing(keep))
+        };
+        let large = || arrival(0, None, vec![owed.clone()]).with_body(vec![b' '; 5 << 20].into());
+        let first = bench.append(large()).await.deliveries()[0];
+        assert_eq!(bench.append(large()).await.deliveries()[0], first);
+        let third = bench.append(large()).await.deliveries()[0];
+        assert_eq!(third == first, together, "{keep:?}");
+    }
+}
+
 pub(crate) async fn a_burst_stands_in_its_line(bench: Bench<'_>) {
     let first = bench.owe(0, of(coalescing(Keep::All))).await;
     bench.claim(10).await;
@@ -342,10 +468,10 @@ pub(crate) async fn the_newest_of_a_burst_is_told_by_time_where_the_route_says_s
         newest_by: NewestBy::Time,
         ..coalescing(Keep::Newest)
     };
-    let (burst, _) = bench.owe_of(1, 1, of(line)).await;
-    let (_, newest) = bench.owe_of(2, 9, of(line)).await;
-    let (_, late) = bench.owe_of(3, 4, of(line)).await;
-    let claims = bench.claim(3).await;
+    let (burst, _) = bench.owe_of(11, 1, of(line)).await;
+    let (_, newest) = bench.owe_of(12, 9, of(line)).await;
+    let (_, late) = bench.owe_of(13, 4, of(line)).await;
+    let claims = bench.claim(13).await;
     assert_eq!(ids(&claims[0].events), [newest]);
     let events = bench.record(burst).await.events;
     assert_eq!((events.len(), events[2], events[1]), (3, newest, late));
@@ -356,7 +482,7 @@ pub(crate) async fn the_newest_of_a_burst_is_told_by_time_where_the_route_says_s
         .replay_delivery(burst, ReplayKeys::Renew)
         .await
         .unwrap();
-    assert_eq!(ids(&bench.claim(4).await[0].events), [newest]);
+    assert_eq!(ids(&bench.claim(14).await[0].events), [newest]);
 }
 
 pub(crate) async fn a_burst_is_of_one_set_of_rules(bench: Bench<'_>) {
@@ -430,6 +556,37 @@ pub(crate) async fn a_dead_one_holds_its_line_up_until_a_person_skips_it(bench: 
     assert!(matches!(twice, Err(JournalError::Refused(_))), "{twice:?}");
     bench.finish(second, State::Succeeded).await;
     assert_eq!(bench.claimed(2).await, [third]);
+}
+
+pub(crate) async fn only_the_first_of_a_line_holds_it_up(bench: Bench<'_>) {
+    let line = Line {
+        on_stuck: OnStuck::Hold,
+        ..Line::default()
+    };
+    let dated = Owed {
+        deadline: Ok(Some(Deadline::After(Duration::from_secs(5)))),
+        ..of(line)
+    };
+    let first = bench.owe(0, of(line)).await;
+    let second = bench.owe(1, dated).await;
+    let third = bench.owe(2, of(line)).await;
+    assert_eq!(bench.claimed(3).await, [first]);
+    // The second is too late, and given up beside the first.
+    assert_eq!(bench.claimed(9).await, [second]);
+    bench.hold(second).await;
+    assert!(!bench.record(second).await.held);
+    // The first goes back, and is still the first.
+    bench.journal.release(first, "me", None).await.unwrap();
+    assert_eq!(bench.claimed(9).await, [first]);
+    bench.hold(first).await;
+    assert!(bench.record(first).await.held);
+    // A replay of the second is behind all of them.
+    let replay = bench.replay_of(second).await;
+    assert!(bench.claim(9).await.is_empty());
+    bench.journal.skip(first).await.unwrap();
+    assert_eq!(bench.claimed(9).await, [third]);
+    bench.finish(third, State::Succeeded).await;
+    assert_eq!(bench.claimed(9).await, [replay]);
 }
 
 pub(crate) async fn the_replay_of_one_that_holds_its_line_up_takes_its_place(bench: Bench<'_>) {

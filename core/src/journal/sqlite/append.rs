@@ -112,7 +112,7 @@ pub(super) enum Beginning {
         /// Which.
         by: i64,
     },
-    /// It could not be told which line it belongs to.
+    /// It could not be told which line it belongs to, or until when it is of use.
     Dead(Failure),
 }
 
@@ -256,7 +256,8 @@ impl Store<'_> {
         }
         self.marks.delivery = seq;
         self.tally(first.state.word(), 1);
-        self.wake |= first.due.is_some();
+        // What is behind another may have a deadline that is to be waited for.
+        self.wake |= first.due.is_some() || deadline.is_some();
         Ok(id)
     }
 }

@@ -73,9 +73,10 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
 fn stood_behind(connection: &Connection, seq: i64) -> rusqlite::Result<Option<String>> {
     let older: Option<String> = connection
         .prepare_cached(
-            "SELECT older.id FROM delivery JOIN delivery AS older INDEXED BY delivery_key ON older.route = delivery.route \
-             AND older.order_key = delivery.order_key AND (older.settled IS NULL OR older.held = 1) \
-             AND older.seq <> delivery.seq WHERE delivery.seq = ? AND delivery.deadline IS NOT NULL ORDER BY older.seq LIMIT 1",
+            "SELECT head.id FROM delivery JOIN delivery AS head INDEXED BY delivery_head ON head.route = delivery.route \
+             AND head.order_key = delivery.order_key AND (head.held = 1 OR head.lease IS NOT NULL \
+             OR (head.due IS NOT NULL AND head.closes IS NULL)) \
+             WHERE delivery.seq = ? AND delivery.deadline IS NOT NULL AND head.seq <> delivery.seq ORDER BY head.seq LIMIT 1",
         )?
         .query_row([seq], |row| row.get(0))
         .optional()?;

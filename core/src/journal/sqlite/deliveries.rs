@@ -64,6 +64,8 @@ impl Store<'_> {
         // What has gathered finds its place in its line, and is claimed the next time where that is the first.
         for burst in bursts {
             self.close_burst(burst)?;
+            // There may be more of them than were looked at.
+            self.wake = true;
         }
         for (seq, waits, gathers) in self.overdue(request.now, limit)? {
             if gathers {
@@ -168,16 +170,19 @@ impl Store<'_> {
             .query_row(params![state.word(), due, reason, detail, seq], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
+        self.moved(State::Running, state);
+        self.wake = true;
+        let Some(key) = key else {
+            return Ok(Ended::AsSaid);
+        };
+        if self.yield_to_newer(seq, &route, &key, now)? {
+            return Ok(Ended::Superseded);
+        }
         // One that was claimed for its deadline may stand behind another still, where the clock was set back meanwhile.
-        if state == State::Pending
-            && let Some(key) = key
-            && self.is_headed_beside(&route, &key, seq)?
-        {
+        if state == State::Pending && self.is_headed_beside(&route, &key, seq)? {
             self.cached("UPDATE delivery SET due = NULL WHERE seq = ?")?
                 .execute([seq])?;
         }
-        self.moved(State::Running, state);
-        self.wake = true;
         Ok(Ended::AsSaid)
     }
 
@@ -395,7 +400,8 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Settles a running delivery, and lets the next one of its line go, unless it is to hold the line up.
+    /// Settles a running delivery, and lets the next one of its line go, unless it is to hold the line up: as one that is the
+    /// first of it may.
     fn settle(
         &mut self,
         seq: i64,
@@ -408,17 +414,19 @@ impl Store<'_> {
         let (route, key): (String, Option<String>) = self
             .cached(
                 "UPDATE delivery SET state = ?, settled = ?, failure = coalesce(?, failure), due = NULL, owner = NULL, \
-                 lease = NULL, reason = NULL, detail = NULL, held = iif(? AND order_key IS NOT NULL, 1, NULL) \
-                 WHERE seq = ? RETURNING route, order_key",
+                 lease = NULL, reason = NULL, detail = NULL WHERE seq = ? RETURNING route, order_key",
             )?
-            .query_row(params![state.word(), now.as_millis(), failure, hold, seq], |row| {
+            .query_row(params![state.word(), now.as_millis(), failure, seq], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
         self.moved(State::Running, state);
-        match key {
-            Some(key) if !hold => self.advance(&route, &key),
-            Some(_) | None => Ok(()),
+        let Some(key) = key else { return Ok(()) };
+        if hold && self.may_hold(&route, &key, seq)? {
+            self.cached("UPDATE delivery SET held = 1 WHERE seq = ?")?
+                .execute([seq])?;
+            return Ok(());
         }
+        self.advance(&route, &key)
     }
 
     fn claimed(&self, delivery: DeliveryId, owner: &str) -> Result<Claimed, Fault> {

@@ -70,6 +70,7 @@ impl Store<'_> {
             self.cached("UPDATE delivery SET keep = ? WHERE seq = ?")?
                 .execute(params![keep, seq])?;
         }
+        self.hand_newest_on(parent.seq, seq)?;
         self.note_asked(seq, &replay.asked)?;
         let mut key_roots = match replay.keys {
             ReplayKeys::Keep => parent.key_roots,
@@ -203,7 +204,10 @@ impl Store<'_> {
         if parent.held {
             self.cached("UPDATE delivery SET held = 0 WHERE seq = ?")?
                 .execute([parent.seq])?;
-            if owed.order == parent.owed.order {
+            if owed.order == parent.owed.order
+                && let Ok(Some(key)) = &owed.order
+                && !self.is_headed_beside(&owed.route, key, parent.seq)?
+            {
                 return Ok(Beginning::Due);
             }
             // Under other rules it belongs to another line, and nothing is in the way of this one any more.

@@ -61,8 +61,8 @@ CREATE TABLE dedup_block (
 -- One row for each delivery. `due` is 0 where it is due at once, a time while it waits, and NULL while it is
 -- running, settled, or behind an unsettled delivery of its route and order key. `stalled` is since when nothing could be
 -- begun of it for want of something. Of lines (see JOURNAL.md): `replaceable` is 1 where a newer one may take its place, which
--- is then its `successor` (no reference: either may go first when the journal is pruned); `closes` is until when it gathers events at the latest, while it does, and `keep` which of them its
--- steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
+-- is then its `successor` (no reference: either may go first when the journal is pruned); `closes` is until when it gathers
+-- events at the latest, while it does, and `keep` which of them its steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
 -- is begun of its steps.
 -- `key_root` is what idempotency keys of its steps begin with where that is not its own id, and `key_roots` the same for some
 -- steps apart, by their ids. `asked` is what a person asked for that made it, and `cancel` that one asked for its end.
@@ -106,6 +106,7 @@ CREATE INDEX delivery_key ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
 CREATE INDEX delivery_head ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL));
+CREATE INDEX delivery_replaceable ON delivery (route, order_key) WHERE replaceable = 1 AND settled IS NULL;
 CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
 CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';

@@ -12,6 +12,7 @@ CREATE INDEX delivery_key ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (settled IS NULL OR held = 1);
 CREATE INDEX delivery_head ON delivery (route, order_key)
     WHERE order_key IS NOT NULL AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL));
+CREATE INDEX delivery_replaceable ON delivery (route, order_key) WHERE replaceable = 1 AND settled IS NULL;
 CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
 CREATE TABLE newest (
     route     TEXT NOT NULL,
