@@ -278,6 +278,10 @@ pub trait Journal: History {
     /// Makes deliveries due at once that wait for one of `instances` for `reason`.
     async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError>;
 
+    /// The wall clock was set back by `by`: what waits for a time of it is due so much earlier, and waits no longer than it was
+    /// meant to.
+    async fn set_back(&self, by: Duration) -> Result<(), JournalError>;
+
     /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands.
     async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;
 
