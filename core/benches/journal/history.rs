@@ -1,0 +1,125 @@
+//! What it takes to have a long history, and much that is owed.
+
+use std::{fs, path::Path, process::Command, time::Instant};
+
+use anyhow::{Context as _, ensure};
+use jackfield::journal::{History as _, Journal as _};
+
+use crate::work::{BATCH, Desk, Kind, median, rate};
+
+/// How many deliveries are owed at once, and how many events are stored where nothing else is said.
+pub(crate) const PENDING: usize = 1_000_000;
+const MEMORY_MARK: f64 = 200.0;
+const FALL_MARK: f64 = 20.0;
+const ROUNDS: usize = 5;
+/// How many deliveries make a round.
+const DELIVERIES: usize = 5_000;
+/// Short bodies, since it is rows that are counted here.
+const BODY: usize = 256;
+
+pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let [empty, full] = ["empty", "full"].map(|name| scratch.path().join(name));
+    println!("\nA history of {stored} events with bodies of {BODY} bytes");
+    let desk = Desk::open(&full, BODY).await?;
+    let begun = Instant::now();
+    desk.fill(Kind::OneDelivery, PENDING, 1024).await?;
+    println!(
+        "  {PENDING} events with one delivery each: {:.0} a second",
+        rate(PENDING, begun)
+    );
+    desk.journal.close().await?;
+
+    let child = Command::new(std::env::current_exe()?)
+        .arg("memory")
+        .arg(&full)
+        .output()?;
+    let error = String::from_utf8_lossy(&child.stderr);
+    ensure!(
+        child.status.success(),
+        "the process that tells its memory failed: {error}"
+    );
+    print!("{}", String::from_utf8_lossy(&child.stdout));
+
+    let desk = Desk::open(&full, BODY).await?;
+    let begun = Instant::now();
+    // The process before has claimed some, and they were given back at this start.
+    let settled = desk.carry_out(1024).await?;
+    println!(
+        "  carried out: {settled}, {:.0} a second, 1024 at a time",
+        rate(settled, begun)
+    );
+    desk.fill(Kind::Nothing, stored.saturating_sub(PENDING), 1024)
+        .await?;
+    let counts = desk.journal.counts().await?;
+    ensure!(
+        counts.events >= stored as u64 && counts.deliveries["pending"] == 0,
+        "the history is not as it was to be: {counts:?}"
+    );
+
+    let fresh = Desk::open(&empty, BODY).await?;
+    let (mut quick, mut slow) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        quick.push(dispatched(&fresh).await?);
+        slow.push(dispatched(&desk).await?);
+    }
+    let (quick, slow) = (median(quick), median(slow));
+    let fall = 100.0 * (1.0 - slow / quick);
+    println!(
+        "  dispatched, {BATCH} at a time: {quick:.0} deliveries a second on an empty journal, {slow:.0} on one of {} events: \
+         {fall:.1} % less, {} the mark of {FALL_MARK} %",
+        counts.events,
+        verdict(fall <= FALL_MARK)
+    );
+    let bytes = fs::metadata(full.join("journal.db"))?.len();
+    println!(
+        "  {:.2} KB on disk for each stored event",
+        bytes as f64 / 1e3 / counts.events as f64
+    );
+    Ok(())
+}
+
+/// How many deliveries a second, once they are owed.
+async fn dispatched(desk: &Desk) -> anyhow::Result<f64> {
+    desk.fill(Kind::OneDelivery, DELIVERIES, 256).await?;
+    let begun = Instant::now();
+    let settled = desk.carry_out(BATCH).await?;
+    ensure!(
+        settled == DELIVERIES,
+        "{settled} of {DELIVERIES} deliveries were carried out"
+    );
+    Ok(rate(settled, begun))
+}
+
+/// In a process of its own: opens the journal, works a little, and says what memory it took.
+pub(crate) async fn tell_memory(directory: &Path) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let desk = Desk::open(directory, BODY).await?;
+    let opened = begun.elapsed();
+    let pending = desk.journal.counts().await?.deliveries["pending"];
+    for _ in 0..10 {
+        ensure!(!desk.claim(BATCH).await?.is_empty(), "nothing can be claimed");
+    }
+    let peak = mebibytes("VmHWM:")?;
+    println!(
+        "  with {pending} deliveries pending: opened in {opened:.0?}; {:.1} MiB resident, {peak:.1} MiB at most, {} the mark of {MEMORY_MARK} MiB",
+        mebibytes("VmRSS:")?,
+        verdict(peak <= MEMORY_MARK)
+    );
+    Ok(())
+}
+
+fn mebibytes(name: &str) -> anyhow::Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes: f64 = value
+        .with_context(|| format!("no {name} in /proc/self/status"))?
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()?;
+    Ok(kilobytes / 1024.0)
+}
+
+fn verdict(is_within: bool) -> &'static str {
+    if is_within { "within" } else { "ABOVE" }
+}

@@ -1,0 +1,55 @@
+//! What the journal takes: events a second, deliveries from commit to outcome, bytes for each, and what a long history costs.
+//!
+//! Beside each rate is that of the floor in the same run: the same bodies appended to a plain file, whatever waits under one
+//! fdatasync. Rounds alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
+//! Then a million deliveries are owed, and a process of its own tells what memory it takes to have a journal of those open;
+//! they are carried out; and with so many stored events the same work is done again, beside an empty journal.
+//!
+//! `cargo bench --package jackfield --bench journal [-- --stored 10000000]`; a million are stored unless more are asked for.
+
+#[path = "../ingest/floor.rs"]
+mod floor;
+mod history;
+mod rates;
+mod work;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+
+/// The binary's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let mut stored = history::PENDING;
+    let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .with_context(|| format!("`{word}` needs a value"))
+        };
+        match word.as_str() {
+            "memory" => return runtime.block_on(history::tell_memory(Path::new(&value()?))),
+            "--stored" => stored = value()?.parse().context("`--stored` is a number of events")?,
+            _ => anyhow::bail!("`{word}` is none of what can be said; `--stored NUMBER` is"),
+        }
+    }
+    runtime.block_on(rates::measure())?;
+    runtime.block_on(history::measure(stored))
+}
