@@ -11,11 +11,13 @@ mod judge;
 mod occurrence;
 mod read;
 mod redact;
+mod update;
 mod write;
 
 use std::{
     collections::BTreeMap,
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -24,6 +26,7 @@ use jackfield_event::Event;
 use serde_json::Value;
 
 pub use judge::Mismatch;
+pub use update::update;
 
 use crate::{
     fault::{Fault, Faults, Place},
@@ -41,6 +44,8 @@ pub struct Case {
     occurrence: Occurrence,
     /// The routes that are to match, and no others.
     expected: Vec<Expected>,
+    /// Which bytes of the file say so, where they stand together behind all the rest of the case.
+    expectation: Option<Range<usize>>,
 }
 
 /// What happened: an event without its payload, and the payload.

@@ -219,6 +219,11 @@ impl<'d> Table<'d> {
         self.document.source.place(self.span.clone())
     }
 
+    /// Which bytes its header or its braces are.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
     /// The path of its keys from the top, as in `route.step`; empty for the whole file.
     pub fn name(&self) -> &str {
         &self.name

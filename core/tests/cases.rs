@@ -102,6 +102,14 @@ fn a_case_that_fails_says_where_and_a_machine_can_read_it() {
         (&json!("a.case.toml"), &json!(6))
     );
 
+    // What comes out becomes what is expected, where a person says so.
+    let (code, said) = run(home.path(), &[&test[..], &["--update"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let updated = fs::read_to_string(home.path().join("a.case.toml")).unwrap();
+    let (head, _) = case.split_once("step = ").unwrap();
+    let expected = format!("{head}\n[[case.route.step]]\nid = \"hello\"\nwith = {{ name = \"Ada\" }}\n");
+    assert_eq!(updated, expected);
+
     // Mistakes in rules and cases are told together, and nothing is tried.
     write("routes.toml", &rules.replace("when", "wen"));
     write("a.case.toml", &case.replace("event", "evnt"));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Case, read,
     redact::redact,
-    write::{self, Left},
+    write::{self, Left, Written},
 };
 use crate::{
     delivery::{Outcome, Phase},
@@ -102,7 +102,12 @@ pub async fn capture(
     }
     let case = Case { expected, ..case };
     let rehearsed = case.rehearse(generation).map_err(unreadable)?;
-    let routes = write::routes(&rehearsed, &left);
+    let mut written = Vec::new();
+    for rehearsed in &rehearsed {
+        let left = left.remove(rehearsed.route.name()).unwrap_or_default();
+        written.push(Written::whole(rehearsed, left));
+    }
+    let routes = write::routes(&written);
     let matched: BTreeSet<_> = rehearsed.iter().map(|one| one.route.name().to_owned()).collect();
     let changed = changed(&story, generation, &matched).map_err(unreadable)?;
     let mut text = String::new();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     path::Path,
 };
 
@@ -51,6 +52,7 @@ fn case(
         .required("name", faults)
         .and_then(|item| unique(&item, names, "names are unique in a file", faults));
     let occurrence = occurrence::read(&mut table, base, providers, faults);
+    let expectation = expectation(&table);
     let expected = routes(&mut table, faults);
     let place = table.place();
     table.finish(faults);
@@ -59,7 +61,42 @@ fn case(
         place,
         occurrence: occurrence?,
         expected,
+        expectation,
     })
+}
+
+/// Which bytes say what is to come of a case, where they stand together behind all the rest of it.
+fn expectation(table: &Table<'_>) -> Option<Range<usize>> {
+    let (said, rest): (Vec<_>, Vec<_>) = table
+        .entries()
+        .into_iter()
+        .partition(|item| matches!(item.key(), "routes" | "route"));
+    let start = said.iter().map(|item| match (item.key(), item.as_array()) {
+        // The header of the first of them, and not the key in it.
+        ("route", Some(tables)) => {
+            let headers = tables
+                .iter()
+                .filter_map(Item::as_table)
+                .map(|table| table.span().start);
+            headers
+                .min()
+                .unwrap_or(item.key_span().start)
+                .min(item.key_span().start)
+        }
+        _ => item.key_span().start,
+    });
+    let (start, end) = (start.min()?, said.iter().map(end_of).max()?);
+    rest.iter()
+        .all(|item| end_of(item) <= start)
+        .then_some(start..end)
+}
+
+/// Where an item ends, and all that is in it.
+fn end_of(item: &Item<'_>) -> usize {
+    let items = item.as_array().unwrap_or_default();
+    let entries = item.as_table().map(|table| table.entries()).unwrap_or_default();
+    let inner = items.iter().chain(&entries).map(end_of).max();
+    inner.unwrap_or(0).max(item.span().end)
 }
 
 /// The routes that are to match: names alone, and those of which more is said.

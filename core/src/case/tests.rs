@@ -258,6 +258,88 @@ fn an_event_may_stand_in_json_and_in_a_file() {
     }
 }
 
+/// What stands in a file of cases once it is rewritten.
+fn updated(text: &str) -> String {
+    let cases = read(text).unwrap_or_else(|faults| panic!("{faults}"));
+    let updated = update::rewritten(text, &cases, &rules(), |_| true);
+    assert_eq!(judged(&updated), "", "{updated}");
+    // What passes is left alone, to the byte.
+    let again = read(&updated).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(update::rewritten(&updated, &again, &rules(), |_| true), updated);
+    updated
+}
+
+#[test]
+fn expectations_are_rewritten_and_nothing_else_is() {
+    let others = "# before\n[[case]]\nname = \"other\"\nevent.type = \"y\"\nroutes = [] # none\n# between\n";
+    let text = format!("{others}{EXPORT}{FULL}# behind\n");
+    assert_eq!(updated(&text), text);
+    let wrong = text
+        .replace("order_by = \"2\"", "order_by = \"3\"")
+        .replace("unpack = true", "unpack = false")
+        .replace("with.from = \"/work\"", "with.form = \"/work\"")
+        .replace("routes = [] # none", "routes = [\"tokens\"] # none");
+    insta::assert_snapshot!(updated(&wrong), @r##"
+    # before
+    [[case]]
+    name = "other"
+    event.type = "y"
+    routes = []
+    # between
+
+    [[case]]
+    name = "an export"
+    event.type = "io.supernova.job.success"
+    event.data.title = "Done"
+    event.data.project = { kind = "design-system", id = "2", name = "Example" }
+    event.data.artifacts = [{ url = "https://a.example/1" }]
+
+    [[case.route]]
+    name = "tokens"
+    order_by = "2"
+
+    [[case.route.step]]
+    id = "fetch"
+    with = { unpack = true, url = "https://a.example/1" }
+    output = { dir = "/work" }
+
+    [[case.route.step]]
+    id = "commit"
+    with = { from = "/work" }
+    output = { changed = true }
+
+    [[case.route.step]]
+    id = "slack"
+    with = { channel = "#x", text = "Done" }
+    # behind
+    "##);
+
+    // As much is said as was said.
+    let plain = format!("{EXPORT}routes = [\"screens\"]\n");
+    assert_eq!(updated(&plain), format!("{EXPORT}routes = [\"tokens\"]\n"));
+    let some = "[[case.route]]\nname = \"tokens\"\nstep = [{ id = \"fetch\", output.dir = \"/w\" }, { id = \"commit\", with = {} }, { id = \"slack\" }]";
+    insta::assert_snapshot!(updated(&format!("{EXPORT}{some}")).replace(EXPORT, ""), @r#"
+    [[case.route]]
+    name = "tokens"
+
+    [[case.route.step]]
+    id = "fetch"
+    output = { dir = "/w" }
+
+    [[case.route.step]]
+    id = "commit"
+    with = { from = "/w" }
+
+    [[case.route.step]]
+    id = "slack"
+    "#);
+
+    // What stands before the rest of a case is left alone.
+    let before = "[[case]]\nname = \"x\"\nroutes = [\"tokens\"]\nevent.type = \"y\"\n";
+    let cases = read(before).unwrap();
+    assert_eq!(update::rewritten(before, &cases, &rules(), |_| true), before);
+}
+
 #[test]
 fn every_mistake_is_reported_with_its_place() {
     let text = r#"

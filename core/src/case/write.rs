@@ -1,6 +1,9 @@
 //! Writes a case as a person would: TOML, as short as it can be.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde_json::Value;
 
@@ -49,52 +52,87 @@ pub(super) fn event(json: &str) -> String {
     format!("event_json = {}\n", literal(json))
 }
 
+/// A route, and how much is said of it.
+pub(super) struct Written<'a> {
+    pub(super) rehearsed: &'a Rehearsed<'a>,
+    pub(super) left: Left,
+    /// Whether its order key is, and its steps of either phase.
+    pub(super) order: bool,
+    pub(super) steps: [bool; 2],
+    /// Steps that may be given anything.
+    pub(super) any: BTreeSet<String>,
+}
+
+impl<'a> Written<'a> {
+    /// A route of which everything is said.
+    pub(super) fn whole(rehearsed: &'a Rehearsed<'a>, left: Left) -> Self {
+        Self {
+            rehearsed,
+            left,
+            order: true,
+            steps: [true; 2],
+            any: BTreeSet::new(),
+        }
+    }
+}
+
 /// What comes of it, route by route.
-pub(super) fn routes(rehearsed: &[Rehearsed<'_>], left: &BTreeMap<String, Left>) -> String {
+pub(super) fn routes(routes: &[Written<'_>]) -> String {
     let mut text = String::new();
-    let nothing = Left::default();
-    for Rehearsed {
-        route,
-        order,
-        steps,
-        on_failure,
-    } in rehearsed
-    {
+    for written in routes {
+        let Rehearsed {
+            route,
+            order,
+            steps,
+            on_failure,
+        } = written.rehearsed;
         let _ = writeln!(text, "\n[[case.route]]\nname = {}", string(route.name()));
-        if let Ok(Some(key)) = order {
+        if let Ok(Some(key)) = order
+            && written.order
+        {
             let _ = writeln!(text, "order_by = {}", string(key));
         }
-        let left = left.get(route.name()).unwrap_or(&nothing);
-        if let Some(failure) = &left.failure {
-            let mut members = serde_json::Map::new();
-            members.extend(
-                failure
-                    .step
-                    .as_deref()
-                    .map(|step| ("step".to_owned(), step.into())),
-            );
+        if let Some(failure) = &written.left.failure {
+            let step = failure
+                .step
+                .as_deref()
+                .map(|step| ("step".to_owned(), step.into()));
+            let mut members = serde_json::Map::from_iter(step);
             members.insert("reason".to_owned(), failure.reason.code().into());
             members.insert("error".to_owned(), failure.error.as_str().into());
             text += &member("failure", &Value::Object(members));
         }
-        for (key, steps) in [("step", steps), ("on_failure", on_failure)] {
+        let phases = [("step", steps), ("on_failure", on_failure)];
+        for ((key, steps), _) in phases
+            .into_iter()
+            .zip(written.steps)
+            .filter(|(_, is_said)| *is_said)
+        {
             for step in steps {
-                self::step(&mut text, key, step, left);
+                self::step(&mut text, key, step, written);
             }
         }
     }
     text
 }
 
-fn step(text: &mut String, key: &str, Rendered { step, input }: &Rendered<'_>, left: &Left) {
+/// Names of routes of which no more is said.
+pub(super) fn names(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| string(name)).collect();
+    format!("routes = [{}]\n", names.join(", "))
+}
+
+fn step(text: &mut String, key: &str, Rendered { step, input }: &Rendered<'_>, written: &Written<'_>) {
     let _ = writeln!(text, "\n[[case.route.{key}]]\nid = {}", string(step.id()));
     match input {
+        _ if written.any.contains(step.id()) => {}
         Ok(Some(input)) => text.push_str(&member("with", input)),
         Ok(None) => text.push_str("skipped = true\n"),
         Err(error) => comment(text, &format!("Not rendered: {error}")),
     }
     // What was put out in spite of an `if` that is false today cannot be seen by the others.
-    if let Some(output) = left.outputs.get(step.id()).filter(|_| !matches!(input, Ok(None))) {
+    let output = written.left.outputs.get(step.id());
+    if let Some(output) = output.filter(|_| !matches!(input, Ok(None))) {
         text.push_str(&member("output", output));
     }
 }

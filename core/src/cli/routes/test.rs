@@ -39,6 +39,10 @@ pub(in crate::cli) struct Test {
     /// A file of cases, or a directory of such files; may be given several times. By default those beside the rules.
     #[arg(long, value_name = "PATH")]
     cases: Vec<PathBuf>,
+    /// Rewrite what failing cases expect into what comes out, as far as it stands behind the rest of them; look through the
+    /// difference before you keep it.
+    #[arg(long)]
+    update: bool,
     /// Write the report to this file as well, as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -53,7 +57,16 @@ impl Test {
             None => config::routes(config)?,
         };
         let files = self.files(&rules)?;
-        let (generation, cases) = load(&rules, &files, &providers(config))?;
+        let providers = providers(config);
+        let (generation, mut cases) = load(&rules, &files, &providers)?;
+        if self.update {
+            cases.clear();
+            for file in &files {
+                cases.extend(case::update(file, &providers, &generation, |case| {
+                    self.names(case)
+                })?);
+            }
+        }
         let all = cases.len();
         let verdicts: Vec<_> = cases
             .into_iter()
