@@ -69,12 +69,13 @@ impl Plugin for ArtifactFetch {
     }
 
     async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<Output>> {
+        let workdir = cx.workdir()?;
         if let Receipt::Done(output) = cx.receipt::<(), Output>().await?
-            && output.is_still_there()
+            && output.is_still_in(workdir)
         {
             return Ok(Outcome::Done(output));
         }
-        let places = Places::make(cx.workdir()?, cx.step())?;
+        let places = Places::make(workdir, cx.step())?;
         let job = input.job(cx, &self.options, &places.artifact)?;
         let output = self.fetch(&job, input.unpack, &places).await?;
         tracing::info!(

@@ -60,8 +60,12 @@ impl Output {
     }
 
     /// Whether an attempt before this one has left it all in its place. File and directory get their names only when
-    /// they are whole and on disk, so that names and a size are proof enough.
-    pub(crate) fn is_still_there(&self) -> bool {
+    /// they are whole and on disk, so that names and a size are proof enough. What lies in the work directory of another
+    /// delivery, which this one replays under the same key, is not this one's: it can go at any time.
+    pub(crate) fn is_still_in(&self, workdir: &Path) -> bool {
+        if !Path::new(&self.path).starts_with(workdir) {
+            return false;
+        }
         let file = fs::metadata(&self.path).is_ok_and(|file| file.is_file() && file.len() == self.size);
         file && self.dir.as_ref().is_none_or(|dir| Path::new(dir).is_dir())
     }

@@ -158,6 +158,20 @@ async fn what_is_there_is_not_fetched_again() {
 }
 
 #[tokio::test]
+async fn a_replay_under_the_same_key_fetches_into_its_own_directory() {
+    let (world, supernova) = (World::new(), Supernova::start().await.unwrap());
+    let instance = world.for_supernova(&supernova).await;
+    let first = instance.call(world.call(from_supernova(&supernova))).await.done();
+    let replay = tempfile::tempdir().unwrap();
+    let call = world.call(from_supernova(&supernova)).workdir(replay.path());
+    let again = instance.call(call).await.done();
+    assert_eq!(supernova.downloads(), 2);
+    assert_eq!(again["sha256"], first["sha256"]);
+    let path = PathBuf::from(again["path"].as_str().unwrap());
+    assert!(path.starts_with(replay.path()) && path.is_file(), "{path:?}");
+}
+
+#[tokio::test]
 async fn a_download_that_was_killed_in_the_middle_starts_anew() {
     let (world, appflow) = (World::new(), Appflow::start().await.unwrap());
     let input = json!({ "url": appflow.download_url("1") });
