@@ -137,7 +137,7 @@ fn earlier(intent: Option<Intent>) -> Result<Option<Earlier>> {
         })),
         Some(Intent::Webhook { in_flight: true }) => Err(Error::ambiguous(
             "an earlier attempt may have posted through an incoming webhook, which leaves no trace to look for; look at \
-             its channel, and replay the delivery if the message is not there",
+             its channel, and say whether the message is there: `jackfield deliveries resolve`, with `--done` or `--repeat`",
         )),
         Some(Intent::Webhook { in_flight: false }) | None => Ok(None),
     }

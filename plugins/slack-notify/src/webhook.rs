@@ -143,8 +143,8 @@ fn hint(word: &str) -> &'static str {
 }
 
 /// Read after "the request" or "an earlier attempt".
-const DOUBT: &str = "may have posted, which an incoming webhook cannot be asked; look at the channel, and replay the \
-                     delivery if the message is not there";
+const DOUBT: &str = "may have posted, which an incoming webhook cannot be asked; look at the channel, and say whether the \
+                     message is there: `jackfield deliveries resolve`, with `--done` or `--repeat`";
 
 #[cfg(test)]
 mod tests {

@@ -46,7 +46,8 @@ impl Bot {
         }
         Err(Error::ambiguous(format_args!(
             "an earlier attempt may have posted, and the channel has had more than {} messages since, too many to \
-             search; look at {} and replay the delivery if the message is not there",
+             search; look at {} and say whether the message is there: `jackfield deliveries resolve`, with `--done` or \
+             `--repeat`",
             MAX_PAGES * 200,
             earlier.channel
         )))
