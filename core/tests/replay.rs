@@ -6,15 +6,18 @@
     reason = "a test may panic, also in what its stories share"
 )]
 
-use std::{fs, time::Duration};
+use std::{fs, process::Stdio, time::Duration};
 
 use jackfield_stage::{
     cargo,
+    router::Signal,
     scene::{PACKAGES, Scene},
     slack::Trouble,
     zeplin,
 };
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// An export becomes a commit and one message.
 const TOKENS: &str = r##"
@@ -221,7 +224,7 @@ async fn replay_and_idempotency_what_did_happen_happens_again_only_where_its_key
 }
 
 #[tokio::test]
-async fn what_died_of_its_rules_is_replayed_by_the_mended_ones_in_its_order() {
+async fn replay_and_order_key_what_died_of_its_rules_is_replayed_by_the_mended_ones_in_its_order() {
     let story = Story::begin(SCREENS).await;
     let names = ["S1", "S2", "S3", "S4", "S5"];
     for name in names {
@@ -312,6 +315,60 @@ async fn what_died_of_its_rules_is_replayed_by_the_mended_ones_in_its_order() {
         5,
         "but what was posted is not posted twice"
     );
+}
+
+#[tokio::test]
+async fn many_replays_that_are_interrupted_go_on_with_the_rest() {
+    // Of each event only the template of a step fails, which calls nobody.
+    let story = Story::begin(&SCREENS.replace("event.data.title", "event.data.payload.nothing")).await;
+    for number in 0..130 {
+        story.sends(&format!("S{number}")).await;
+    }
+    story.settled().await;
+    let router = &story.scene.router;
+    // With the router held, the command waits for the answer to its first piece of a hundred.
+    router.signal(Signal::STOP).unwrap();
+    let command = Command::new(env!("CARGO_BIN_EXE_jackfield"))
+        .args(["replay", "--route", "screens", "--yes", "--config"])
+        .arg(router.configuration())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let id = command.id().unwrap();
+    while !catches_interrupts(id) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    router.signal(Signal::CONT).unwrap();
+    let output = command.wait_with_output().await.unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("stopped after 100 of 130"), "{words}");
+
+    story.settled().await;
+    // The replays died as well, and are dead letters like any other, but younger than what is left.
+    let rest = story
+        .ask(&["replay", "--route", "screens", "-n", "30", "--yes"])
+        .await;
+    assert_eq!(rest["deliveries"].as_array().unwrap().len(), 30);
+    let all = story.ask(&["deliveries", "list", "-n", "1000"]).await;
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), 130 + 100 + 30);
+    for delivery in &all[130..] {
+        assert_eq!(delivery["replays"].as_array().unwrap().len(), 1, "{delivery:#}");
+    }
+}
+
+/// Whether a process has said what an interrupt does to it.
+fn catches_interrupts(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (Signal::INT.as_raw() - 1)) != 0
 }
 
 #[tokio::test]

@@ -264,3 +264,16 @@ Examples:
   jackfield replay evt_… --route tokens         what that route owes for the event
   jackfield replay --route tokens --since 2d    all dead letters of a route, after a word
   jackfield replay --reason timed-out --yes     all that died of it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_told_by_a_word_or_by_a_name() {
+        assert_eq!(rules("today"), Ok(RulesOf::Today));
+        assert_eq!(rules("then"), Ok(RulesOf::Then));
+        assert_eq!(rules("3f2a"), Ok(RulesOf::Generation("3f2a".into())));
+        assert!(rules("").is_err());
+    }
+}

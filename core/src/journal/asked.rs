@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     delivery::Outcome,
+    reason::Reason,
     router::{GenerationId, Owed},
 };
 
@@ -48,6 +49,20 @@ impl Replay {
                 asker: Asker::default(),
             },
         }
+    }
+
+    /// Why it cannot be made of a delivery that was given up for `reason`, where it cannot: its rules never said what the new one
+    /// would need as well.
+    pub fn refused_for(&self, reason: Option<Reason>) -> Option<String> {
+        let lacks = match reason {
+            Some(Reason::OrderKeyFailed) if self.under.is_none() => "order key, since `order_by`",
+            Some(Reason::DeadlineFailed) if self.under.is_none() => "deadline, since `deadline`",
+            _ => return None,
+        };
+        let parent = self.parent;
+        Some(format!(
+            "delivery {parent} has no {lacks} of its rules failed; mend the rule, and replay this under the rules of today"
+        ))
     }
 }
 

@@ -160,7 +160,11 @@ async fn of_delivery(
     planned.replay.keys = replay.keys;
     planned.replay.under = under;
     planned.replay.once = replay.once;
-    Ok(planned)
+    let reason = story.record.failure.map(|failure| failure.reason);
+    match planned.replay.refused_for(reason) {
+        Some(words) => Err(Problem::new(409, words)),
+        None => Ok(planned),
+    }
 }
 
 /// Plans what a person's verdict makes of a delivery that was given up with a doubt.

@@ -266,17 +266,10 @@ impl Parent {
                 self.state
             )));
         }
-        let never_was = [
-            (Reason::OrderKeyFailed, "order key, since `order_by`"),
-            (Reason::DeadlineFailed, "deadline, since `deadline`"),
-        ];
-        for (reason, what) in never_was {
-            if replay.under.is_none() && self.reason.as_deref() == Some(reason.code()) {
-                return Err(JournalError::Refused(format!(
-                    "delivery {id} has no {what} of its rules failed; mend the rule, and replay this under the rules of today"
-                )));
-            }
+        let reason = self.reason.as_deref().and_then(|reason| reason.parse().ok());
+        match replay.refused_for(reason) {
+            Some(words) => Err(JournalError::Refused(words)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
