@@ -13,6 +13,7 @@ mod in_force;
 mod judge;
 mod load;
 mod offspring;
+mod retention;
 mod signal;
 mod supervisor;
 
@@ -168,6 +169,7 @@ struct App {
     tls: Option<Tls>,
     hand_over: HandOver,
     dispatcher: Dispatcher,
+    keeping: retention::Keeping,
     admin: Admin,
     grace: Duration,
 }
@@ -233,6 +235,13 @@ impl App {
         })?;
         dispatcher.metrics().register(&mut metrics);
 
+        let keeping = retention::Keeping {
+            journal: Arc::clone(&journal),
+            retention: config.retention,
+            work_root: work_root.clone(),
+            metrics: retention::Metrics::register(&mut metrics),
+        };
+
         let judge: Arc<dyn Judge> = Arc::new(judge::Plugins::new(
             Arc::clone(&plugins),
             tokio::runtime::Handle::current(),
@@ -285,6 +294,7 @@ impl App {
             tls,
             hand_over,
             dispatcher,
+            keeping,
             admin,
             grace: config.grace,
         })
@@ -324,6 +334,11 @@ impl App {
         let (dispatcher, stop) = (self.dispatcher, dispatching.clone());
         drivers.start(DISPATCHER, async move {
             dispatcher.run(stop).await;
+            Ok(())
+        });
+        let (keeping, stop) = (self.keeping, accepting.clone());
+        drivers.start(KEEPING, async move {
+            keeping.run(stop).await;
             Ok(())
         });
         let (admin, stop) = (self.admin, watching.clone());
@@ -426,6 +441,7 @@ const WATCH: &str = "watch over the plugins directory";
 const CERTIFICATE: &str = "watch over the certificate";
 const RULES: &str = "watch over the rules";
 const DISPATCHER: &str = "dispatcher";
+const KEEPING: &str = "pruning of the journal";
 const ADMIN: &str = "admin side";
 /// Between two looks for a lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

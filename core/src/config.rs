@@ -8,6 +8,7 @@
 mod grant;
 mod instance;
 mod reference;
+mod retention;
 mod schema;
 mod source;
 
@@ -24,6 +25,7 @@ use crate::{
     document::{Document, Item, Table},
     fault::{Fault, Faults},
     ingress::{self, Limits, Tls, TlsError},
+    journal::Retention,
     plugin::{DEFAULT_DRAIN, InstanceOptions, trust},
     telemetry::{self, Format},
 };
@@ -45,6 +47,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Where plugins are, and how they come and go.
     pub plugins: Plugins,
+    /// How long the journal keeps what.
+    pub retention: Retention,
     /// How long stopping may take in all.
     pub grace: Duration,
     /// What is logged, and how.
@@ -158,6 +162,7 @@ impl Reader<'_> {
         let (listen, body_size) = self.listen(&mut root, grace, faults);
         let admin = section(&mut root, "admin", faults, admin).flatten();
         let plugins = self.plugins(&mut root, faults);
+        let retention = section(&mut root, "retention", faults, retention::read);
         let log = section(&mut root, "log", faults, log);
         let sources = self.sources(&mut root, body_size, faults);
         let instances = self.instances(&mut root, faults);
@@ -168,6 +173,7 @@ impl Reader<'_> {
             listen,
             admin: admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9090))),
             plugins,
+            retention: retention.unwrap_or_default(),
             grace,
             log: log.unwrap_or_default(),
             sources,

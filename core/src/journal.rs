@@ -3,12 +3,13 @@
 //! [`Journal`] is the interface to write by, [`History`] the one to read by; the contract that every
 //! implementation keeps is `contract`. No type of a database crosses them, and nothing that must survive lives
 //! only in one process: claims have owners and leases. What a method committed is on disk when its future is
-//! ready. Nothing is pruned yet.
+//! ready. What is kept for how long is said by [`Retention`], and nothing that is owed goes.
 
 mod asked;
 #[cfg(test)]
 mod contract;
 mod record;
+mod retention;
 mod sqlite;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -25,6 +26,7 @@ pub use record::{
     EventFilter, EventRecord, EventStory, GenerationRecord, Order, Rejection, RejectionRecord, RequestRecord,
     RoutedEvent, Stretch,
 };
+pub use retention::{DiskUse, Kept, Pruned, Retention};
 pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
 use crate::{
@@ -351,6 +353,12 @@ pub trait Journal: History {
     /// Keeps a receipt under an idempotency key, in place of the one before.
     async fn keep_receipt(&self, idempotency_key: &str, receipt: KeptReceipt) -> Result<(), JournalError>;
 
+    // What is not kept for ever.
+
+    /// Removes some of what is too old or too much: little enough that nobody waits for it. Called again and again, it
+    /// comes to the end of it.
+    async fn prune(&self, retention: &Retention) -> Result<Pruned, JournalError>;
+
     // The end.
 
     /// Returns when all that was asked for before is on disk.
@@ -366,7 +374,7 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// The events that pass the filter, newest first.
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError>;
 
-    /// The events of a stretch, oldest first, as they were routed.
+    /// The events of a stretch, oldest first, as they were routed: those whose payload is kept.
     async fn stretch(&self, stretch: Stretch) -> Result<Vec<RoutedEvent>, JournalError>;
 
     /// How many events were received at or after this moment; all, without one.
@@ -387,13 +395,16 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// One delivery with its attempts.
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError>;
 
+    /// How much of the disk it takes.
+    async fn disk_use(&self) -> Result<DiskUse, JournalError>;
+
     /// How much there is of what.
     async fn counts(&self) -> Result<Counts, JournalError>;
 
     /// Requests that were refused lately, newest first.
     async fn rejections(&self, limit: usize) -> Result<Vec<RejectionRecord>, JournalError>;
 
-    /// A generation's rule text.
+    /// A generation's rule text, as long as it is kept.
     async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError>;
 
     /// The generations as they came into force, the newest first.

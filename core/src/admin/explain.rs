@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Problem, Shared};
 use crate::{
-    journal::{DeliveryFilter, DeliveryRecord, EventStory, History, JournalError},
+    journal::{DeliveryFilter, DeliveryRecord, EventStory, History, JournalError, Kept},
     router::{Explanation, Generation, NotJson},
 };
 
@@ -117,6 +117,10 @@ pub(super) async fn explain(shared: &Shared, id: &str, query: &str) -> Result<Ve
     let missing = |words: String| Problem::new(404, words);
     let story = shared.journal.event(id).await?;
     let story = story.ok_or_else(|| missing(format!("there is no event {id}")))?;
+    if story.kept == Kept::Outline {
+        let why = story.kept.missing().unwrap_or_default();
+        return Err(Problem::new(409, format!("{id} cannot be explained: {why}")));
+    }
     let deliveries = deliveries_of(&*shared.journal, id).await?;
     let generation = shared.routes.load_full();
     let whole = Arc::clone(&generation);

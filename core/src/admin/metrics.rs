@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, sync::atomic::AtomicU64};
 
+use jackfield_event::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{family::Family, gauge::Gauge, info::Info},
@@ -17,6 +18,13 @@ pub(super) struct Metrics {
     deliveries: Family<StateLabel, Gauge>,
     events: Gauge,
     oldest_pending: Gauge<f64, AtomicU64>,
+    oldest_event: Gauge<f64, AtomicU64>,
+    journal: Family<PartLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,6 +35,7 @@ struct StateLabel {
 impl Metrics {
     pub(super) fn new(mut registry: Registry, clock: Arc<dyn Clock>) -> Self {
         let (deliveries, events, oldest_pending) = <(Family<_, _>, Gauge, Gauge<f64, AtomicU64>)>::default();
+        let (oldest_event, journal) = <(Gauge<f64, AtomicU64>, Family<_, _>)>::default();
         registry.register(
             "deliveries",
             "Deliveries in the journal, by state",
@@ -39,6 +48,18 @@ impl Metrics {
             Unit::Seconds,
             oldest_pending.clone(),
         );
+        registry.register_with_unit(
+            "oldest_event_age",
+            "How old the oldest event in the journal is; 0 where there is none",
+            Unit::Seconds,
+            oldest_event.clone(),
+        );
+        registry.register_with_unit(
+            "journal",
+            "What the journal takes on disk: its database; of that, what is free and used next; its log beside it",
+            Unit::Bytes,
+            journal.clone(),
+        );
         registry.register(
             "build",
             "The program",
@@ -50,6 +71,8 @@ impl Metrics {
             deliveries,
             events,
             oldest_pending,
+            oldest_event,
+            journal,
         }
     }
 
@@ -63,13 +86,27 @@ impl Metrics {
                         .get_or_create(&StateLabel { state })
                         .set(signed(count));
                 }
-                let age = counts
-                    .oldest_pending
-                    .map(|since| self.clock.now().saturating_since(since))
-                    .unwrap_or_default();
-                self.oldest_pending.set(age.as_secs_f64());
+                let age = |since: Option<Timestamp>| {
+                    let age = since.map(|since| self.clock.now().saturating_since(since));
+                    age.unwrap_or_default().as_secs_f64()
+                };
+                self.oldest_pending.set(age(counts.oldest_pending));
+                self.oldest_event.set(age(counts.oldest_event));
             }
             Err(error) => tracing::warn!(error = %error, "the journal could not be counted"),
+        }
+        match journal.disk_use().await {
+            Ok(disk) => {
+                let parts = [
+                    ("database", disk.database),
+                    ("free", disk.free),
+                    ("log", disk.log),
+                ];
+                for (part, bytes) in parts {
+                    self.journal.get_or_create(&PartLabel { part }).set(signed(bytes));
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "the journal could not be measured"),
         }
         let mut text = String::new();
         if let Err(fmt::Error) = text::encode(&mut text, &self.registry) {

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::offspring::{MOST_MEMBERS, Offspring};
 use crate::{
     clock::Clock,
-    journal::{Arrival, Journal, JournalError, KeptReceipt},
+    journal::{Arrival, Journal, JournalError, Kept, KeptReceipt},
     plugin::{Host, HostError, Receipt, ReceiptStage},
     router::Generation,
 };
@@ -108,6 +108,10 @@ impl JournalHost {
                 break;
             };
             ancestor = Some(*newest);
+            // Of what is too old for a loop or a flood, no more is known.
+            if story.kept == Kept::Outline {
+                break;
+            }
             let cause = Event::from_json(story.event.get().as_bytes()).map_err(|error| {
                 HostError::Unavailable(format!("the event {newest} cannot be read: {error}"))
             })?;

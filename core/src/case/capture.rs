@@ -74,6 +74,9 @@ pub async fn capture(
     let story = history.event(id).await?;
     let story = story.ok_or_else(|| CaptureError::Nothing(format!("there is no event {id}")))?;
     let unreadable = |why: String| CaptureError::Unreadable { event: id, why };
+    if let Some(missing) = story.kept.missing() {
+        return Err(unreadable(missing.to_owned()));
+    }
     let mut redacted = Vec::new();
     let occurrence = match from {
         From::Event => {

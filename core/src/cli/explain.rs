@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admin::{Explained, deliveries_of},
     config,
-    journal::{DeliveryRecord, EventStory},
+    journal::{DeliveryRecord, EventStory, Kept},
     router::{Explanation, Generation, RuleFile},
 };
 
@@ -80,6 +80,10 @@ impl Explain {
 fn stored(id: EventId, path: &Path) -> anyhow::Result<(EventStory, Vec<DeliveryRecord>)> {
     let history = history(path)?;
     let story = wait(history.event(id))??.with_context(|| format!("there is no event {id}"))?;
+    if let Some(missing) = story.kept.missing() {
+        anyhow::ensure!(story.kept != Kept::Outline, "{id} cannot be explained: {missing}");
+        eprintln!("note: {missing}, so that no clause on `data.payload` can match");
+    }
     Ok((story, wait(deliveries_of(&*history, id))??))
 }
 

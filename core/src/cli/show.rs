@@ -30,6 +30,7 @@ pub(super) fn event(story: &EventStory, request: Option<&RequestRecord>) -> Stri
         ("dedup key", story.dedup.clone().unwrap_or_default()),
         ("duplicates", record.duplicates.to_string()),
         ("generation", record.generation.to_string()),
+        ("kept", story.kept.missing().unwrap_or_default().to_owned()),
     ]);
     text.push_str("\nDeliveries\n");
     if record.deliveries.is_empty() {

@@ -25,6 +25,14 @@ pub fn schema() -> Value {
                 "drain": time("30s", "How long calls may go on in a plugin that is replaced or removed."),
                 "patience": time("7d", "How long a delivery waits for an instance that is not there."),
             })),
+            "retention": section(json!({
+                "payloads": age("30d", "How long bodies of requests are kept: what replays need."),
+                "events": age("90d", "How long events are kept, without their payloads if need be."),
+                "outcomes": age("180d", "How long is kept what became of them: deliveries, attempts, receipts."),
+                "dead_letters": age("180d", "How long all of an event is kept that has a dead letter which nobody replayed."),
+                "max_events": { "type": "integer", "minimum": 1000, "description": "How many events are kept at most; of more, the oldest go." },
+                "max_size": size("8GiB", "How much the journal takes at most; of more, whatever is closest to its age goes."),
+            })),
             "shutdown": section(json!({ "grace": time("25s", "How long stopping may take in all.") })),
             "log": section(json!({
                 "format": { "enum": ["auto", "text", "json"], "default": "auto", "description": "Text on a terminal and JSON elsewhere, or always one of them." },
@@ -142,6 +150,13 @@ fn count(description: &str) -> Value {
 
 fn texts(description: &str) -> Value {
     json!({ "type": "array", "items": { "type": "string" }, "description": description })
+}
+
+fn age(default: &str, description: &str) -> Value {
+    json!({
+        "anyOf": [{ "$ref": "#/$defs/time" }, { "const": "forever" }],
+        "default": default, "description": description,
+    })
 }
 
 fn time(default: &str, description: &str) -> Value {

@@ -338,3 +338,56 @@ fn check_schema(path: &Path, text: &str) {
     let violations = schema.check(&serde_json::Value::Object(object));
     assert!(violations.is_empty(), "{file}: {violations:?}");
 }
+
+#[test]
+fn what_is_kept_goes_in_order_and_what_is_not_named_follows() {
+    let kept = |section: &str| {
+        let rest = "[[source]]\nname = \"a\"\nprovider = \"supernova\"\npath_token = { env = \"TOKEN\" }\n";
+        read(&format!("routes = \"r.toml\"\n[retention]\n{section}\n{rest}")).map(|config| config.retention)
+    };
+    let days = |ages: [u64; 3]| ages.map(|days| Duration::from_secs(days * 86_400));
+    for (section, ages) in [
+        ("", [30, 90, 180]),
+        ("payloads = \"120d\"", [120, 120, 180]),
+        ("outcomes = \"20d\"", [20, 20, 20]),
+        ("events = \"48h\"", [2, 2, 180]),
+        ("payloads = \"1d\"\noutcomes = \"400d\"", [1, 90, 400]),
+    ] {
+        let kept = kept(section).unwrap();
+        assert_eq!(
+            [kept.payloads, kept.events, kept.outcomes],
+            days(ages),
+            "{section}"
+        );
+        assert_eq!((kept.max_events, kept.max_bytes), (None, 8 << 30));
+    }
+    let all = kept("payloads = \"forever\"\nmax_events = 5000\nmax_size = \"1GiB\"\ndead_letters = \"1h\"")
+        .unwrap();
+    assert_eq!([all.payloads, all.events, all.outcomes], [Duration::MAX; 3]);
+    assert_eq!(
+        (all.max_events, all.max_bytes, all.dead_letters),
+        (Some(5_000), 1 << 30, Duration::from_secs(3_600))
+    );
+
+    let faults = kept(
+        "payloads = \"30d\"\nevents = \"36h\"\noutcomes = \"1m\"\ndead_letters = \"never\"\nmax_events = 5\nmax_size = \"1MiB\"",
+    );
+    insta::assert_snapshot!(faults.unwrap_err(), @r#"
+    jackfield.toml:4:10: `retention.events`: found 36h, expected at least the 30d of `payloads`
+      4 | events = "36h"
+        |          ^^^^^
+        = payloads go first, then events, then what became of them
+    jackfield.toml:5:12: `retention.outcomes`: found 60s, expected at least an hour, as in "30d", or "forever"
+      5 | outcomes = "1m"
+        |            ^^^^
+    jackfield.toml:6:16: `retention.dead_letters`: found "never", expected a time such as "250ms", "2s", "10m", "24h" or "7d"
+      6 | dead_letters = "never"
+        |                ^^^^^^^
+    jackfield.toml:7:14: `retention.max_events`: found 5, expected a whole number from 1000 to 1000000000000
+      7 | max_events = 5
+        |              ^
+    jackfield.toml:8:12: `retention.max_size`: found 1048576 bytes, expected at least 67108864 bytes
+      8 | max_size = "1MiB"
+        |            ^^^^^^
+    "#);
+}

@@ -7,6 +7,7 @@ pub(crate) mod deliveries;
 pub(crate) mod keeping;
 pub(crate) mod line;
 pub(crate) mod order;
+pub(crate) mod pruning;
 pub(crate) mod replay;
 
 use std::{

@@ -7,7 +7,7 @@ use jackfield_event::{DeliveryId, EventId, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Asked, Asker, Failure};
+use super::{Asked, Asker, Failure, Kept};
 use crate::{
     delivery::{Outcome, Phase, State},
     reason::Reason,
@@ -172,7 +172,10 @@ pub struct EventStory {
     /// What tells redeliveries of it within its source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup: Option<String>,
-    /// The event in JSON, payload and all.
+    /// How much of it is kept.
+    #[serde(default, skip_serializing_if = "Kept::is_whole")]
+    pub kept: Kept,
+    /// The event in JSON, payload and all, as far as it is kept.
     pub event: Box<RawValue>,
 }
 
@@ -374,6 +377,9 @@ pub struct Counts {
     /// When the oldest delivery that could be claimed, and is not, came to be owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_pending: Option<Timestamp>,
+    /// When the oldest event arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_event: Option<Timestamp>,
 }
 
 /// A request that was refused. Never its body, nor a secret.

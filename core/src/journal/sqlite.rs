@@ -18,6 +18,7 @@ mod keep;
 mod line;
 mod lock;
 mod pool;
+mod prune;
 mod replay;
 mod ring;
 mod row;
@@ -49,15 +50,16 @@ use self::{
     checkpoint::Checkpoints,
     job::{Fault, Job},
     lock::Lock,
+    prune::Search,
     ring::Ring,
     store::Store,
 };
 pub use self::{history::SqliteHistory, schema::OpenError};
 use super::{
     AppendError, Arrival, Asked, Asker, AttemptStart, Canceled, Cause, Claim, ClaimRequest, Committed,
-    Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, Ended, EventFilter, EventRecord, EventStory,
-    GenerationRecord, History, Journal, JournalError, KeptReceipt, Rejection, RejectionRecord, Replay,
-    RequestRecord, RoutedEvent, StepEnd, Stretch,
+    Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, DiskUse, Ended, EventFilter, EventRecord,
+    EventStory, GenerationRecord, History, Journal, JournalError, KeptReceipt, Pruned, Rejection,
+    RejectionRecord, Replay, RequestRecord, Retention, RoutedEvent, StepEnd, Stretch,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -103,6 +105,8 @@ pub struct SqliteJournal {
     ring: Ring,
     clock: Arc<dyn Clock>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Where pruning stands. Held over a whole step of it: there is only one at a time.
+    search: tokio::sync::Mutex<Search>,
 }
 
 impl SqliteJournal {
@@ -128,6 +132,7 @@ impl SqliteJournal {
             ring: Ring::open(directory)?,
             clock: options.clock,
             writer: Mutex::new(Some(writer)),
+            search: tokio::sync::Mutex::default(),
         })
     }
 
@@ -393,6 +398,30 @@ impl Journal for SqliteJournal {
             .await
     }
 
+    async fn prune(&self, retention: &Retention) -> Result<Pruned, JournalError> {
+        let mut search = self.search.lock().await;
+        let (mut looking, wanted, now) = (*search, retention.clone(), self.clock.now());
+        let look = move |connection: &rusqlite::Connection| {
+            let found = looking.look(connection, &wanted, now)?;
+            Ok((looking, found))
+        };
+        let (looked, found) = self.history.pool.read(look).await?;
+        let Some(piece) = found.piece else {
+            *search = looked;
+            return Ok(Pruned {
+                exceeded: found.exceeded,
+                ..Pruned::default()
+            });
+        };
+        let retention = retention.clone();
+        let pruned = self
+            .ask(move |store| store.remove(&piece, &retention, now.as_millis()))
+            .await?;
+        // Only now: what could not be removed is found again.
+        *search = looked;
+        Ok(pruned)
+    }
+
     async fn sync(&self) -> Result<(), JournalError> {
         self.ask(|_| Ok(())).await
     }
@@ -446,6 +475,10 @@ impl History for SqliteJournal {
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {
         self.history.delivery(id).await
+    }
+
+    async fn disk_use(&self) -> Result<DiskUse, JournalError> {
+        self.history.disk_use().await
     }
 
     async fn counts(&self) -> Result<Counts, JournalError> {

@@ -269,6 +269,12 @@ async fn owed(
         None => None,
     };
     let event = event.ok_or_else(|| Problem::new(409, format!("the event of delivery {id} is gone")))?;
+    if let Some(missing) = event.kept.missing() {
+        return Err(Problem::new(
+            409,
+            format!("delivery {id} cannot be replayed: of its event, {missing}"),
+        ));
+    }
     let owed = generation.owe(&record.route, event.event.get().as_bytes());
     let owed = owed.ok_or_else(|| Problem::new(409, format!("there is no route `{}`", record.route)))?;
     match &owed.order {
@@ -425,6 +431,12 @@ async fn of_event(
         .event(id)
         .await?
         .ok_or_else(|| Problem::new(404, format!("there is no event {id}")))?;
+    if let Some(missing) = story.kept.missing() {
+        return Err(Problem::new(
+            409,
+            format!("the event {id} cannot be replayed: {missing}"),
+        ));
+    }
     let unreadable = |error: &dyn std::fmt::Display| {
         Problem::new(409, format!("the stored event {id} cannot be read: {error}"))
     };

@@ -106,6 +106,9 @@ impl Call {
         };
         let story = wait(history(config)?.event(id))??;
         let story = story.with_context(|| format!("there is no event {id}"))?;
+        if let Some(missing) = story.kept.missing() {
+            anyhow::bail!("{id} cannot be given to a plugin: {missing}");
+        }
         Ok(story.event.get().to_owned())
     }
 

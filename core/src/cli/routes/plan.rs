@@ -54,6 +54,8 @@ struct Outlook<'g> {
     after: GenerationId,
     /// How many events were compared.
     events: u64,
+    /// How many were not, since their payload is not kept any more.
+    left_out: u64,
     /// Routes that only the other rules have, and that only these have.
     added: Vec<&'g str>,
     removed: Vec<&'g str>,
@@ -123,6 +125,7 @@ async fn outlook<'g>(
         before: before.id().clone(),
         after: after.id().clone(),
         events: 0,
+        left_out: 0,
         added: comparison.added(),
         removed: comparison.removed(),
         routes: BTreeMap::new(),
@@ -152,6 +155,8 @@ async fn outlook<'g>(
         progress.show(outlook.events);
     }
     progress.end();
+    // Those that came in meanwhile were compared as well.
+    outlook.left_out = count.saturating_sub(outlook.events);
     outlook.routes.retain(|_, fate| fate.is_changed());
     Ok(outlook)
 }
@@ -189,6 +194,13 @@ impl<'g> Outlook<'g> {
             counted(self.events, "event"),
             beginning(&self.before)
         )];
+        if self.left_out > 0 {
+            lines.push(format!(
+                "{} left out, since {} (`payloads` in `[retention]`)",
+                counted(self.left_out, "older event"),
+                "their payload is no longer kept"
+            ));
+        }
         if self.is_same() {
             lines.push("nothing would be different".to_owned());
         }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId, Timestamp, join_payload};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter, types::Type};
 
-use super::{OpenError, pool::Pool, ring, row};
+use super::{OpenError, pool::Pool, ring, row, schema};
 use crate::{
     clock::Clock,
     delivery::State,
     journal::{
-        AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, EventFilter,
-        EventRecord, EventStory, GenerationRecord, History, JournalError, KeptReceipt, Order,
-        RejectionRecord, RequestRecord, RoutedEvent, Stretch,
+        AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, DiskUse,
+        EventFilter, EventRecord, EventStory, GenerationRecord, History, JournalError, Kept, KeptReceipt,
+        Order, RejectionRecord, RequestRecord, RoutedEvent, Stretch,
     },
     reason::Reason,
     router::GenerationId,
@@ -87,6 +87,11 @@ impl History for SqliteHistory {
         self.pool.read(move |connection| delivery(connection, id)).await
     }
 
+    async fn disk_use(&self) -> Result<DiskUse, JournalError> {
+        let log = schema::log_file(&self.directory);
+        self.pool.read(move |connection| disk_use(connection, &log)).await
+    }
+
     async fn counts(&self) -> Result<Counts, JournalError> {
         self.pool.read(counts).await
     }
@@ -102,7 +107,7 @@ impl History for SqliteHistory {
         self.pool
             .read(move |connection| {
                 connection
-                    .prepare_cached("SELECT text FROM rules WHERE hash = ?")?
+                    .prepare_cached("SELECT text FROM rules WHERE hash = ? AND text <> ''")?
                     .query_row([hash], |row| row.get(0))
                     .optional()
             })
@@ -271,10 +276,11 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventS
         .prepare_cached(&format!("{EVENT} WHERE id = ?"))?
         .query_row([id.to_string()], |row| {
             let record = event_record(connection, row)?;
-            let json = event_json(connection, row.get("seq")?)?;
+            let (kept, json) = event_as_kept(connection, row.get("seq")?)?;
             Ok(EventStory {
                 record,
                 dedup: row.get("dedup")?,
+                kept,
                 event: row::raw(row::json(&json).into_owned()),
             })
         })
@@ -321,6 +327,20 @@ pub(super) fn event_json(connection: &Connection, event: i64) -> rusqlite::Resul
             join_payload(envelope.as_bytes(), body)
                 .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
         })
+}
+
+/// An event's JSON with its payload, as far as either is there.
+fn event_as_kept(connection: &Connection, event: i64) -> rusqlite::Result<(Kept, Vec<u8>)> {
+    let mut outline = connection.prepare_cached(
+        "SELECT envelope, emptied IS NOT NULL FROM event WHERE seq = ?1 \
+         AND NOT EXISTS (SELECT 1 FROM request WHERE event = ?1)",
+    )?;
+    let rest = outline.query_row([event], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
+    Ok(match rest.optional()? {
+        None => (Kept::Whole, event_json(connection, event)?),
+        Some((envelope, false)) => (Kept::WithoutPayload, envelope.into()),
+        Some((envelope, true)) => (Kept::Outline, envelope.into()),
+    })
 }
 
 fn request(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RequestRecord>> {
@@ -519,7 +539,23 @@ fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
         )?
         .query_row([], |row| row.get(0))?;
     counts.oldest_pending = oldest.and_then(Timestamp::from_millis);
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT received FROM event ORDER BY id LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    counts.oldest_event = oldest.and_then(Timestamp::from_millis);
     Ok(counts)
+}
+
+fn disk_use(connection: &Connection, log: &Path) -> rusqlite::Result<DiskUse> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0).map(unsigned));
+    let page = pragma("page_size")?;
+    Ok(DiskUse {
+        database: pragma("page_count")? * page,
+        free: pragma("freelist_count")? * page,
+        // Gone after a clean end.
+        log: log.metadata().map_or(0, |log| log.len()),
+    })
 }
 
 fn generations(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<GenerationRecord>> {

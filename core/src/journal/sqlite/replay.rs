@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     delivery::{Line, State},
-    journal::{Asked, First, JournalError, Replay, ReplayKeys, Taken},
+    journal::{Asked, First, JournalError, Kept, Replay, ReplayKeys, Taken},
     reason::Reason,
     router::{Owed, Routed},
 };
@@ -51,6 +51,7 @@ impl Store<'_> {
             .cached("SELECT event, time FROM delivery_event WHERE delivery = ?")?
             .query_map([parent.seq], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
+        self.check_kept(events.iter().map(|(event, _)| *event))?;
         let id = replay.parent.to_string();
         let origin = Origin {
             created: now,
@@ -111,6 +112,7 @@ impl Store<'_> {
             .query_row([event.to_string()], |row| row.get(0))
             .optional()?
             .ok_or_else(|| JournalError::NotFound(format!("there is no event {event}")))?;
+        self.check_kept([seq])?;
         let origin = Origin {
             created: now,
             rules: self.rules(routed.generation())?,
@@ -238,6 +240,29 @@ fn undated(owed: &Owed) -> Owed {
     Owed {
         deadline: Ok(None),
         ..owed.clone()
+    }
+}
+
+impl Store<'_> {
+    /// Nothing is owed of an event that is not there whole.
+    fn check_kept(&self, events: impl IntoIterator<Item = i64>) -> Result<(), Fault> {
+        for event in events {
+            let gone: Option<(String, bool)> = self
+                .cached(
+                    "SELECT id, emptied IS NOT NULL FROM event WHERE seq = ?1 \
+                     AND NOT EXISTS (SELECT 1 FROM request WHERE event = ?1)",
+                )?
+                .query_row([event], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((id, emptied)) = gone else { continue };
+            let kept = if emptied {
+                Kept::Outline
+            } else {
+                Kept::WithoutPayload
+            };
+            return Err(kept.refuse(&id).into());
+        }
+        Ok(())
     }
 }
 

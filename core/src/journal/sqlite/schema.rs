@@ -109,6 +109,11 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join("journal.db")
 }
 
+/// Where its log lies.
+pub(super) fn log_file(directory: &Path) -> PathBuf {
+    directory.join("journal.db-wal")
+}
+
 /// Makes the data directory, for its owner alone, where there is none, and what is missing above it; and syncs the name of
 /// each, since the loss of one is the loss of all beneath it.
 pub(super) fn make_directory(directory: &Path) -> Result<(), OpenError> {
@@ -242,6 +247,8 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 /// Sets what holds for all of a file and must be set before there is anything in it.
 fn lay_out(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE)?;
+    // So that pages which hold nothing can be given back to the file system.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
 }
 

@@ -1,7 +1,8 @@
 -- The journal's tables, in their newest version, for a new file. JOURNAL.md explains them, and how to change them: an older
 -- file gets the same by `schema/<version>.sql`. Times are milliseconds since 1970; `seq` is the order of arrival.
 
--- Rule text by content hash: a generation that an event or a delivery names is here before it.
+-- Rule text by content hash: a generation that an event or a delivery names is here before it. `stored` is when it was
+-- last asked to be; the text is empty once nothing needs it any more.
 CREATE TABLE rules (
     seq    INTEGER PRIMARY KEY,
     hash   TEXT NOT NULL UNIQUE,
@@ -20,7 +21,8 @@ CREATE TABLE in_force (
 
 -- One row for each event, without its payload, with the headers of its request that were kept. What lists show is
 -- read out of the envelope, but for what they choose by: that has columns of its own. No generated ones: SQLite would
--- work out even the virtual ones at each insert.
+-- work out even the virtual ones at each insert. `emptied` is when all but the provider was removed from the envelope, by
+-- retention.
 CREATE TABLE event (
     seq         INTEGER PRIMARY KEY,
     id          TEXT NOT NULL,
@@ -31,11 +33,12 @@ CREATE TABLE event (
     dedup       TEXT,
     dedup_until INTEGER,
     headers     TEXT NOT NULL,
-    envelope    TEXT NOT NULL
+    envelope    TEXT NOT NULL,
+    emptied     INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX event_id ON event (id);
 
--- What came over the wire: the body once, as it came. Apart from the event, so that lists do not read past it, and
+-- What came over the wire: the body once, as it came, until retention removes the row. Apart from the event, so that lists do not read past it, and
 -- with nothing beside it, since the fewer bytes a row has, the more rows fill a page.
 CREATE TABLE request (
     event INTEGER PRIMARY KEY REFERENCES event (seq),
@@ -112,6 +115,7 @@ CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
 CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
+CREATE INDEX delivery_successor ON delivery (successor) WHERE successor IS NOT NULL;
 
 -- Which events a delivery stands for. `time` is when the event happened, where the route goes by that to tell the newest.
 CREATE TABLE delivery_event (

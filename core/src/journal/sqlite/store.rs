@@ -224,8 +224,12 @@ impl<'c> Store<'c> {
         text: &str,
         now: i64,
     ) -> Result<(), Fault> {
-        self.cached("INSERT INTO rules (hash, stored, text) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")?
-            .execute(params![generation.0, now, text])?;
+        // What was pruned comes back, and what is asked for now is not pruned before it is in force.
+        self.cached(
+            "INSERT INTO rules (hash, stored, text) VALUES (?, ?, ?) \
+             ON CONFLICT (hash) DO UPDATE SET stored = excluded.stored, text = excluded.text",
+        )?
+        .execute(params![generation.0, now, text])?;
         Ok(())
     }
 
@@ -345,4 +349,4 @@ const TALLIES: [&str; 9] = [
 const BLOCK: usize = 4096;
 
 /// How many events make one though fewer of them have keys: a start reads at most as many again.
-const BLOCK_EVENTS: i64 = 65_536;
+pub(super) const BLOCK_EVENTS: i64 = 65_536;

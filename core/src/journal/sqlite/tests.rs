@@ -129,6 +129,17 @@ contract! {
         a_burst_is_canceled_while_it_gathers,
         what_is_settled_is_not_canceled,
     }
+    pruning::{
+        an_event_loses_its_payload_then_its_envelope_then_its_rows,
+        nothing_goes_of_what_is_not_settled,
+        an_event_is_there_as_long_as_its_dedup_key_holds,
+        what_has_lost_its_payload_is_not_replayed,
+        a_dead_letter_keeps_its_event_until_it_is_old_or_replayed,
+        what_holds_its_line_up_stays_until_a_person_skips_it,
+        what_took_the_place_of_another_may_go_before_it,
+        of_too_many_events_the_oldest_go_before_their_time,
+        rules_that_nothing_needs_lose_their_text_and_get_it_again,
+    }
     keeping::{
         values_are_an_instances_own_and_expire,
         a_receipt_is_there_when_it_is_kept,
@@ -143,4 +154,5 @@ mod crash;
 mod disk;
 mod load;
 mod power;
+mod pruning;
 mod reading;

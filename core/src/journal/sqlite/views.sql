@@ -4,9 +4,9 @@ CREATE VIEW events AS
         envelope ->> '$.subject' AS subject, envelope ->> '$.data.title' AS title,
         (SELECT count(*) FROM delivery_event WHERE delivery_event.event = event.seq) AS deliveries,
         (SELECT count(*) FROM duplicate WHERE duplicate.event = event.seq) AS duplicates,
-        substr(envelope, 1, length(envelope) - 2) || iif(envelope LIKE '%{}}', '', ',') || '"payload":'
-            || CAST(body AS TEXT) || '}}' AS json
-    FROM event JOIN request ON request.event = event.seq;
+        coalesce(substr(envelope, 1, length(envelope) - 2) || iif(envelope LIKE '%{}}', '', ',') || '"payload":'
+            || CAST(body AS TEXT) || '}}', envelope) AS json
+    FROM event LEFT JOIN request ON request.event = event.seq;
 CREATE VIEW deliveries AS
     SELECT delivery.id, route, state, phase, step, attempts, instance, order_key,
         datetime(created / 1000, 'unixepoch') AS created,
