@@ -121,9 +121,9 @@ impl Store<'_> {
             }
             self.cached("DELETE FROM attempt WHERE delivery = ?")?
                 .execute([delivery])?;
+            // A `successor` that is gone is not looked for: it has no index, and its number comes to no other.
             for names in [
                 "UPDATE delivery SET parent = NULL WHERE parent = ?",
-                "UPDATE delivery SET successor = NULL WHERE successor = ?",
                 "DELETE FROM newest WHERE (route, order_key) = (SELECT route, order_key FROM delivery WHERE seq = ?1) \
                  AND delivery = ?1",
             ] {
