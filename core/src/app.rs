@@ -222,6 +222,7 @@ impl App {
         // What the ingress leaves, but for a little that plugins get to end.
         options.grace = config.grace / 2;
         options.patience = config.plugins.patience;
+        options.limits = config.limits;
         let dispatcher = Dispatcher::new(
             Arc::clone(&journal),
             Arc::clone(&plugins),

@@ -7,12 +7,14 @@
 
 mod grant;
 mod instance;
+mod limit;
 mod reference;
 mod retention;
 mod schema;
 mod source;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
@@ -21,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    dispatcher::DEFAULT_PATIENCE,
+    dispatcher::{self, DEFAULT_PATIENCE},
     document::{Document, Item, Table},
     fault::{Fault, Faults},
     ingress::{self, Limits, Tls, TlsError},
@@ -57,6 +59,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// The plugin instances, in the order of the file.
     pub instances: Vec<InstanceOptions>,
+    /// What bounds their calls, by name.
+    pub limits: BTreeMap<String, dispatcher::Limits>,
 }
 
 /// Where plugins are, and how they come and go.
@@ -165,7 +169,7 @@ impl Reader<'_> {
         let retention = section(&mut root, "retention", faults, retention::read);
         let log = section(&mut root, "log", faults, log);
         let sources = self.sources(&mut root, body_size, faults);
-        let instances = self.instances(&mut root, faults);
+        let (instances, limits) = self.instances(&mut root, faults);
         root.finish(faults);
         Some(Config {
             data_dir: self.base.join(data_dir.as_deref().unwrap_or(DATA_DIR)),
@@ -178,6 +182,7 @@ impl Reader<'_> {
             log: log.unwrap_or_default(),
             sources,
             instances,
+            limits,
         })
     }
 }

@@ -8,11 +8,12 @@
 mod course;
 mod gate;
 mod generations;
+mod limits;
 mod metrics;
 mod workdir;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     num::NonZeroUsize,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,10 +36,12 @@ use crate::{
 };
 
 pub use generations::Generations;
+pub use limits::{KeyLimit, Limits};
 pub use metrics::Metrics;
 
 use course::Course;
 use gate::Gates;
+use limits::Calls;
 use workdir::WorkRoot;
 
 /// What a dispatcher needs to know beside its parts.
@@ -56,6 +59,8 @@ pub struct Options {
     pub grace: Duration,
     /// How many deliveries are claimed at once.
     pub batch: NonZeroUsize,
+    /// What bounds the calls of instances, by their names.
+    pub limits: BTreeMap<String, Limits>,
 }
 
 impl Options {
@@ -68,6 +73,7 @@ impl Options {
             patience: DEFAULT_PATIENCE,
             grace: Duration::from_secs(20),
             batch: NonZeroUsize::new(32).expect("32 is not zero"),
+            limits: BTreeMap::new(),
         }
     }
 }
@@ -93,6 +99,8 @@ struct Shared {
     options: Options,
     owner: String,
     gates: Gates,
+    /// The calls that run, by what bounds them.
+    calls: Arc<Calls>,
     work: WorkRoot,
     metrics: Metrics,
     running: Mutex<Running>,
@@ -164,6 +172,7 @@ impl Dispatcher {
             clock,
             owner,
             gates: Gates::default(),
+            calls: Arc::default(),
             work: WorkRoot::open(&options.work_root)?,
             metrics: Metrics::default(),
             running: Mutex::default(),

@@ -31,6 +31,7 @@ pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
 
 use crate::{
     delivery::{Outcome, Phase, State},
+    rate::Rate,
     reason::Reason,
     router::{GenerationId, Routed},
 };
@@ -157,6 +158,46 @@ pub struct AttemptStart {
     pub input: Bytes,
     /// When.
     pub started: Timestamp,
+    /// What it has to go through: where one of them does not let it, it does not begin.
+    pub bounds: Vec<Bound>,
+}
+
+/// A bucket that an attempt has to go through: that of an instance, or of an instance and a key.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Its name: the instance's, alone or with the key after a space.
+    pub bucket: String,
+    /// How fast attempts may go through, where that is bounded.
+    pub rate: Option<Rate>,
+    /// Whether it is full: as many calls that went through it are running as may at a time.
+    pub full: bool,
+}
+
+/// Whether an attempt begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It does.
+    Now,
+    /// It does not: the delivery waits for a bucket, and its claim has ended.
+    Later {
+        /// When it is due again, at the latest.
+        due: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+    /// It does not: a person asked for the end of its delivery, which is settled.
+    Canceled,
+}
+
+/// That a bucket is closed for a while, whatever its rate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// Until when.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// In words.
+    pub detail: String,
 }
 
 /// How a step ended or an attempt of it, and what that makes of the delivery.
@@ -284,8 +325,17 @@ pub trait Journal: History {
     /// meant to.
     async fn set_back(&self, by: Duration) -> Result<(), JournalError>;
 
-    /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands.
-    async fn begin(&self, start: AttemptStart) -> Result<(), JournalError>;
+    /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands. Or puts the
+    /// delivery back unchanged, where one of the buckets is closed: then it waits at it, behind those that came before.
+    ///
+    /// What goes through a bucket is committed with it, so that nothing that begins after a restart knows less of it.
+    async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError>;
+
+    /// Says that a bucket that was full is so no longer: the oldest that waits at it is due.
+    async fn hand_on(&self, bucket: &str) -> Result<(), JournalError>;
+
+    /// Closes a bucket for a while, or opens it again; while that of an instance rests, nothing of the instance is claimed.
+    async fn rest(&self, bucket: &str, rest: Option<Rest>) -> Result<(), JournalError>;
 
     /// Commits how a step or an attempt ended and what that makes of the delivery. Where a person has asked for it to be
     /// canceled, it is, unless it goes on with the next step or has succeeded.
@@ -426,6 +476,9 @@ pub trait History: Send + Sync + std::fmt::Debug {
             ))),
         }
     }
+
+    /// The buckets that rest now.
+    async fn rests(&self) -> Result<BTreeMap<String, Rest>, JournalError>;
 
     /// The generations of deliveries that are not settled.
     async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError>;

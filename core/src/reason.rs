@@ -91,6 +91,10 @@ reasons! {
     Coalescing = "coalescing",
     /// A newer delivery of its route and order key took its place.
     Superseded = "superseded",
+    /// What it calls takes no more calls in that time; of all, or of those with its key.
+    RateLimited = "rate-limited",
+    /// As many calls with its key are running as may at a time.
+    KeyBusy = "key-busy",
     /// `deadline` could not be rendered, or is no time.
     DeadlineFailed = "deadline-failed",
     /// The deadline has passed, or would have before the next attempt.

@@ -4,20 +4,30 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Reader, count, grant, name, period};
+use super::{Reader, count, grant, limit, name, period};
 use crate::{
+    dispatcher,
     document::Table,
     fault::Faults,
     plugin::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, InstanceOptions, Isolation},
 };
 
 impl Reader<'_> {
-    pub(super) fn instances(&self, root: &mut Table<'_>, faults: &mut Faults) -> Vec<InstanceOptions> {
+    /// The instances, and by name what bounds the calls of each.
+    pub(super) fn instances(
+        &self,
+        root: &mut Table<'_>,
+        faults: &mut Faults,
+    ) -> (Vec<InstanceOptions>, BTreeMap<String, dispatcher::Limits>) {
         let mut names = Vec::new();
-        root.tables("instance", faults)
-            .into_iter()
+        let tables = root.tables("instance", faults).into_iter();
+        tables
             .filter_map(|table| self.instance(table, &mut names, faults))
-            .collect()
+            .map(|(instance, limits)| {
+                let name = instance.name.clone();
+                (instance, (name, limits))
+            })
+            .unzip()
     }
 
     fn instance(
@@ -25,7 +35,7 @@ impl Reader<'_> {
         mut table: Table<'_>,
         names: &mut Vec<String>,
         faults: &mut Faults,
-    ) -> Option<InstanceOptions> {
+    ) -> Option<(InstanceOptions, dispatcher::Limits)> {
         let name = name(&mut table, names, faults);
         // A plugin that has one instance lends it its name.
         let plugin = table.string("plugin", faults).or_else(|| name.clone());
@@ -33,6 +43,7 @@ impl Reader<'_> {
         let timeout = period(&mut table, "timeout", faults).unwrap_or(DEFAULT_TIMEOUT);
         let places = [("process", Isolation::Process), ("none", Isolation::None)];
         let isolation = table.one_of("isolation", &places, faults).unwrap_or_default();
+        let bounds = limit::limits(&mut table, faults);
         let limits = grant::limits(&mut table, isolation, faults);
         let grant = grant::grant(&mut table, isolation, faults);
         let mut secrets = BTreeMap::new();
@@ -48,7 +59,7 @@ impl Reader<'_> {
             );
         }
         table.finish(faults);
-        Some(InstanceOptions {
+        let instance = InstanceOptions {
             name: name?,
             plugin: plugin?,
             concurrency,
@@ -58,6 +69,7 @@ impl Reader<'_> {
             grant,
             config: config?,
             secrets,
-        })
+        };
+        Some((instance, bounds))
     }
 }

@@ -42,6 +42,7 @@ pub fn schema() -> Value {
             "instance": { "type": "array", "items": instance() },
         },
         "$defs": {
+            "rate": rate(),
             "name": { "type": "string", "pattern": "^[a-z0-9_-]{1,64}$" },
             "time": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" },
             "size": { "type": "string", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)$" },
@@ -113,6 +114,8 @@ fn instance() -> Value {
         "name": { "$ref": "#/$defs/name", "description": "What `use` in a step names." },
         "plugin": { "type": "string", "description": "What the library calls itself; by default the instance's name." },
         "concurrency": count("Calls at a time."),
+        "rate": { "$ref": "#/$defs/rate", "description": "How fast calls may begin; evenly, but for a burst." },
+        "limit": { "type": "array", "items": limit(), "description": "What bounds calls that are alike." },
         "timeout": { "$ref": "#/$defs/time", "description": "For one call." },
         "isolation": {
             "enum": ["process", "none"], "default": "process",
@@ -134,6 +137,27 @@ fn instance() -> Value {
     }));
     instance["required"] = json!(["name"]);
     instance
+}
+
+fn limit() -> Value {
+    let mut limit = section(json!({
+        "by": { "type": "string", "pattern": "\\{[{%]", "description": "A template over `input` and `event`: calls for which it makes an equal text share the limit." },
+        "rate": { "$ref": "#/$defs/rate", "description": "How fast they may begin." },
+        "concurrency": count("How many of them run at a time."),
+    }));
+    limit["required"] = json!(["by"]);
+    limit["anyOf"] = json!([{ "required": ["rate"] }, { "required": ["concurrency"] }]);
+    limit
+}
+
+fn rate() -> Value {
+    let mut table = section(json!({
+        "calls": count("So many calls…"),
+        "per": { "$ref": "#/$defs/time", "description": "…in this time." },
+        "burst": { "type": "integer", "minimum": 1, "default": 1, "description": "How many of them may begin at once after a rest." },
+    }));
+    table["required"] = json!(["calls", "per"]);
+    json!({ "oneOf": [{ "type": "string", "pattern": "^[0-9]+/[0-9]*(ms|s|m|h|d)$" }, table] })
 }
 
 fn section(properties: Value) -> Value {

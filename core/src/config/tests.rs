@@ -391,3 +391,98 @@ fn what_is_kept_goes_in_order_and_what_is_not_named_follows() {
         |            ^^^^^^
     "#);
 }
+
+#[test]
+fn limits_of_instances_are_read() {
+    let config = read(
+        r#"
+routes = "routes.toml"
+[[source]]
+name = "s"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+[[instance]]
+name = "slack"
+rate = { calls = 50, per = "1m", burst = 5 }
+[[instance.limit]]
+by = "{{ input.channel }}"
+rate = "1/s"
+concurrency = 1
+[[instance]]
+name = "git"
+"#,
+    )
+    .unwrap();
+    let slack = &config.limits["slack"];
+    assert_eq!(slack.rate.unwrap().to_string(), "50 calls in 60s");
+    assert_eq!(slack.rate.unwrap().opens(10_000_000), 10_000_000 - 4 * 1_200_000);
+    let limit = &slack.keys[0];
+    assert_eq!(limit.by.source(), "{{ input.channel }}");
+    assert_eq!(limit.rate.unwrap().to_string(), "1 call in 1s");
+    assert_eq!(limit.concurrency.map(NonZeroUsize::get), Some(1));
+    assert_eq!(config.limits["git"].rate, None);
+}
+
+#[test]
+fn mistakes_in_limits_are_told_with_their_places() {
+    let faults = read(
+        r##"
+routes = "routes.toml"
+[[source]]
+name = "s"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+[[instance]]
+name = "slack"
+rate = "10 per s"
+[[instance.limit]]
+by = "{{ chanel }}"
+[[instance.limit]]
+by = "#general"
+rate = { calls = 5000, per = "1s" }
+[[instance.limit]]
+rate = { calls = 0, burst = 1 }
+concurency = 1
+[[instance]]
+name = "git"
+rate = 10
+"##,
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(faults, @r##"
+    jackfield.toml:9:8: `instance.rate`: found "10 per s", expected a rate such as "10/s", "50/m", "1/30s" or { calls = 50, per = "1m", burst = 5 }
+      9 | rate = "10 per s"
+        |        ^^^^^^^^^^
+    jackfield.toml:10:1: the limit bounds nothing
+     10 | [[instance.limit]]
+        | ^^^^^^^^^^^^^^^^^^
+        = add `rate = "1/s"`, `concurrency = 1`, or both
+    jackfield.toml:11:6: `instance.limit.by`: there is no `chanel`
+     11 | by = "{{ chanel }}"
+        |      ^^^^^^^^^^^^^^
+        = a template over `input`, what the step gives, and `event`, as in "{{ input.channel }}"
+    jackfield.toml:13:6: `instance.limit.by`: found "#general", which is the same for every call; expected a template
+     13 | by = "#general"
+        |      ^^^^^^^^^^
+        = a template over `input`, what the step gives, and `event`, as in "{{ input.channel }}"
+    jackfield.toml:14:8: `instance.limit.rate`: found 5000 calls in 1s, expected at most a thousand in a second and at least one in a year
+     14 | rate = { calls = 5000, per = "1s" }
+        |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    jackfield.toml:15:1: `instance.limit` has no `by`, which is required
+     15 | [[instance.limit]]
+        | ^^^^^^^^^^^^^^^^^^
+    jackfield.toml:16:8: `instance.limit.rate` has no `per`, which is required
+     16 | rate = { calls = 0, burst = 1 }
+        |        ^^^^^^^^^^^^^^^^^^^^^^^^
+    jackfield.toml:16:18: `instance.limit.rate.calls`: found 0, expected a whole number from 1 to 1000000
+     16 | rate = { calls = 0, burst = 1 }
+        |                  ^
+    jackfield.toml:17:1: `instance.limit` has no key `concurency`
+     17 | concurency = 1
+        | ^^^^^^^^^^
+        = did you mean `concurrency`?
+    jackfield.toml:20:8: `instance.rate`: found a whole number, expected a rate such as "10/s", "50/m", "1/30s" or { calls = 50, per = "1m", burst = 5 }
+     20 | rate = 10
+        |        ^^
+    "##);
+}

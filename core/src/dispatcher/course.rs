@@ -5,6 +5,7 @@
 
 mod deadline;
 mod ending;
+mod passage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +14,10 @@ use jackfield_event::Timestamp;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{JOURNAL_REST, Shared, workdir::Trace};
+use super::{JOURNAL_REST, Shared, limits::Passage, workdir::Trace};
 use crate::{
     delivery::{OnStuck, Outcome, Phase, State},
-    journal::{AttemptStart, Claim, Ended, Failure, JournalError, Next, StepEnd},
+    journal::{AttemptStart, Begun, Claim, Ended, Failure, JournalError, Next, StepEnd},
     plugin::{Report, StepCall, Visit},
     reason::Reason,
     router::{Context, ContextError, FailureView, RenderError, Route, Step},
@@ -45,6 +46,7 @@ struct Ready {
     visit: Visit,
     permit: OwnedSemaphorePermit,
     input: Bytes,
+    passage: Passage,
 }
 
 /// How a call ended.
@@ -170,9 +172,6 @@ impl<'s> Course<'s> {
             return Err(self.missing(Reason::InstanceDown, detail));
         }
         let input = step.render(&context, Some(&instance.input_schema))?;
-        let input = serde_json::to_vec(&input)
-            .expect("a JSON value has a JSON form")
-            .into();
         let gate = self.shared.gates.of(&instance.name, &instance.permits);
         let permit = tokio::select! {
             biased;
@@ -186,7 +185,14 @@ impl<'s> Course<'s> {
         self.in_time()?;
         // An instance that was replaced meanwhile lets nobody in: the delivery comes back, and finds the other.
         match permit.zip(instance.enter()) {
-            Some((permit, visit)) => Ok(Ready { visit, permit, input }),
+            Some((permit, visit)) => Ok(Ready {
+                visit,
+                permit,
+                passage: self.passage(&instance.name, &context, &input)?,
+                input: serde_json::to_vec(&input)
+                    .expect("a JSON value has a JSON form")
+                    .into(),
+            }),
             None => Err(NotReady::Later(None)),
         }
     }
@@ -234,8 +240,13 @@ impl<'s> Course<'s> {
             attempt,
             input: ready.input.clone(),
             started: self.shared.clock.now(),
+            bounds: ready.passage.bounds.clone(),
         };
-        self.insist(|| self.shared.journal.begin(start.clone())).await?;
+        let begun = self.insist(|| self.shared.journal.begin(start.clone())).await?;
+        if begun != Begun::Now {
+            drop((ready.visit, ready.permit));
+            return self.put_off(&instance.name, begun, ready.passage).await;
+        }
         self.claim.attempts = attempt;
         let call = StepCall {
             event: self.claim.events.last().cloned().unwrap_or_default(),
@@ -274,6 +285,7 @@ impl<'s> Course<'s> {
             }
         }
         self.shared.metrics.attempt(&instance.name, report.outcome);
+        self.heed_pause(&ready.passage, &report).await?;
         let cut_short = self.shared.cancel.is_cancelled() || instance.is_leaving();
         let called = Called {
             attempt,
@@ -281,7 +293,8 @@ impl<'s> Course<'s> {
             trace,
             cut_short,
         };
-        self.conclude(route, step, called).await
+        let (shared, free) = (self.shared, ready.passage.let_go(&self.shared.calls));
+        tokio::join!(self.conclude(route, step, called), shared.hand_on(free)).0
     }
 
     /// Makes of a report what the retry policy and the route say.

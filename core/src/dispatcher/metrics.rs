@@ -6,19 +6,29 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::delivery::{Outcome, State};
+use crate::{
+    delivery::{Outcome, State},
+    reason::Reason,
+};
 
 /// Counters of attempts and of settled deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     settled: Family<StateLabels, Counter>,
+    put_off: Family<PutOffLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     instance: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PutOffLabels {
+    instance: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +49,11 @@ impl Metrics {
             "Deliveries that were settled, by state",
             self.settled.clone(),
         );
+        registry.register(
+            "attempts_put_off",
+            "Calls of plugin instances that were not begun yet for a limit, by instance and reason",
+            self.put_off.clone(),
+        );
     }
 
     pub(super) fn attempt(&self, instance: &str, outcome: Outcome) {
@@ -46,6 +61,15 @@ impl Metrics {
             .get_or_create(&AttemptLabels {
                 instance: instance.to_owned(),
                 outcome: outcome.word(),
+            })
+            .inc();
+    }
+
+    pub(super) fn put_off(&self, instance: &str, reason: Reason) {
+        self.put_off
+            .get_or_create(&PutOffLabels {
+                instance: instance.to_owned(),
+                reason: reason.code(),
             })
             .inc();
     }

@@ -2,6 +2,7 @@
 
 mod asked;
 mod deadlines;
+mod limits;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{DEFAULT_PATIENCE, Dispatcher, Generations, Options};
+use super::{DEFAULT_PATIENCE, Dispatcher, Generations, Limits, Options};
 use crate::{
     clock::Clock,
     delivery::{Outcome, State},
@@ -148,6 +149,7 @@ struct Stage {
     rules: Arc<Generation>,
     plugins: BTreeMap<&'static str, (usize, Arc<Played>)>,
     arrivals: usize,
+    limits: BTreeMap<String, Limits>,
 }
 
 impl Stage {
@@ -168,6 +170,7 @@ impl Stage {
                 .map(|(name, calls, played)| (name, (calls, played)))
                 .collect(),
             arrivals: 0,
+            limits: BTreeMap::new(),
         }
     }
 
@@ -222,7 +225,8 @@ impl Stage {
         let journal: Arc<dyn Journal> = Arc::clone(&self.journal) as _;
         let registry = Arc::new(Registry::of(instances));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
-        let options = Options::new(self.directory.path().join("work"));
+        let mut options = Options::new(self.directory.path().join("work"));
+        options.limits = self.limits.clone();
         Dispatcher::new(journal, registry, Arc::new(generations), clock, options).unwrap()
     }
 
@@ -275,6 +279,7 @@ impl Stage {
             rules,
             plugins,
             arrivals,
+            limits,
         } = self;
         journal.close().await.unwrap();
         drop(journal);
@@ -285,6 +290,7 @@ impl Stage {
             rules,
             plugins,
             arrivals,
+            limits,
         }
     }
 }

@@ -70,6 +70,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::OrderKeyFailed
         | Reason::Coalescing
         | Reason::Superseded
+        | Reason::RateLimited
+        | Reason::KeyBusy
         | Reason::DeadlineFailed
         | Reason::DeadlinePassed
         | Reason::TemplateFailed

@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod deadlines;
 pub(crate) mod deliveries;
 pub(crate) mod keeping;
+pub(crate) mod limits;
 pub(crate) mod line;
 pub(crate) mod order;
 pub(crate) mod pruning;
@@ -291,6 +292,7 @@ pub(crate) fn start(delivery: DeliveryId, phase: Phase, step: usize, attempt: u3
         attempt,
         input: Bytes::from_static(b"{\"text\":\"hello\"}"),
         started: at(1),
+        bounds: Vec::new(),
     }
 }
 

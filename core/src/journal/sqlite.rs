@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod buckets;
 mod burst;
 mod cancel;
 mod checkpoint;
@@ -30,6 +31,7 @@ mod tests;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -56,10 +58,10 @@ use self::{
 };
 pub use self::{history::SqliteHistory, schema::OpenError};
 use super::{
-    AppendError, Arrival, Asked, Asker, AttemptStart, Canceled, Cause, Claim, ClaimRequest, Committed,
+    AppendError, Arrival, Asked, Asker, AttemptStart, Begun, Canceled, Cause, Claim, ClaimRequest, Committed,
     Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, DiskUse, Ended, EventFilter, EventRecord,
     EventStory, GenerationRecord, History, Journal, JournalError, KeptReceipt, Pruned, Rejection,
-    RejectionRecord, Replay, RequestRecord, Retention, RoutedEvent, StepEnd, Stretch,
+    RejectionRecord, Replay, RequestRecord, Rest, Retention, RoutedEvent, StepEnd, Stretch,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -327,8 +329,19 @@ impl Journal for SqliteJournal {
         self.ask(move |store| store.set_back(by)).await
     }
 
-    async fn begin(&self, start: AttemptStart) -> Result<(), JournalError> {
+    async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError> {
         self.ask(move |store| store.begin_attempt(&start)).await
+    }
+
+    async fn hand_on(&self, bucket: &str) -> Result<(), JournalError> {
+        let (bucket, now) = (bucket.to_owned(), self.clock.now());
+        self.ask(move |store| store.make_room(&bucket, now)).await
+    }
+
+    async fn rest(&self, bucket: &str, rest: Option<Rest>) -> Result<(), JournalError> {
+        let (bucket, now) = (bucket.to_owned(), self.clock.now());
+        self.ask(move |store| store.rest(&bucket, rest.as_ref(), now))
+            .await
     }
 
     async fn end(&self, end: StepEnd) -> Result<Ended, JournalError> {
@@ -499,6 +512,10 @@ impl History for SqliteJournal {
 
     async fn generations_like(&self, prefix: &str) -> Result<Vec<GenerationId>, JournalError> {
         self.history.generations_like(prefix).await
+    }
+
+    async fn rests(&self) -> Result<BTreeMap<String, Rest>, JournalError> {
+        self.history.rests().await
     }
 
     async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError> {

@@ -2,11 +2,11 @@
 
 use super::*;
 
-/// One step of `a`, of no use after a day. Time leaps by a second or so at every turn of the journal's: that is nothing beside it, and `b` to tell of it.
-const A_DAY: &str = r#"
+/// One step of `a`, of no use after ten minutes. Time leaps by a second or so at every turn of the journal's: that is nothing beside it, and `b` to tell of it.
+const TEN_MINUTES: &str = r#"
 [[route]]
 name = "r"
-deadline = "24h"
+deadline = "10m"
 when.type = ["x"]
 [[route.step]]
 use = "a"
@@ -23,20 +23,20 @@ fn told(b: &Played) -> String {
 #[tokio::test(start_paused = true)]
 async fn deadline_and_back_off_what_would_come_too_late_is_given_up_at_once_with_the_last_error() {
     let a = Played::new(|_| Report {
-        retry_after: Some(Duration::from_secs(10 * 3600)),
+        retry_after: Some(Duration::from_secs(4 * 60)),
         ..failed(Outcome::Retry, "the service is busy")
     });
     let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(A_DAY, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
     let before = stage.clock.now();
     stage.accept("p").await;
     let stories = stage.settle().await;
     assert_eq!(states(&stories), [State::Dead]);
-    // At 0, 10 and 20 hours; a fourth would come at 30.
+    // After 0, 4 and 8 minutes; a fourth would come after 12.
     assert_eq!(a.inputs().len(), 3);
     let failure = stories[0].record.failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::DeadlinePassed);
-    let deadline = before.saturating_add(Duration::from_secs(24 * 3600));
+    let deadline = before.saturating_add(Duration::from_secs(600));
     assert_eq!(
         failure.error,
         format!(
@@ -51,9 +51,9 @@ async fn deadline_and_back_off_what_would_come_too_late_is_given_up_at_once_with
 #[tokio::test]
 async fn a_call_has_no_more_time_than_its_deadline_leaves() {
     // The instance's time-out is a minute.
-    for (deadline, most) in [("30s", 30), ("24h", 60)] {
+    for (deadline, most) in [("30s", 30), ("10m", 60)] {
         let a = Played::new(|_| report(Outcome::Done));
-        let mut stage = Stage::set(&A_DAY.replace("24h", deadline), [("a", 1, Arc::clone(&a))]);
+        let mut stage = Stage::set(&TEN_MINUTES.replace("10m", deadline), [("a", 1, Arc::clone(&a))]);
         stage.accept("p").await;
         let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
         let direct = async {
@@ -71,7 +71,7 @@ async fn a_call_has_no_more_time_than_its_deadline_leaves() {
 #[tokio::test(start_paused = true)]
 async fn deadline_and_missing_instance_it_is_not_waited_for_any_longer() {
     let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(A_DAY, [("b", 1, Arc::clone(&b))]);
+    let mut stage = Stage::set(TEN_MINUTES, [("b", 1, Arc::clone(&b))]);
     stage.accept("p").await;
     stage
         .until(|stories| stories[0].record.state == State::Waiting)
@@ -81,7 +81,7 @@ async fn deadline_and_missing_instance_it_is_not_waited_for_any_longer() {
     assert_eq!(states(&stories), [State::Dead]);
     let told = told(&b);
     assert!(
-        told.starts_with("a: deadline-passed: the deadline 2026-01-02T00:00:"),
+        told.starts_with("a: deadline-passed: the deadline 2026-01-01T00:10:"),
         "{told}"
     );
     assert!(
@@ -93,7 +93,7 @@ async fn deadline_and_missing_instance_it_is_not_waited_for_any_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn deadline_and_order_key_who_stands_behind_another_is_given_up_and_lets_nobody_pass() {
-    let rules = A_DAY.replace("deadline", "order_by = \"{{ event.data.project.id }}\"\ndeadline");
+    let rules = TEN_MINUTES.replace("deadline", "order_by = \"{{ event.data.project.id }}\"\ndeadline");
     let a = Played::held(|_| report(Outcome::Done));
     let b = Played::new(|_| report(Outcome::Done));
     let mut stage = Stage::set(&rules, [("a", 2, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
@@ -143,7 +143,7 @@ fn stages_of(story: &DeliveryStory) -> Vec<&str> {
 async fn a_clock_that_is_set_forward_ends_what_is_late_and_no_call_that_is_under_way() {
     let a = Played::held(|_| report(Outcome::Done));
     let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(A_DAY, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
     stage.accept("p").await;
     stage.accept("q").await;
     let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());

@@ -170,11 +170,22 @@ pub(super) fn next_due(connection: &Connection, now: Timestamp) -> rusqlite::Res
         .query_row([&after], |row| row.get::<_, String>(0))
         .optional()?
     {
-        let first: Option<i64> = due
-            .query_row(params![name, now.as_millis()], |row| row.get(0))
-            .optional()?;
+        let first: Option<i64> = match rests_until(connection, &name, now)? {
+            Some(until) => Some(until),
+            None => due
+                .query_row(params![name, now.as_millis()], |row| row.get(0))
+                .optional()?,
+        };
         next = first.into_iter().chain(next).min();
         after = name;
     }
     Ok(next.and_then(Timestamp::from_millis))
+}
+
+/// Until when the bucket of an instance rests, as far as that is in the future.
+fn rests_until(connection: &Connection, instance: &str, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT rests FROM bucket WHERE name = ? AND rests > ?")?
+        .query_row(params![instance, now.as_millis()], |row| row.get(0))
+        .optional()
 }

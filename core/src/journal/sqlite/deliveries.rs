@@ -8,13 +8,13 @@ use rusqlite::{OptionalExtension, params};
 use super::{job::Fault, row, store::Store};
 use crate::{
     delivery::{Phase, State},
-    journal::{AttemptStart, ClaimRequest, Ended, Failure, JournalError, Next, StepEnd},
+    journal::{AttemptStart, Begun, ClaimRequest, Ended, Failure, JournalError, Next, StepEnd},
     reason::Reason,
 };
 
 /// A claimed delivery, as far as the writer has to know it.
-struct Claimed {
-    seq: i64,
+pub(super) struct Claimed {
+    pub(super) seq: i64,
     phase: Phase,
     step: i64,
     attempts: u32,
@@ -34,7 +34,7 @@ impl Store<'_> {
         let mut due = BTreeSet::new();
         let mut bursts = Vec::new();
         for instance in self.instances()? {
-            if request.busy.contains(&instance) {
+            if request.busy.contains(&instance) || self.is_resting(&instance, request.now)? {
                 continue;
             }
             let mut take = |sql, parameters: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
@@ -149,7 +149,7 @@ impl Store<'_> {
     }
 
     /// Ends the claim of a running delivery that is not settled, and is not to be canceled either.
-    fn give_back(
+    pub(super) fn give_back(
         &mut self,
         seq: i64,
         state: State,
@@ -164,8 +164,8 @@ impl Store<'_> {
         }
         let (route, key): (String, Option<String>) = self
             .cached(
-                "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, owner = NULL, lease = NULL WHERE seq = ? \
-                 RETURNING route, order_key",
+                "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, bucket = NULL, owner = NULL, lease = NULL \
+                 WHERE seq = ? RETURNING route, order_key",
             )?
             .query_row(params![state.word(), due, reason, detail, seq], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -286,7 +286,7 @@ impl Store<'_> {
     }
 
     /// Writes that an attempt begins.
-    pub(super) fn begin_attempt(&mut self, start: &AttemptStart) -> Result<(), Fault> {
+    pub(super) fn begin_attempt(&mut self, start: &AttemptStart) -> Result<Begun, Fault> {
         let claimed = self.claimed(start.delivery, &start.owner)?;
         claimed.check(start.delivery, start.phase, start.step)?;
         if start.attempt != claimed.attempts + 1 {
@@ -295,6 +295,10 @@ impl Store<'_> {
                 start.delivery, claimed.attempts, start.step_id, start.attempt
             ))
             .into());
+        }
+        let begun = self.admit(&claimed, start)?;
+        if begun != Begun::Now {
+            return Ok(begun);
         }
         self.cached(
             "INSERT INTO attempt (delivery, phase, step, attempt, step_id, instance, started, input) \
@@ -312,7 +316,7 @@ impl Store<'_> {
         ])?;
         self.cached("UPDATE delivery SET attempts = ?, stalled = NULL WHERE seq = ?")?
             .execute(params![start.attempt, claimed.seq])?;
-        Ok(())
+        Ok(begun)
     }
 
     /// Writes how a step or an attempt of it ended, and moves the delivery on.
@@ -429,7 +433,7 @@ impl Store<'_> {
         let (route, key): (String, Option<String>) = self
             .cached(
                 "UPDATE delivery SET state = ?, settled = ?, failure = coalesce(?, failure), due = NULL, owner = NULL, \
-                 lease = NULL, reason = NULL, detail = NULL WHERE seq = ? RETURNING route, order_key",
+                 lease = NULL, reason = NULL, detail = NULL, bucket = NULL WHERE seq = ? RETURNING route, order_key",
             )?
             .query_row(params![state.word(), now.as_millis(), failure, seq], |row| {
                 Ok((row.get(0)?, row.get(1)?))

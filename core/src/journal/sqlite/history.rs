@@ -1,6 +1,6 @@
 //! What people read: events, deliveries and what became of them.
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::{
     journal::{
         AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, DiskUse,
         EventFilter, EventRecord, EventStory, GenerationRecord, History, JournalError, Kept, KeptReceipt,
-        Order, RejectionRecord, RequestRecord, RoutedEvent, Stretch,
+        Order, RejectionRecord, RequestRecord, Rest, RoutedEvent, Stretch,
     },
     reason::Reason,
     router::GenerationId,
@@ -72,8 +72,15 @@ impl History for SqliteHistory {
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, JournalError> {
+        let now = self.clock.now();
         self.pool
-            .read(move |connection| deliveries(connection, &filter))
+            .read(move |connection| {
+                let mut records = deliveries(connection, &filter)?;
+                for record in &mut records {
+                    tell_rest(connection, record, now)?;
+                }
+                Ok(records)
+            })
             .await
     }
 
@@ -84,7 +91,16 @@ impl History for SqliteHistory {
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {
-        self.pool.read(move |connection| delivery(connection, id)).await
+        let now = self.clock.now();
+        self.pool
+            .read(move |connection| {
+                let mut story = delivery(connection, id)?;
+                if let Some(story) = &mut story {
+                    tell_rest(connection, &mut story.record, now)?;
+                }
+                Ok(story)
+            })
+            .await
     }
 
     async fn disk_use(&self) -> Result<DiskUse, JournalError> {
@@ -130,6 +146,11 @@ impl History for SqliteHistory {
                     .collect()
             })
             .await
+    }
+
+    async fn rests(&self) -> Result<BTreeMap<String, Rest>, JournalError> {
+        let now = self.clock.now();
+        self.pool.read(move |connection| rests(connection, now)).await
     }
 
     async fn unsettled_generations(&self) -> Result<Vec<GenerationId>, JournalError> {
@@ -575,6 +596,41 @@ fn generations(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Ge
             })
         })?
         .collect()
+}
+
+fn rests(connection: &Connection, now: Timestamp) -> rusqlite::Result<BTreeMap<String, Rest>> {
+    connection
+        .prepare_cached("SELECT name, rests, reason, detail FROM bucket WHERE rests > ?")?
+        .query_map([now.as_millis()], |row| Ok((row.get("name")?, rest(row)?)))?
+        .collect()
+}
+
+fn rest(row: &Row<'_>) -> rusqlite::Result<Rest> {
+    Ok(Rest {
+        until: row::time_at(row, "rests")?,
+        reason: row::word_at(row, "reason")?,
+        detail: row.get::<_, Option<String>>("detail")?.unwrap_or_default(),
+    })
+}
+
+/// Says why a delivery that is due is not claimed, where its instance rests: nothing is written to those that wait for that.
+fn tell_rest(connection: &Connection, record: &mut DeliveryRecord, now: Timestamp) -> rusqlite::Result<()> {
+    if record.state != State::Pending || record.blocked {
+        return Ok(());
+    }
+    let rests = connection
+        .prepare_cached("SELECT rests, reason, detail FROM bucket WHERE name = ? AND rests > ?")?
+        .query_row(params![record.instance, now.as_millis()], rest)
+        .optional()?;
+    if let Some(Rest {
+        until,
+        reason,
+        detail,
+    }) = rests
+    {
+        (record.due, record.reason, record.detail) = (Some(until), Some(reason), Some(detail));
+    }
+    Ok(())
 }
 
 fn unsettled_generations(connection: &Connection) -> rusqlite::Result<Vec<GenerationId>> {

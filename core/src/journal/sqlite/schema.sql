@@ -66,7 +66,7 @@ CREATE TABLE dedup_block (
 -- begun of it for want of something. Of lines (see JOURNAL.md): `replaceable` is 1 where a newer one may take its place, which
 -- is then its `successor` (no reference: either may go first when the journal is pruned); `closes` is until when it gathers
 -- events at the latest, while it does, and `keep` which of them its steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
--- is begun of its steps.
+-- is begun of its steps; `bucket` is where it waits to go through.
 -- `key_root` is what idempotency keys of its steps begin with where that is not its own id, and `key_roots` the same for some
 -- steps apart, by their ids. `asked` is what a person asked for that made it, and `cancel` that one asked for its end.
 CREATE TABLE delivery (
@@ -100,7 +100,8 @@ CREATE TABLE delivery (
     deadline       INTEGER,
     key_roots      TEXT,
     asked          TEXT,
-    cancel         TEXT
+    cancel         TEXT,
+    bucket         TEXT
 ) STRICT;
 CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;
@@ -113,6 +114,7 @@ CREATE INDEX delivery_replaceable ON delivery (route, order_key) WHERE replaceab
 CREATE INDEX delivery_gathering ON delivery (route, order_key) WHERE closes IS NOT NULL;
 CREATE INDEX delivery_deadline ON delivery (deadline)
     WHERE deadline IS NOT NULL AND settled IS NULL AND phase = 'steps';
+CREATE INDEX delivery_bucket ON delivery (bucket) WHERE state = 'waiting' AND bucket IS NOT NULL;
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
 CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
 CREATE INDEX delivery_successor ON delivery (successor) WHERE successor IS NOT NULL;
@@ -155,6 +157,20 @@ CREATE TABLE attempt (
     trace    INTEGER,
     PRIMARY KEY (delivery, phase, step, attempt)
 ) STRICT, WITHOUT ROWID;
+
+-- What bounds attempts: one row for each instance, or instance and key, that is bounded and was gone through lately. `pace` and
+-- `tail` are in microseconds: when the next one would come evenly, and where the end of those is that wait. While it `rests`,
+-- nothing goes through. After `until` it says nothing any more.
+CREATE TABLE bucket (
+    name   TEXT PRIMARY KEY,
+    pace   INTEGER NOT NULL,
+    tail   INTEGER NOT NULL,
+    rests  INTEGER,
+    reason TEXT,
+    detail TEXT,
+    until  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bucket_until ON bucket (until);
 
 -- What plugins keep for themselves.
 CREATE TABLE kv (

@@ -140,6 +140,20 @@ contract! {
         of_too_many_events_the_oldest_go_before_their_time,
         rules_that_nothing_needs_lose_their_text_and_get_it_again,
     }
+    limits::{
+        attempts_begin_as_fast_as_their_bucket_allows_in_order_of_arrival,
+        a_thousand_that_wait_come_one_by_one,
+        no_restart_lets_more_begin,
+        a_burst_begins_at_once_and_no_more,
+        who_waits_at_one_bucket_keeps_nobody_from_another,
+        who_waits_too_long_for_one_that_is_gone_comes_by_itself,
+        one_that_must_go_through_two_waits_for_the_later,
+        what_is_full_is_handed_on_to_the_oldest,
+        while_an_instance_rests_nothing_of_it_is_claimed,
+        a_clock_that_jumps_neither_lets_all_begin_nor_none,
+        the_deliveries_of_one_order_key_stay_in_order_at_a_bucket,
+        buckets_that_say_nothing_any_more_are_forgotten,
+    }
     keeping::{
         values_are_an_instances_own_and_expire,
         a_receipt_is_there_when_it_is_kept,

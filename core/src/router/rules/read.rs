@@ -137,6 +137,7 @@ impl Reader<'_> {
                 gone: ids[..first].to_vec(),
                 delivery: true,
                 failure: is_failure,
+                input: false,
             };
             step.finish(
                 &Phrase {

@@ -21,6 +21,8 @@ pub(in crate::router) struct Names<'a> {
     pub(in crate::router) delivery: bool,
     /// Whether there is a `failure`.
     pub(in crate::router) failure: bool,
+    /// Whether there is the `input` of a call.
+    pub(in crate::router) input: bool,
 }
 
 /// Everything that is wrong with the names of a template, in words.
@@ -63,6 +65,7 @@ impl Names<'_> {
         match path.root() {
             "event" => check_event(path),
             "events" => None,
+            "input" if self.input => None,
             "route" => check_member("route", rest, &["name"]),
             "delivery" if self.delivery => check_member("delivery", rest, &["id"]),
             "failure" if self.failure => check_member("failure", rest, &["step", "reason", "error"]),

@@ -37,3 +37,17 @@ CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
 -- Retention: events that have lost their envelope, and what names a delivery that goes.
 ALTER TABLE event ADD COLUMN emptied INTEGER;
 CREATE INDEX delivery_successor ON delivery (successor) WHERE successor IS NOT NULL;
+
+-- Bounds on attempts.
+ALTER TABLE delivery ADD COLUMN bucket TEXT;
+CREATE INDEX delivery_bucket ON delivery (bucket) WHERE state = 'waiting' AND bucket IS NOT NULL;
+CREATE TABLE bucket (
+    name   TEXT PRIMARY KEY,
+    pace   INTEGER NOT NULL,
+    tail   INTEGER NOT NULL,
+    rests  INTEGER,
+    reason TEXT,
+    detail TEXT,
+    until  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bucket_until ON bucket (until);
