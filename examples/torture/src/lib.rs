@@ -89,7 +89,7 @@ async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -
     site.router.stop().await?;
     let calls = master.finish().await?;
     let history = app::history(&site.data())?;
-    let verdict = verdict::judge(&*history, &promises, &calls, site.extras).await?;
+    let verdict = verdict::judge(&*history, &promises, &calls, &befallen.canceled, site.extras).await?;
     let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     Ok(Run {
         plan,

@@ -1,12 +1,18 @@
 //! What goes wrong, one thing after the other, as a seed has it; and each time that it is over, the router has to be well again.
 
-use std::{collections::BTreeMap, fs, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use fastrand::Rng;
 use hyper::{HeaderMap, Method};
 use jackfield_stage::{change, http, router::Signal};
 use rustix::io::Errno;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
@@ -46,10 +52,14 @@ pub(crate) enum Misfortune {
     Slow,
     /// The wall clock jumps.
     Clock,
+    /// Somebody replays what is dead.
+    Replay,
+    /// Somebody cancels what is owed.
+    Cancel,
 }
 
 impl Misfortune {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         // First, while there is no log of some megabytes in which there is room yet.
         Self::Full,
         Self::Kill,
@@ -65,6 +75,8 @@ impl Misfortune {
         Self::Syncs,
         Self::Slow,
         Self::Clock,
+        Self::Replay,
+        Self::Cancel,
     ];
 
     pub(crate) fn words(self) -> &'static str {
@@ -83,6 +95,8 @@ impl Misfortune {
             Self::Syncs => "syncs failed",
             Self::Slow => "syncs slow",
             Self::Clock => "clock jumped",
+            Self::Replay => "dead letters replayed",
+            Self::Cancel => "deliveries canceled",
         }
     }
 }
@@ -98,6 +112,9 @@ pub(crate) struct Befallen {
     pub(crate) rules_refused: u64,
     pub(crate) plugins_taken: u64,
     pub(crate) plugins_refused: u64,
+    pub(crate) replays: u64,
+    /// Deliveries that somebody wanted canceled, in time or not.
+    pub(crate) canceled: BTreeSet<String>,
 }
 
 /// Brings it about.
@@ -129,12 +146,12 @@ impl<'s> Fate<'s> {
         }
     }
 
-    /// Each of them once, in any order, and then whatever comes, until `end`. Then all is well again.
+    /// Each of them once, in any order and however long that takes, and then whatever comes, until `end`. Then all is well again.
     pub(crate) async fn run(mut self, end: Instant, say: bool) -> anyhow::Result<Befallen> {
         let mut first = Misfortune::ALL[1..].to_vec();
         self.random.shuffle(&mut first);
         first.push(Misfortune::Full);
-        while Instant::now() < end {
+        while !first.is_empty() || Instant::now() < end {
             let next = match first.pop() {
                 Some(next) => next,
                 // Kills are what most is about.
@@ -229,6 +246,25 @@ impl<'s> Fate<'s> {
                 self.ahead += self.random.i64(-far / 4..far);
                 self.furthest = self.furthest.max(self.ahead);
                 faults.shift_clock(self.ahead)?;
+            }
+            Misfortune::Replay => {
+                let keys = if self.random.bool() { "keep" } else { "renew" };
+                for delivery in self.some(&["dead"], 5).await? {
+                    // Another look at it may find it replayed already, which is as good as any.
+                    let replay = ["replay", &delivery, "--keys", keys];
+                    let replayed = self.site.router.attempt(&replay).await?;
+                    self.befallen.replays += u64::from(replayed.status.success());
+                }
+            }
+            Misfortune::Cancel => {
+                for delivery in self.some(&["pending", "waiting", "running"], 3).await? {
+                    // What has settled meanwhile is not canceled.
+                    self.site
+                        .router
+                        .attempt(&["deliveries", "cancel", &delivery])
+                        .await?;
+                    self.befallen.canceled.insert(delivery);
+                }
             }
         }
         *self.befallen.counts.entry(misfortune).or_default() += 1;
@@ -362,6 +398,19 @@ impl<'s> Fate<'s> {
         ensure!(refused.is_none(), "a good library was refused: {refused:?}");
         self.befallen.plugins_taken += 1;
         Ok(())
+    }
+
+    /// Any deliveries in one of these states, so many at most.
+    async fn some(&mut self, states: &[&str], most: usize) -> anyhow::Result<Vec<String>> {
+        let asked = states.iter().flat_map(|state| ["--state", state]);
+        let command: Vec<_> = ["deliveries", "list"].into_iter().chain(asked).collect();
+        let listed = self.site.router.ask(&command).await?;
+        let listed = listed.as_array().context("a list of deliveries")?;
+        let id = |delivery: &Value| delivery["id"].as_str().unwrap_or_default().to_owned();
+        let mut ids: Vec<_> = listed.iter().map(id).collect();
+        self.random.shuffle(&mut ids);
+        ids.truncate(most);
+        Ok(ids)
     }
 
     /// Waits until an answer is a refusal, or so long.

@@ -65,8 +65,13 @@ impl Run {
         let counts = befallen.counts.iter().map(|(kind, count)| (kind.words(), count));
         told.quote(&listed(counts));
         told.quote(&format!(
-            "rules: {} taken up, {} refused; plugins: {} taken up, {} refused",
-            befallen.rules_taken, befallen.rules_refused, befallen.plugins_taken, befallen.plugins_refused
+            "rules: {} taken up, {} refused; plugins: {} taken up, {} refused; {} dead letters replayed, {} deliveries to be canceled",
+            befallen.rules_taken,
+            befallen.rules_refused,
+            befallen.plugins_taken,
+            befallen.plugins_refused,
+            befallen.replays,
+            befallen.canceled.len()
         ));
         let injected = self.injected;
         told.check(

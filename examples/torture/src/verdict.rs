@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jackfield::{
     delivery::{Outcome, Phase, State},
-    journal::{DeliveryStory, EventFilter, EventRecord, Failure, History},
+    journal::{DeliveryMark, DeliveryStory, EventFilter, EventRecord, Failure, History},
     reason::Reason,
 };
 
@@ -51,6 +51,8 @@ struct Evidence<'e> {
 struct Story {
     id: String,
     route: String,
+    /// Whether a person asked for it: it replays another one.
+    is_replay: bool,
     /// The newest last.
     events: Vec<String>,
     state: State,
@@ -81,6 +83,7 @@ impl From<DeliveryStory> for Story {
         Self {
             id: record.id.to_string(),
             route: record.route,
+            is_replay: record.parent.is_some(),
             events: record.events.iter().map(ToString::to_string).collect(),
             state: record.state,
             failure: record.failure,
@@ -94,6 +97,7 @@ pub(crate) async fn judge(
     history: &dyn History,
     promises: &Promises,
     calls: &[Call],
+    canceled: &BTreeSet<String>,
     extras: Extras,
 ) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
@@ -119,6 +123,11 @@ pub(crate) async fn judge(
             *verdict.reasons.entry(failure.reason.code()).or_default() += 1;
         }
         attempts::check(story, calls, &mut verdict);
+        if story.state == State::Canceled && !canceled.contains(id) {
+            verdict
+                .wrong
+                .push(format!("{id} is canceled, and nobody asked for it"));
+        }
     }
     for delivery in evidence
         .calls
@@ -193,8 +202,9 @@ impl Evidence<'_> {
     fn owed(&self, extras: Extras, verdict: &mut Verdict) {
         let routes: BTreeSet<_> = extras.routes().into_iter().collect();
         for (job, event) in &self.events {
-            let owed: BTreeSet<_> = event.deliveries.iter().map(|mark| mark.route.as_str()).collect();
-            if owed != routes || event.deliveries.len() != routes.len() {
+            let marks = || event.deliveries.iter().filter(|mark| !self.is_replay(mark));
+            let owed: BTreeSet<_> = marks().map(|mark| mark.route.as_str()).collect();
+            if owed != routes || marks().count() != routes.len() {
                 verdict.wrong.push(format!(
                     "{} ({job}) owes to {owed:?}, not to {routes:?}",
                     event.id
@@ -213,6 +223,11 @@ impl Evidence<'_> {
         }
     }
 
+    fn is_replay(&self, mark: &DeliveryMark) -> bool {
+        let story = self.stories.get(&mark.id.to_string());
+        story.is_some_and(|story| story.is_replay)
+    }
+
     /// Where newer ones take the place of older ones, the newest of all is among those that were carried out.
     fn newest(&self, verdict: &mut Verdict) {
         let mut last: BTreeMap<&str, (&str, &EventRecord)> = BTreeMap::new();
@@ -224,7 +239,7 @@ impl Evidence<'_> {
             for mark in event
                 .deliveries
                 .iter()
-                .filter(|mark| [NEWEST, BURST].contains(&mark.route.as_str()))
+                .filter(|mark| [NEWEST, BURST].contains(&mark.route.as_str()) && !self.is_replay(mark))
             {
                 if mark.state == State::Superseded {
                     verdict.wrong.push(format!(

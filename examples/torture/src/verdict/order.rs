@@ -16,9 +16,15 @@ pub(super) fn key(job: &str) -> &str {
 pub(super) fn check(stories: &BTreeMap<String, Story>, calls: &[Call], verdict: &mut Verdict) {
     let mut last: HashMap<(&str, &str), &Call> = HashMap::new();
     let in_order = [ORDERED, IN_PROCESS, NEWEST, BURST];
+    // A replay comes when somebody asks for it.
+    let is_replay = |call: &Call| {
+        stories
+            .get(&call.told.delivery)
+            .is_some_and(|story| story.is_replay)
+    };
     for call in calls
         .iter()
-        .filter(|call| in_order.contains(&call.told.route.as_str()))
+        .filter(|call| in_order.contains(&call.told.route.as_str()) && !is_replay(call))
     {
         let (route, job) = (call.told.route.as_str(), call.told.input.job.as_str());
         let before = last.insert((route, key(job)), call);
