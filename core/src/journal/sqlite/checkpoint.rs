@@ -69,6 +69,12 @@ impl Checkpoints {
         })
     }
 
+    /// Copies what the log has now.
+    pub(super) fn copy_now(&self, writer: &Connection) {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoint(writer);
+    }
+
     /// Looks at the log's length after a commit.
     pub(super) fn tend(&mut self, writer: &Connection) {
         let pages = self.pages.load(Ordering::Relaxed);

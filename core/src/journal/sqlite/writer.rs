@@ -21,6 +21,8 @@ pub(super) fn run(
         let committed = commit(&mut store, &mut group);
         if let Err(error) = &committed {
             tracing::error!(error = %error, jobs = group.len(), "the journal could not commit");
+            // Where there is no room for more of the log, what is in it already is copied, and it can begin anew.
+            checkpoints.copy_now(store.connection);
         }
         let mut round = Round::default();
         for job in group.drain(..) {

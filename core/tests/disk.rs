@@ -1,0 +1,245 @@
+//! A disk that has no room left: nothing is promised that cannot be kept, nothing that was promised is lost, and when there is
+//! room again the router goes on by itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use hyper::{HeaderMap, Method, StatusCode};
+use jackfield_stage::{http, router::Router};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
+
+const SOURCES: &str = r#"
+[[source]]
+name = "design-system"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+"#;
+
+/// What it owes waits, since there is no plugin of that name.
+const ROUTES: &str = r#"
+[[route]]
+name = "exports"
+when = { type = ["io.supernova.job.success"] }
+[[route.step]]
+use = "nobody"
+"#;
+
+/// A router whose disk is full, sooner or later.
+struct Stage {
+    router: Router,
+    home: TempDir,
+    /// The events that it answered with a 200 for.
+    promised: BTreeSet<String>,
+}
+
+impl Stage {
+    /// Starts the router behind `script`, in which `$0` is the binary.
+    async fn start(script: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let before = home.path().join("router.sh");
+        fs::write(
+            &before,
+            format!(
+                "#!/bin/sh\nbinary={BINARY}\nhome={}\n{script}\n",
+                home.path().display()
+            ),
+        )
+        .unwrap();
+        fs::set_permissions(&before, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut router = Router::prepare(&before, home.path(), &[]).unwrap();
+        router
+            .configure(&format!("{SOURCES}\n[[instance]]\nname = \"nobody\"\n"), ROUTES)
+            .unwrap();
+        router.set("TOKEN", "t0ken");
+        router.start().await.unwrap();
+        Self {
+            router,
+            home,
+            promised: BTreeSet::new(),
+        }
+    }
+
+    /// Posts an event of 100 KB; what is promised is noted.
+    async fn post(&mut self, number: usize) -> StatusCode {
+        let body = format!("{{\"number\":{number},\"padding\":\"{}\"}}", "x".repeat(100_000));
+        let answered = self
+            .router
+            .post("/in/design-system/t0ken", &HeaderMap::new(), body.as_bytes())
+            .await
+            .unwrap();
+        match answered.status {
+            StatusCode::OK => {
+                let answer: Value = serde_json::from_str(&answered.body).unwrap();
+                self.promised.insert(answer["id"].as_str().unwrap().to_owned());
+            }
+            status => {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+                assert!(answered.headers.contains_key("retry-after"));
+            }
+        }
+        answered.status
+    }
+
+    /// Posts until nothing is taken in any more, several times in a row.
+    async fn fill(&mut self) {
+        let mut refused = 0;
+        for number in 0..2_000 {
+            match self.post(number).await {
+                StatusCode::OK => refused = 0,
+                _ => refused += 1,
+            }
+            if refused == 10 {
+                return;
+            }
+        }
+        panic!("the disk does not fill up: {}", self.router.end_of_log());
+    }
+
+    async fn is(&self, path: &str) -> http::Answered {
+        http::send(self.router.admin(), Method::GET, path, &HeaderMap::new(), "")
+            .await
+            .unwrap()
+    }
+
+    /// Waits until `/readyz` answers so.
+    async fn turns(&self, status: StatusCode) -> String {
+        for _ in 0..600 {
+            let answered = self.is("/readyz").await;
+            if answered.status == status {
+                return answered.body;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("/readyz does not turn {status}: {}", self.router.end_of_log());
+    }
+
+    fn process(&self) -> u32 {
+        self.router.process().unwrap()
+    }
+
+    /// The events in the journal, as `look` reads it.
+    fn kept(&self, mut look: Command) -> BTreeSet<String> {
+        let listed = look
+            .arg("--config")
+            .arg(self.router.configuration())
+            .args(["events", "list", "-n", "10000", "-o", "json"])
+            .output()
+            .unwrap();
+        assert!(
+            listed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&listed.stderr)
+        );
+        let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
+        listed
+            .iter()
+            .map(|event| event["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+/// No file of the router's may grow beyond 4 MB: what a quota does, and what every machine allows to do.
+#[tokio::test]
+async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_they_may() {
+    let script = "trap '' XFSZ\nulimit -S -f 8192\nexec \"$binary\" \"$@\"";
+    let mut stage = Stage::start(script).await;
+    let process = stage.process();
+    let waiting = stage.router.ask(&["send", "design-system"]).await.unwrap();
+    stage
+        .promised
+        .insert(waiting["body"]["id"].as_str().unwrap().to_owned());
+    stage.fill().await;
+    let why = stage.turns(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(why.contains("the journal cannot commit"), "{why}");
+    assert_eq!(stage.is("/healthz").await.status, StatusCode::OK);
+    assert!(stage.promised.len() > 10, "{:?}", stage.promised);
+
+    let none = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let pid = Pid::from_raw(process.cast_signed()).unwrap();
+    prlimit(Some(pid), Resource::Fsize, none).unwrap();
+    stage.turns(StatusCode::OK).await;
+    for number in 5_000..5_010 {
+        assert_eq!(stage.post(number).await, StatusCode::OK);
+    }
+    assert_eq!(stage.process(), process, "it was not started again");
+    assert_eq!(stage.kept(Command::new(BINARY)), stage.promised);
+    let owed = stage.router.ask(&["deliveries", "list"]).await.unwrap();
+    assert_eq!(
+        (owed.as_array().unwrap().len(), &owed[0]["state"]),
+        (1, &"waiting".into())
+    );
+}
+
+/// A file system of 16 MB of its own, which something else fills as well.
+#[tokio::test]
+async fn a_router_on_a_full_file_system_goes_on_when_there_is_room_again() {
+    let may = Command::new("unshare")
+        .args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+        .output();
+    if !may.is_ok_and(|tried| tried.status.success()) {
+        eprintln!("skipped: this machine lets nobody mount a file system of their own");
+        return;
+    }
+    let script = "export binary home\nexec unshare -rm sh -c 'mkdir -p \"$home/data\" && \
+                  mount -t tmpfs -o size=16m,mode=700 tmpfs \"$home/data\" && exec \"$binary\" \"$@\"' sh \"$@\"";
+    let mut stage = Stage::start(script).await;
+    let process = stage.process();
+    let filler = seen_from_here(process, &stage.home.path().join("data/filler"));
+    // Where the router's file system is seen.
+    let look = || {
+        let mut look = Command::new("nsenter");
+        look.args([
+            "--preserve-credentials",
+            "-U",
+            "-m",
+            "-t",
+            &process.to_string(),
+            BINARY,
+        ]);
+        look
+    };
+    for number in 0..10 {
+        assert_eq!(stage.post(number).await, StatusCode::OK);
+    }
+    fill_up(&filler);
+    stage.fill().await;
+    stage.turns(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(stage.kept(look()).is_superset(&stage.promised));
+
+    fs::remove_file(&filler).unwrap();
+    stage.turns(StatusCode::OK).await;
+    for number in 5_000..5_010 {
+        assert_eq!(stage.post(number).await, StatusCode::OK);
+    }
+    assert_eq!(stage.process(), process, "it was not started again");
+    assert_eq!(stage.kept(look()), stage.promised);
+}
+
+/// A path of the process's own mounts.
+fn seen_from_here(process: u32, path: &Path) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/root{}", path.display()))
+}
+
+/// Writes until there is no room left.
+fn fill_up(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for block in [1 << 16, 1 << 9, 1] {
+        while file.write_all(&vec![7; block]).is_ok() {}
+    }
+}
