@@ -43,7 +43,7 @@ use crate::{
 use hand_over::{HandOver, Predecessor};
 
 pub use activation::sockets;
-pub use load::{history, plugin_options, rules};
+pub use load::{back_up, history, plugin_options, rules};
 
 /// Why the router did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! standard output is the answer; logs, errors and faults go to standard error. `-o json` prints what is listed as
 //! JSON. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a plan that changes something, 78 invalid configuration.
 
+mod backup;
 mod capture;
 mod check;
 mod control;
@@ -83,6 +84,7 @@ enum Command {
     /// Rules: those in force, others in their place, and what they make of an event.
     #[command(subcommand)]
     Routes(routes::Routes),
+    Backup(backup::Backup),
     /// Print a JSON Schema.
     Schema(schema::Schema),
     /// Print the version.
@@ -174,6 +176,7 @@ impl Command {
             Self::Replay(command) => command.run(config)?,
             Self::Plugin(command) => return command.run(config),
             Self::Routes(command) => return command.run(config),
+            Self::Backup(backup) => backup.run(config)?,
             Self::Schema(command) => command.run(config)?,
             Self::Version => say(format!("jackfield {}", env!("CARGO_PKG_VERSION")))?,
             Self::PluginDescribe { file } => return Ok(crate::plugin::describe_main(&file)),

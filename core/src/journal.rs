@@ -27,7 +27,7 @@ pub use record::{
     RoutedEvent, Stretch,
 };
 pub use retention::{DiskUse, Kept, Pruned, Retention};
-pub use sqlite::{OpenError, Options, SqliteHistory, SqliteJournal};
+pub use sqlite::{BackupError, Copied, OpenError, Options, SqliteHistory, SqliteJournal, back_up};
 
 use crate::{
     delivery::{Outcome, Phase, State},

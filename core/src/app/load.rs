@@ -30,6 +30,19 @@ pub fn history(data_dir: &Path) -> Result<Arc<dyn History>, OpenError> {
     Ok(Arc::new(SqliteHistory::open(data_dir, Arc::new(SystemClock))?))
 }
 
+/// Copies the journal of a data directory, also while its router runs.
+///
+/// # Errors
+///
+/// Where there is none, or the copy cannot be made.
+pub fn back_up(
+    data_dir: &Path,
+    to: &Path,
+    progress: impl FnMut(u64, u64),
+) -> Result<journal::Copied, journal::BackupError> {
+    journal::back_up(data_dir, to, progress)
+}
+
 /// What the plugin host needs of a configuration.
 pub fn plugin_options(config: &Config) -> plugin::Options {
     plugin::Options {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod backup;
 mod buckets;
 mod burst;
 mod cancel;
@@ -56,7 +57,11 @@ use self::{
     ring::Ring,
     store::Store,
 };
-pub use self::{history::SqliteHistory, schema::OpenError};
+pub use self::{
+    backup::{BackupError, Copied, back_up},
+    history::SqliteHistory,
+    schema::OpenError,
+};
 use super::{
     AppendError, Arrival, Asked, Asker, AttemptStart, Begun, Canceled, Cause, Claim, ClaimRequest, Committed,
     Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, DiskUse, Ended, EventFilter, EventRecord,

@@ -165,6 +165,7 @@ contract! {
 }
 
 mod crash;
+mod backup;
 mod disk;
 mod load;
 mod power;
