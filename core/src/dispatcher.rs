@@ -21,10 +21,7 @@ use std::{
 };
 
 use jackfield_event::{DeliveryId, Timestamp};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -106,8 +103,6 @@ struct Shared {
     running: Mutex<Running>,
     /// When their leases were last renewed.
     renewed: Mutex<Timestamp>,
-    /// What the wall clock showed at the last look, and when that was.
-    looked: Mutex<(Timestamp, Instant)>,
     /// Rung when a course ends or a queue at an instance empties.
     room: Notify,
     /// No new steps are begun.
@@ -163,7 +158,7 @@ impl Dispatcher {
         let (changes, mut instances) = (journal.changes(), registry.changes());
         // What an earlier run left waiting may find its instance there today.
         instances.mark_changed();
-        let now = clock.now();
+        let renewed = Mutex::new(clock.now());
         let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Shared {
             journal,
@@ -176,8 +171,7 @@ impl Dispatcher {
             work: WorkRoot::open(&options.work_root)?,
             metrics: Metrics::default(),
             running: Mutex::default(),
-            renewed: Mutex::new(now),
-            looked: Mutex::new((now, Instant::now())),
+            renewed,
             room: Notify::new(),
             stopping: CancellationToken::new(),
             cancel: CancellationToken::new(),
@@ -277,7 +271,6 @@ impl Dispatcher {
 impl Shared {
     async fn claim(&self) -> Result<Vec<Claim>, JournalError> {
         let now = self.clock.now();
-        self.mind_the_clock(now).await?;
         self.renew(now).await?;
         let request = ClaimRequest {
             owner: self.owner.clone(),
@@ -287,20 +280,6 @@ impl Shared {
             busy: self.gates.busy(),
         };
         self.journal.claim(request).await
-    }
-
-    /// Where the wall clock was set back since the last look, what waits for a time of it is not to wait for so much longer.
-    /// Where it was set forward, or the machine has slept, that is due early, as it should be after a sleep.
-    async fn mind_the_clock(&self, now: Timestamp) -> Result<(), JournalError> {
-        let (then, looked) = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let moment = Instant::now();
-        let back = then.saturating_add(moment - looked).saturating_since(now);
-        if back >= SLEW {
-            tracing::warn!(back = ?back, "the clock was set back");
-            self.journal.set_back(back).await?;
-        }
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = (now, moment);
-        Ok(())
     }
 
     /// Starts a course for each claim that has none yet.
@@ -389,8 +368,6 @@ const JOURNAL_REST: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(20);
 /// However quiet it is, look now and then: a wall clock that was set back would otherwise freeze what waits.
 const LONGEST_REST: Duration = Duration::from_secs(15);
-/// What a clock that is being corrected falls behind between two looks is far less; what is longer is a jump.
-const SLEW: Duration = Duration::from_secs(1);
 /// How long cancelled calls have to end.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 

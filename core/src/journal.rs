@@ -321,10 +321,6 @@ pub trait Journal: History {
     /// Makes deliveries due at once that wait for one of `instances` for `reason`.
     async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError>;
 
-    /// The wall clock was set back by `by`: what waits for a time of it is due so much earlier, and waits no longer than it was
-    /// meant to.
-    async fn set_back(&self, by: Duration) -> Result<(), JournalError>;
-
     /// Commits that an attempt is about to be made: the next one of the step at which the delivery stands. Or puts the
     /// delivery back unchanged, where one of the buckets is closed: then it waits at it, behind those that came before.
     ///

@@ -657,30 +657,6 @@ async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_keeps_nothing_waiting_for_longer() {
-    let a = Played::new(|call| match call.attempt {
-        1 => failed(Outcome::Retry, "not now"),
-        _ => done(&json!({ "value": 1 })),
-    });
-    let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, b)]);
-    stage.clock.1.store(24 * 3600, Relaxed);
-    stage.accept("p").await;
-    let begun = tokio::time::Instant::now();
-    let direct = async {
-        a.is_called(1).await;
-        stage.clock.1.store(0, Relaxed);
-    };
-    let (stories, ()) = tokio::join!(stage.settle(), direct);
-    assert_eq!(states(&stories), [State::Succeeded]);
-    assert!(
-        begun.elapsed() < Duration::from_secs(3600),
-        "{:?}",
-        begun.elapsed()
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_the_end_of_the_router_interrupts_is_no_failed_attempt() {
     let a = Arc::new(Played {
         calls: Mutex::default(),

@@ -330,10 +330,6 @@ impl Journal for SqliteJournal {
         self.ask(move |store| store.wake_up(&instances, reason)).await
     }
 
-    async fn set_back(&self, by: Duration) -> Result<(), JournalError> {
-        self.ask(move |store| store.set_back(by)).await
-    }
-
     async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError> {
         self.ask(move |store| store.begin_attempt(&start)).await
     }

@@ -1,7 +1,5 @@
 //! The way out: claims, attempts, outcomes.
 
-use std::time::Duration;
-
 use super::{Bench, at, end, failure, next, owed, start, wait_until};
 use crate::{
     delivery::{Outcome, Phase, State},
@@ -382,28 +380,6 @@ pub(crate) async fn what_waits_for_an_instance_is_woken_and_nothing_else(bench: 
     wake("slack").await.unwrap();
     changes.changed().await.unwrap();
     assert_eq!(bench.claimed(3).await, [slack]);
-}
-
-pub(crate) async fn what_waits_for_a_time_waits_as_long_where_the_clock_is_set_back(bench: Bench<'_>) {
-    let (waits, other) = (
-        bench.owe(100, owed("a", "slack", None)).await,
-        bench.owe(100, owed("b", "git", None)).await,
-    );
-    assert_eq!(bench.claimed(100).await, [waits, other]);
-    for (delivery, due) in [(waits, 130), (other, 160)] {
-        let why = (at(due), Reason::InstanceMissing, String::new());
-        bench.journal.release(delivery, "me", Some(why)).await.unwrap();
-    }
-    let now = bench.owe(100, owed("c", "slack", None)).await;
-    bench.journal.set_back(Duration::from_secs(90)).await.unwrap();
-    assert_eq!(
-        bench.claimed(39).await,
-        [now],
-        "what is due at once is not touched"
-    );
-    assert_eq!(bench.claimed(40).await, [waits]);
-    assert!(!bench.claimed(69).await.contains(&other));
-    assert!(bench.claimed(70).await.contains(&other));
 }
 
 pub(crate) async fn a_delivery_knows_since_when_nothing_was_begun_of_it(bench: Bench<'_>) {

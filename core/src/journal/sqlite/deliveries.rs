@@ -270,21 +270,6 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Makes what is due at a time, or is gathered until one, so much earlier.
-    pub(super) fn set_back(&mut self, by: Duration) -> Result<(), Fault> {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        for instance in self.instances()? {
-            let moved = self
-                .cached(
-                    "UPDATE delivery SET due = max(1, due - ?1), closes = max(1, closes - ?1) WHERE seq IN \
-                     (SELECT seq FROM delivery INDEXED BY delivery_due WHERE instance = ?2 AND due > 1)",
-                )?
-                .execute(params![by, instance])?;
-            self.wake |= moved > 0;
-        }
-        Ok(())
-    }
-
     /// Writes that an attempt begins.
     pub(super) fn begin_attempt(&mut self, start: &AttemptStart) -> Result<Begun, Fault> {
         let claimed = self.claimed(start.delivery, &start.owner)?;

@@ -65,7 +65,6 @@ contract! {
         attempts_follow_their_numbers_and_steps,
         what_is_released_waits_until_it_is_due,
         what_waits_for_an_instance_is_woken_and_nothing_else,
-        what_waits_for_a_time_waits_as_long_where_the_clock_is_set_back,
         a_delivery_knows_since_when_nothing_was_begun_of_it,
     }
     order::{
