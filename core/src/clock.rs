@@ -1,6 +1,6 @@
 //! Time as an argument: whoever decides by time is given it, so that a test can give another.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jackfield_event::Timestamp;
 
@@ -8,6 +8,11 @@ use jackfield_event::Timestamp;
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// How long it has been since some moment, by a clock that nobody sets: what two readings differ by has passed.
+    fn steady(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.now().as_millis()).unwrap_or(0))
+    }
 }
 
 /// The clock of the machine.
@@ -18,5 +23,106 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
         std::time::SystemTime::now().into()
+    }
+
+    fn steady(&self) -> Duration {
+        // It goes on while the machine sleeps, as the wall clock does.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(now).unwrap_or_default()
+    }
+}
+
+/// How far a clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jump {
+    /// Later than it would be.
+    Forward(Duration),
+    /// Earlier.
+    Back(Duration),
+}
+
+impl Jump {
+    /// The same as a difference in milliseconds.
+    pub fn as_millis(self) -> i64 {
+        let millis = |by: Duration| i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        match self {
+            Self::Forward(by) => millis(by),
+            Self::Back(by) => -millis(by),
+        }
+    }
+}
+
+/// Notices that a clock was set.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    wall: Timestamp,
+    steady: Duration,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn begin(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            steady: clock.steady(),
+        }
+    }
+
+    /// How far the clock was set since the last look; nothing where it went as it should, but for a little.
+    pub fn look(&mut self, clock: &dyn Clock) -> Option<Jump> {
+        let last = std::mem::replace(self, Self::begin(clock));
+        let expected = last.wall.saturating_add(self.steady.saturating_sub(last.steady));
+        let jump = match self.wall >= expected {
+            true => Jump::Forward(self.wall.saturating_since(expected)),
+            false => Jump::Back(expected.saturating_since(self.wall)),
+        };
+        Some(jump).filter(|jump| jump.as_millis().unsigned_abs() >= NOTICED)
+    }
+}
+
+/// In milliseconds. Less is how clocks are put right by and by, and what lies between two readings.
+const NOTICED: u64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Set(Mutex<(i64, u64)>);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.lock().unwrap().0).unwrap()
+        }
+
+        fn steady(&self) -> Duration {
+            Duration::from_millis(self.0.lock().unwrap().1)
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_once_and_one_that_goes_is_not() {
+        let clock = Set(Mutex::new((1_000_000, 50)));
+        let mut watch = Watch::begin(&clock);
+        for (wall, steady, jump) in [
+            (1_010_000, 10_050, None),
+            (1_010_500, 10_050, None),
+            (1_070_500, 10_050, Some(Jump::Forward(Duration::from_secs(60)))),
+            (1_071_500, 11_050, None),
+            (71_500, 12_050, Some(Jump::Back(Duration::from_millis(1_001_000)))),
+            (72_500, 13_050, None),
+        ] {
+            *clock.0.lock().unwrap() = (wall, steady);
+            assert_eq!(watch.look(&clock), jump, "{wall}");
+        }
+    }
+
+    #[test]
+    fn the_clock_of_the_machine_goes_as_it_should() {
+        let mut watch = Watch::begin(&SystemClock);
+        assert_eq!(watch.look(&SystemClock), None);
+        assert!(SystemClock.steady() > Duration::ZERO);
     }
 }

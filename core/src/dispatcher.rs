@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     delivery::State,
     journal::{Claim, ClaimRequest, Journal, JournalError},
     plugin::Registry,
@@ -81,6 +81,7 @@ pub struct Dispatcher {
     shared: Arc<Shared>,
     changes: watch::Receiver<u64>,
     instances: watch::Receiver<u64>,
+    time: clock::Watch,
 }
 
 /// How long a delivery waits for an instance that is missing, where nothing is said.
@@ -178,6 +179,7 @@ impl Dispatcher {
             options,
         };
         Ok(Self {
+            time: clock::Watch::begin(&*shared.clock),
             shared: Arc::new(shared),
             changes,
             instances,
@@ -211,6 +213,7 @@ impl Dispatcher {
     /// this begins anew.
     async fn follow(&mut self, courses: &TaskTracker) {
         loop {
+            self.keep_time().await;
             self.wake().await;
             // Marked before the claim: what changes during it wakes the wait below.
             self.changes.borrow_and_update();
@@ -228,6 +231,22 @@ impl Dispatcher {
             };
             if claimed < self.shared.options.batch.get() {
                 self.wait().await;
+            }
+        }
+    }
+
+    /// Where the clock was set, has what waits follow it: else all of it would be due at once, or not for as long.
+    async fn keep_time(&mut self) {
+        let before = self.time;
+        let Some(jump) = self.time.look(&*self.shared.clock) else {
+            return;
+        };
+        match self.shared.journal.clock_was_set(jump).await {
+            Ok(()) => tracing::warn!(?jump, "the clock was set; what waits follows it"),
+            Err(error) => {
+                // Noticed again by the next look.
+                self.time = before;
+                tracing::warn!(error = %error, ?jump, "the clock was set, and what waits could not follow it yet");
             }
         }
     }
@@ -366,7 +385,7 @@ impl Drop for AtWork {
 const JOURNAL_REST: Duration = Duration::from_secs(1);
 /// What is due at once was just left by a claim, hence waits for room: that rings `room`.
 const SHORTEST_REST: Duration = Duration::from_millis(20);
-/// However quiet it is, look now and then: a wall clock that was set back would otherwise freeze what waits.
+/// However quiet it is, look now and then: a clock that was set is noticed then.
 const LONGEST_REST: Duration = Duration::from_secs(15);
 /// How long cancelled calls have to end.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);

@@ -30,6 +30,7 @@ pub use retention::{DiskUse, Kept, Pruned, Retention};
 pub use sqlite::{BackupError, Copied, OpenError, Options, SqliteHistory, SqliteJournal, back_up};
 
 use crate::{
+    clock::Jump,
     delivery::{Outcome, Phase, State},
     rate::Rate,
     reason::Reason,
@@ -336,6 +337,9 @@ pub trait Journal: History {
     /// Commits how a step or an attempt ended and what that makes of the delivery. Where a person has asked for it to be
     /// canceled, it is, unless it goes on with the next step or has succeeded.
     async fn end(&self, end: StepEnd) -> Result<Ended, JournalError>;
+
+    /// Follows a clock that was set: what waits goes on waiting for as long as it would have.
+    async fn clock_was_set(&self, jump: Jump) -> Result<(), JournalError>;
 
     // What people ask for.
 

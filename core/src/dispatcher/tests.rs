@@ -49,6 +49,10 @@ impl Clock for Leaping {
             .saturating_add(self.0.elapsed())
             .saturating_add(Duration::from_secs(self.1.load(Relaxed)))
     }
+
+    fn steady(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// Plays a plugin: notes each call, and answers as it is told.
@@ -654,6 +658,36 @@ async fn a_clock_that_is_set_forward_takes_no_delivery_from_under_its_call() {
     tokio::join!(dispatcher.run(stop.clone()), direct);
     assert_eq!(states(&stage.stories().await), [State::Succeeded; 2]);
     assert_eq!(a.inputs().len(), 2, "no call is made twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_backs_off_does_so_for_as_long_as_it_should_though_the_clock_is_set() {
+    for (before, after) in [(0, 3_600), (7_200, 0)] {
+        let a = Played::new(|call| match call.attempt {
+            1 => Report {
+                retry_after: Some(Duration::from_secs(300)),
+                ..failed(Outcome::Retry, "in five minutes")
+            },
+            _ => done(&json!({ "value": 1 })),
+        });
+        let b = Played::new(|_| report(Outcome::Done));
+        let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, b)]);
+        stage.clock.1.store(before, Relaxed);
+        stage.accept("p").await;
+        let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+        let direct = async {
+            a.is_called(1).await;
+            stage.until(|stories| states(stories) == [State::Waiting]).await;
+            let began = tokio::time::Instant::now();
+            stage.clock.1.store(after, Relaxed);
+            a.is_called(2).await;
+            stop.cancel();
+            began.elapsed()
+        };
+        let ((), rested) = tokio::join!(dispatcher.run(stop.clone()), direct);
+        let asked = Duration::from_secs(290)..Duration::from_secs(400);
+        assert!(asked.contains(&rested), "{before} {after}: {rested:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

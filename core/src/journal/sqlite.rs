@@ -69,7 +69,7 @@ use super::{
     RejectionRecord, Replay, RequestRecord, Rest, Retention, RoutedEvent, StepEnd, Stretch,
 };
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, Jump, SystemClock},
     reason::Reason,
     router::{GenerationId, Routed},
 };
@@ -328,6 +328,10 @@ impl Journal for SqliteJournal {
 
     async fn wake(&self, instances: Vec<String>, reason: Reason) -> Result<(), JournalError> {
         self.ask(move |store| store.wake_up(&instances, reason)).await
+    }
+
+    async fn clock_was_set(&self, jump: Jump) -> Result<(), JournalError> {
+        self.ask(move |store| Ok(store.shift(jump.as_millis())?)).await
     }
 
     async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError> {

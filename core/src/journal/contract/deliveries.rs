@@ -1,7 +1,10 @@
 //! The way out: claims, attempts, outcomes.
 
+use std::time::Duration;
+
 use super::{Bench, at, end, failure, next, owed, start, wait_until};
 use crate::{
+    clock::Jump,
     delivery::{Outcome, Phase, State},
     journal::{JournalError, Next},
     reason::Reason,
@@ -405,4 +408,43 @@ pub(crate) async fn a_delivery_knows_since_when_nothing_was_begun_of_it(bench: B
         .unwrap();
     bench.journal.release(delivery, "me", None).await.unwrap();
     assert_eq!(claim(60).await.stalled_since, None, "something was begun");
+}
+
+pub(crate) async fn what_waits_follows_a_clock_that_is_set(bench: Bench<'_>) {
+    let waiting = bench.owe(1_000, owed("a", "slack", None)).await;
+    let running = bench.owe(1_000, owed("b", "slack", None)).await;
+    let pending = bench.owe(1_000, owed("c", "git", None)).await;
+    bench.claim_as("me", 1_000, 9, &["git"]).await;
+    bench
+        .attempt(waiting, 0, 1, Outcome::Retry, wait_until(1_060))
+        .await;
+
+    bench.set_clock(400);
+    let back = Jump::Back(Duration::from_secs(600));
+    bench.journal.clock_was_set(back).await.unwrap();
+    assert_eq!(bench.record(waiting).await.due, Some(at(460)));
+    assert_eq!(bench.record(pending).await.due, None);
+    assert_eq!(
+        bench.claimed(400).await,
+        [pending],
+        "what was running is not taken away"
+    );
+    assert_eq!(
+        bench.claimed(459).await,
+        [running, pending],
+        "leases were to end at 1,010 and end at 410"
+    );
+
+    let forward = Jump::Forward(Duration::from_secs(86_400));
+    bench.journal.clock_was_set(forward).await.unwrap();
+    assert_eq!(bench.claimed(86_400 + 459).await, []);
+    assert_eq!(bench.claimed(86_400 + 460).await, [waiting]);
+    let none = wait_until(86_400 + 500);
+    bench.attempt(waiting, 0, 2, Outcome::Retry, none).await;
+
+    // While nobody runs, the newest rows tell.
+    bench.owe(86_400 + 470, owed("d", "git", None)).await;
+    bench.set_clock(70);
+    let bench = bench.reopen();
+    assert_eq!(bench.record(waiting).await.due, Some(at(100)));
 }

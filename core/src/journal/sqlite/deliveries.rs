@@ -270,6 +270,17 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Moves all moments that are waited for, as the clock by which they were told was moved. A deadline is the world's, and
+    /// stays.
+    pub(super) fn shift(&mut self, millis: i64) -> rusqlite::Result<()> {
+        self.cached("UPDATE delivery SET due = max(due + ?1, 2), closes = closes + ?1 WHERE due > 1")?
+            .execute([millis])?;
+        self.cached("UPDATE delivery SET lease = lease + ? WHERE lease IS NOT NULL")?
+            .execute([millis])?;
+        self.wake = true;
+        Ok(())
+    }
+
     /// Writes that an attempt begins.
     pub(super) fn begin_attempt(&mut self, start: &AttemptStart) -> Result<Begun, Fault> {
         let claimed = self.claimed(start.delivery, &start.owner)?;

@@ -92,8 +92,27 @@ impl<'c> Store<'c> {
             wake: false,
         };
         store.load_dedup()?;
+        store.catch_up_with_the_clock(now)?;
         store.within_transaction(|store| store.end_claims(now, None))?;
         Ok(store)
+    }
+
+    /// Follows a clock that was set back while nobody ran: it shows less than when the newest rows were written.
+    fn catch_up_with_the_clock(&mut self, now: Timestamp) -> rusqlite::Result<()> {
+        let written: Option<i64> = self.connection.query_row(
+            "SELECT max((SELECT received FROM event WHERE seq = ?), (SELECT created FROM delivery WHERE seq = ?))",
+            [self.marks.event, self.marks.delivery],
+            |row| row.get(0),
+        )?;
+        let back = written.map_or(0, |written| written - now.as_millis());
+        if back < SET_BACK {
+            return Ok(());
+        }
+        tracing::warn!(
+            seconds = back / 1_000,
+            "the clock shows less than when the journal was last written; what waits goes on from there"
+        );
+        self.within_transaction(|store| store.shift(-back))
     }
 
     /// Does `work` in a transaction of its own.
@@ -350,3 +369,6 @@ const BLOCK: usize = 4096;
 
 /// How many events make one though fewer of them have keys: a start reads at most as many again.
 pub(super) const BLOCK_EVENTS: i64 = 65_536;
+
+/// So many milliseconds tell a clock that was set from two that were read at once.
+const SET_BACK: i64 = 60_000;

@@ -66,6 +66,7 @@ contract! {
         what_is_released_waits_until_it_is_due,
         what_waits_for_an_instance_is_woken_and_nothing_else,
         a_delivery_knows_since_when_nothing_was_begun_of_it,
+        what_waits_follows_a_clock_that_is_set,
     }
     order::{
         of_one_key_of_one_route_only_the_oldest_runs,
@@ -163,8 +164,8 @@ contract! {
     }
 }
 
-mod crash;
 mod backup;
+mod crash;
 mod disk;
 mod load;
 mod power;
