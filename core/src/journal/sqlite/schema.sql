@@ -117,7 +117,6 @@ CREATE INDEX delivery_deadline ON delivery (deadline)
 CREATE INDEX delivery_bucket ON delivery (bucket) WHERE state = 'waiting' AND bucket IS NOT NULL;
 CREATE INDEX delivery_dead ON delivery (seq) WHERE state = 'dead';
 CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
-CREATE INDEX delivery_successor ON delivery (successor) WHERE successor IS NOT NULL;
 
 -- Which events a delivery stands for. `time` is when the event happened, where the route goes by that to tell the newest.
 CREATE TABLE delivery_event (

@@ -36,7 +36,6 @@ CREATE INDEX delivery_parent ON delivery (parent) WHERE parent IS NOT NULL;
 
 -- Retention: events that have lost their envelope, and what names a delivery that goes.
 ALTER TABLE event ADD COLUMN emptied INTEGER;
-CREATE INDEX delivery_successor ON delivery (successor) WHERE successor IS NOT NULL;
 
 -- Bounds on attempts.
 ALTER TABLE delivery ADD COLUMN bucket TEXT;
