@@ -173,7 +173,9 @@ const EXAMPLES: &str = "\
 A case, in tokens.case.toml beside routes.toml:
   [[case]]
   name = \"a finished export is fetched and told\"
-  event = { type = \"io.supernova.job.success\", data = { title = \"Done\", artifacts = [{ url = \"https://a.example/1.zip\" }] } }
+  event.type = \"io.supernova.job.success\"
+  event.data.title = \"Done\"
+  event.data.artifacts = [{ url = \"https://a.example/1.zip\" }]
 
   [[case.route]]
   name = \"tokens\"
