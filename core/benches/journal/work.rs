@@ -145,6 +145,7 @@ async fn settle(journal: Arc<SqliteJournal>, claim: Claim) -> anyhow::Result<()>
             attempt: claim.attempts + 1,
             input: Bytes::from_static(b"{\"text\":\"A new version of the screen Sign in\"}"),
             started: now,
+            bounds: Vec::new(),
         })
         .await?;
     journal
