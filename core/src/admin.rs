@@ -245,7 +245,7 @@ impl Shared {
                 Err(why) => answer::text(503, format!("not ready: {why}\n")),
             },
             "/metrics" => answer::open_metrics(self.metrics.encode(&*self.journal).await),
-            "/v1/plugins" => answer::json(&plugins::listed(&self.plugins)),
+            "/v1/plugins" => answer::json(&plugins::listed(&self.plugins, &*self.journal).await),
             "/v1/routes" => answer::json(&*self.rules.standing()),
             path if WRITES.contains(&path) && door == Door::Tcp => {
                 answer::text(403, "writes go through the control socket\n")

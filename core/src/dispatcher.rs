@@ -5,6 +5,7 @@
 //! step to go on. What always holds: no call is made before its start is on disk, and no delivery ends but with
 //! a recorded state and reason. How a request came in is none of its business.
 
+mod breaker;
 mod course;
 mod gate;
 mod generations;
@@ -32,10 +33,12 @@ use crate::{
     reason::Reason,
 };
 
+pub use breaker::Breaker;
 pub use generations::Generations;
 pub use limits::{KeyLimit, Limits};
 pub use metrics::Metrics;
 
+use breaker::Breakers;
 use course::Course;
 use gate::Gates;
 use limits::Calls;
@@ -99,6 +102,9 @@ struct Shared {
     gates: Gates,
     /// The calls that run, by what bounds them.
     calls: Arc<Calls>,
+    breakers: Breakers,
+    /// What bounds the calls of an instance of which nothing is said.
+    unsaid: Limits,
     work: WorkRoot,
     metrics: Metrics,
     running: Mutex<Running>,
@@ -169,6 +175,8 @@ impl Dispatcher {
             owner,
             gates: Gates::default(),
             calls: Arc::default(),
+            breakers: Breakers::default(),
+            unsaid: Limits::default(),
             work: WorkRoot::open(&options.work_root)?,
             metrics: Metrics::default(),
             running: Mutex::default(),
@@ -212,6 +220,7 @@ impl Dispatcher {
     /// Claims whatever is due, until the journal is gone: nothing can be carried out without one, and whoever started
     /// this begins anew.
     async fn follow(&mut self, courses: &TaskTracker) {
+        self.shared.recall_rests().await;
         loop {
             self.keep_time().await;
             self.wake().await;
@@ -296,7 +305,7 @@ impl Shared {
             now,
             lease: self.options.lease,
             limit: self.options.batch.get(),
-            busy: self.gates.busy(),
+            busy: [self.gates.busy(), self.breakers.tried()].concat(),
         };
         self.journal.claim(request).await
     }
@@ -377,6 +386,7 @@ struct AtWork(Arc<Shared>, DeliveryId);
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.0.running().courses.remove(&self.1);
+        self.0.breakers.pass_on(self.1);
         self.0.room.notify_one();
     }
 }

@@ -95,6 +95,8 @@ reasons! {
     RateLimited = "rate-limited",
     /// As many calls with its key are running as may at a time.
     KeyBusy = "key-busy",
+    /// Calls of the instance failed one after the other, and it is given a rest.
+    InstanceResting = "instance-resting",
     /// `deadline` could not be rendered, or is no time.
     DeadlineFailed = "deadline-failed",
     /// The deadline has passed, or would have before the next attempt.

@@ -1,7 +1,10 @@
 //! `GET /v1/plugins`: what there is of plugins and instances, and how those are that run.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::journal::{Journal, Rest};
 use crate::plugin::{InstanceRecord, PluginRecord, Registry, Vitals, unenforced};
 
 /// The plugins and their instances.
@@ -25,18 +28,29 @@ pub struct InstanceListed {
     /// Why it takes no calls for now, although it runs: its process keeps dying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<String>,
+    /// Until when it rests, and why, although it runs: calls of it failed, or it was asked for a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests: Option<Rest>,
     /// How it is, if it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vitals: Option<Vitals>,
 }
 
-pub(super) fn listed(registry: &Registry) -> Listed {
+pub(super) async fn listed(registry: &Registry, journal: &dyn Journal) -> Listed {
+    let mut rests = match journal.rests().await {
+        Ok(rests) => rests,
+        Err(error) => {
+            tracing::warn!(error = %error, "the journal could not tell which instances rest");
+            BTreeMap::new()
+        }
+    };
     let records = registry.instances();
     let instances = records.iter().map(|record| {
         let instance = registry.instance(&record.name);
         let caller = instance.as_ref().map(|instance| &instance.caller);
         InstanceListed {
             down: caller.and_then(|caller| caller.down()).map(|why| why.to_string()),
+            rests: rests.remove(&record.name),
             vitals: caller.map(|caller| caller.vitals()),
             record: record.clone(),
         }

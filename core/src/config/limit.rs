@@ -1,10 +1,10 @@
 //! `rate` and `[[instance.limit]]`: what bounds the calls of an instance.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{count, period};
 use crate::{
-    dispatcher::{KeyLimit, Limits},
+    dispatcher::{Breaker, KeyLimit, Limits},
     document::{Item, Kind, Table},
     fault::Faults,
     rate::Rate,
@@ -14,14 +14,52 @@ use crate::{
 /// Reads what bounds the calls of an instance.
 pub(super) fn limits(table: &mut Table<'_>, faults: &mut Faults) -> Limits {
     let rate = table.take("rate").and_then(|item| self::rate(&item, faults));
+    let breaker = match table.take("breaker") {
+        Some(item) => breaker(&item, faults),
+        None => Some(Breaker::default()),
+    };
     let keys = table.tables("limit", faults);
     Limits {
         rate,
+        breaker,
         keys: keys
             .into_iter()
             .filter_map(|table| key_limit(table, faults))
             .collect(),
     }
+}
+
+/// Reads `{ failures = 10, rest = "10s", max = "5m" }`, or `false`.
+fn breaker(item: &Item<'_>, faults: &mut Faults) -> Option<Breaker> {
+    let mut breaker = Breaker::default();
+    match item.as_bool() {
+        Some(false) => return None,
+        Some(true) => return Some(breaker),
+        None if item.kind() == Kind::Table => {}
+        None => {
+            return item.mismatch(
+                "`false`, or { failures = 10, rest = \"10s\", max = \"5m\" }",
+                faults,
+            );
+        }
+    }
+    let mut table = item.table(faults)?;
+    if let Some(failures) = table.integer("failures", 1..=10_000u32, faults) {
+        breaker.failures = NonZeroU32::new(failures).unwrap_or(breaker.failures);
+    }
+    breaker.rest = period(&mut table, "rest", faults).unwrap_or(breaker.rest);
+    let max = table.take("max");
+    let longest = max.as_ref().and_then(|item| item.duration(faults));
+    table.finish(faults);
+    breaker.max = longest.unwrap_or(breaker.max.max(breaker.rest));
+    if breaker.max < breaker.rest || breaker.max > LONGEST_REST {
+        let message = format!(
+            "the longest rest is {:?}, expected at least the first, {:?}, and at most {LONGEST_REST:?}",
+            breaker.max, breaker.rest
+        );
+        faults.push(max.as_ref().unwrap_or(item).fault(message));
+    }
+    Some(breaker)
 }
 
 fn key_limit(mut table: Table<'_>, faults: &mut Faults) -> Option<KeyLimit> {
@@ -97,5 +135,7 @@ fn rate(item: &Item<'_>, faults: &mut Faults) -> Option<Rate> {
     }
 }
 
+/// Beyond it, somebody has to look anyway.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
 const EXPECTED: &str =
     "a rate such as \"10/s\", \"50/m\", \"1/30s\" or { calls = 50, per = \"1m\", burst = 5 }";

@@ -115,6 +115,17 @@ fn instance() -> Value {
         "plugin": { "type": "string", "description": "What the library calls itself; by default the instance's name." },
         "concurrency": count("Calls at a time."),
         "rate": { "$ref": "#/$defs/rate", "description": "How fast calls may begin; evenly, but for a burst." },
+        "breaker": {
+            "description": "When it is given a rest: after deliveries that failed in turn. `false` for never.",
+            "oneOf": [
+                { "type": "boolean" },
+                section(json!({
+                    "failures": { "type": "integer", "minimum": 1, "default": 10, "description": "After so many deliveries." },
+                    "rest": time("10s", "The first rest; each is twice as long as the one before."),
+                    "max": time("5m", "The longest rest."),
+                })),
+            ],
+        },
         "limit": { "type": "array", "items": limit(), "description": "What bounds calls that are alike." },
         "timeout": { "$ref": "#/$defs/time", "description": "For one call." },
         "isolation": {

@@ -6,6 +6,7 @@
 mod deadline;
 mod ending;
 mod passage;
+mod rest;
 
 use std::{sync::Arc, time::Duration};
 
@@ -230,6 +231,12 @@ impl<'s> Course<'s> {
     async fn attempt(&mut self, route: &Route, step: &Step, ready: Ready) -> Result<Turn, Abandoned> {
         let attempt = self.claim.attempts + 1;
         let instance = Arc::clone(ready.visit.instance());
+        if let Some(due) = self.resting(&instance.name) {
+            drop((ready.visit, ready.permit));
+            let free = ready.passage.let_go(&self.shared.calls);
+            self.shared.hand_on(free).await;
+            return self.release(Some(due)).await;
+        }
         let start = AttemptStart {
             delivery: self.claim.delivery,
             owner: self.shared.owner.clone(),
@@ -286,6 +293,9 @@ impl<'s> Course<'s> {
         }
         self.shared.metrics.attempt(&instance.name, report.outcome);
         self.heed_pause(&ready.passage, &report).await?;
+        self.shared
+            .heed_outcome(&instance.name, self.claim.delivery, &report)
+            .await;
         let cut_short = self.shared.cancel.is_cancelled() || instance.is_leaving();
         let called = Called {
             attempt,

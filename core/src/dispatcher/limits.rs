@@ -12,6 +12,7 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::breaker::Breaker;
 use crate::{
     journal::Bound,
     rate::Rate,
@@ -19,12 +20,24 @@ use crate::{
 };
 
 /// What bounds the calls of an instance.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// How fast they may begin, all together.
     pub rate: Option<Rate>,
     /// What bounds those that are alike.
     pub keys: Vec<KeyLimit>,
+    /// When it is given a rest, if ever.
+    pub breaker: Option<Breaker>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rate: None,
+            keys: Vec::new(),
+            breaker: Some(Breaker::default()),
+        }
+    }
 }
 
 /// What bounds calls with an equal key.

@@ -2,7 +2,7 @@
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -17,12 +17,18 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     settled: Family<StateLabels, Counter>,
     put_off: Family<PutOffLabels, Counter>,
+    resting: Family<InstanceLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     instance: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstanceLabels {
+    instance: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +60,11 @@ impl Metrics {
             "Calls of plugin instances that were not begun yet for a limit, by instance and reason",
             self.put_off.clone(),
         );
+        registry.register(
+            "instance_resting",
+            "Whether an instance is given a rest, since calls of it failed one after the other",
+            self.resting.clone(),
+        );
     }
 
     pub(super) fn attempt(&self, instance: &str, outcome: Outcome) {
@@ -63,6 +74,14 @@ impl Metrics {
                 outcome: outcome.word(),
             })
             .inc();
+    }
+
+    pub(super) fn resting(&self, instance: &str, rests: bool) {
+        self.resting
+            .get_or_create(&InstanceLabels {
+                instance: instance.to_owned(),
+            })
+            .set(i64::from(rests));
     }
 
     pub(super) fn put_off(&self, instance: &str, reason: Reason) {

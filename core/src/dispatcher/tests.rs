@@ -1,6 +1,7 @@
 //! Stories of deliveries, over a real journal and real rules; only the plugins are played.
 
 mod asked;
+mod breaker;
 mod deadlines;
 mod limits;
 

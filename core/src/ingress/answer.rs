@@ -72,6 +72,7 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Superseded
         | Reason::RateLimited
         | Reason::KeyBusy
+        | Reason::InstanceResting
         | Reason::DeadlineFailed
         | Reason::DeadlinePassed
         | Reason::TemplateFailed

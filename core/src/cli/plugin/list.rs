@@ -11,7 +11,7 @@ use super::super::{
     control::{ask, is_running},
     load_without_secrets, say, say_json,
     scratch::Scratch,
-    table::{Table, paint, short},
+    table::{Table, paint, short, until},
     wait,
 };
 use crate::{
@@ -65,6 +65,7 @@ fn survey(config: &Path) -> anyhow::Result<Listed> {
             .map(|record| InstanceListed {
                 record,
                 down: None,
+                rests: None,
                 vitals: None,
             })
             .collect(),
@@ -89,7 +90,13 @@ fn table(listed: &Listed) -> String {
         "PID",
         "WHY",
     ]);
-    for InstanceListed { record, down, vitals } in &listed.instances {
+    for InstanceListed {
+        record,
+        down,
+        rests,
+        vitals,
+    } in &listed.instances
+    {
         let of = listed
             .plugins
             .iter()
@@ -101,16 +108,22 @@ fn table(listed: &Listed) -> String {
             version(of),
             generation(of),
             digest(of),
-            down.as_ref()
-                .map_or_else(|| state(&record.state), |_| paint("down", "31")),
+            match (down, rests) {
+                (Some(_), _) => paint("down", "31"),
+                (None, Some(_)) => paint("resting", "33"),
+                (None, None) => state(&record.state),
+            },
             isolation(record.isolation).to_owned(),
             calls,
             failed,
             now,
             restarts,
             process,
-            down.as_ref()
-                .map_or_else(|| why(&record.state, of), |why| short(why, 100)),
+            match (down, rests) {
+                (Some(why), _) => short(why, 100),
+                (None, Some(rest)) => format!("{} (due {})", short(&rest.detail, 100), until(rest.until)),
+                (None, None) => why(&record.state, of),
+            },
         ]);
     }
     for plugin in listed.plugins.iter().filter(|plugin| plugin.instances.is_empty()) {

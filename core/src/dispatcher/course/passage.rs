@@ -22,10 +22,8 @@ impl Course<'_> {
         context: &Context,
         input: &Value,
     ) -> Result<Passage, NotReady> {
-        let Some(limits) = self.shared.options.limits.get(instance) else {
-            return Ok(Passage::default());
-        };
-        limits
+        self.shared
+            .limits(instance)
             .passage(instance, context, input, &self.shared.calls)
             .map_err(|error| NotReady::Fail(Reason::TemplateFailed, error))
     }

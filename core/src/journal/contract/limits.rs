@@ -1,9 +1,12 @@
 //! Bounds on attempts.
 
+use std::time::Duration;
+
 use jackfield_event::DeliveryId;
 
 use super::{Bench, at, owed, start};
 use crate::{
+    clock::Jump,
     delivery::{Outcome, Phase, State},
     journal::{Begun, Bound, Claim, Next, Rest},
     rate::Rate,
@@ -287,13 +290,34 @@ pub(crate) async fn a_clock_that_jumps_neither_lets_all_begin_nor_none(bench: Be
     assert_eq!(bench.go_on(100_000, &bounds).await, [all[1]]);
     assert_eq!(bench.go_on(100_001, &bounds).await, []);
     assert_eq!(bench.go_on(100_010, &bounds).await, [all[2]]);
-    // Back, far: who comes now hands the bucket on to those that were told a time that is far away.
+    // Back, far, while no dispatcher looked: who comes now hands the bucket on to those that were told a time that is far away.
     let newest = bench.owe(0, owed("a", "slack", None)).await;
     let mut begun = Vec::new();
     for seconds in 0..60 {
         begun.extend(bench.go_on(seconds, &bounds).await);
     }
     assert_eq!(begun, [all[3], all[4], all[5], newest]);
+}
+
+pub(crate) async fn buckets_follow_a_clock_that_is_set(bench: Bench<'_>) {
+    let all = bench.owe_many(3).await;
+    let bounds = [bound("slack", "1/10s")];
+    assert_eq!(bench.go_on(10_000, &bounds).await, [all[0]]);
+    let rest = Rest {
+        until: at(10_060),
+        reason: Reason::RateLimited,
+        detail: String::new(),
+    };
+    bench.set_clock(10_000);
+    bench.journal.rest("slack", Some(rest)).await.unwrap();
+    let back = Jump::Back(Duration::from_secs(9_900));
+    bench.journal.clock_was_set(back).await.unwrap();
+    bench.set_clock(100);
+    assert_eq!(bench.journal.rests().await.unwrap()["slack"].until, at(160));
+    bench.journal.rest("slack", None).await.unwrap();
+    assert_eq!(bench.go_on(109, &bounds).await, []);
+    assert_eq!(bench.go_on(110, &bounds).await, [all[1]]);
+    assert_eq!(bench.go_on(120, &bounds).await, [all[2]]);
 }
 
 pub(crate) async fn the_deliveries_of_one_order_key_stay_in_order_at_a_bucket(bench: Bench<'_>) {

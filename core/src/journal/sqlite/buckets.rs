@@ -196,6 +196,15 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Moves all times of buckets by so many milliseconds, as the clock was moved.
+    pub(super) fn shift_buckets(&self, millis: i64) -> rusqlite::Result<()> {
+        self.cached(
+            "UPDATE bucket SET pace = pace + ?1 * 1000, tail = tail + ?1 * 1000, rests = rests + ?1, until = until + ?1",
+        )?
+        .execute([millis.clamp(-LONGEST_JUMP, LONGEST_JUMP)])?;
+        Ok(())
+    }
+
     /// Whether the bucket of an instance rests: nothing of it need be claimed.
     pub(super) fn is_resting(&self, instance: &str, now: Timestamp) -> rusqlite::Result<bool> {
         Ok(self
@@ -309,5 +318,7 @@ const LATE: i64 = 100_000;
 const STEP: i64 = 1_000_000;
 /// When the first of them looks again.
 const LOOK_AGAIN: i64 = 30_000_000;
+/// A clock is not moved by more, in milliseconds: thirty thousand years.
+const LONGEST_JUMP: i64 = 1_000_000_000_000_000;
 /// Nothing rests for longer, in microseconds; `dispatcher` asks for less.
 const LONGEST_REST: i64 = 24 * 3600 * 1_000_000;

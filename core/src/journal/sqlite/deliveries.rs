@@ -232,7 +232,9 @@ impl Store<'_> {
                 self.give_back(claimed.seq, State::Pending, 0, reason, None, now)?
             }
             Some((due, reason, detail)) => {
-                self.set_stalled(claimed.seq, Some(now))?;
+                // For a rest of its instance there is no limit to the patience.
+                let since = (*reason != Reason::InstanceResting).then_some(now);
+                self.set_stalled(claimed.seq, since)?;
                 let detail = Some(detail.as_str()).filter(|detail| !detail.is_empty());
                 self.give_back(
                     claimed.seq,
@@ -278,7 +280,7 @@ impl Store<'_> {
         self.cached("UPDATE delivery SET lease = lease + ? WHERE lease IS NOT NULL")?
             .execute([millis])?;
         self.wake = true;
-        Ok(())
+        self.shift_buckets(millis)
     }
 
     /// Writes that an attempt begins.

@@ -151,6 +151,7 @@ contract! {
         what_is_full_is_handed_on_to_the_oldest,
         while_an_instance_rests_nothing_of_it_is_claimed,
         a_clock_that_jumps_neither_lets_all_begin_nor_none,
+        buckets_follow_a_clock_that_is_set,
         the_deliveries_of_one_order_key_stay_in_order_at_a_bucket,
         buckets_that_say_nothing_any_more_are_forgotten,
     }
