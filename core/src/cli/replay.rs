@@ -54,8 +54,6 @@ pub(super) struct Replay {
     /// Only say what would be made.
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    choice: Choice,
     /// Do not ask before replaying what was chosen.
     #[arg(short, long)]
     yes: bool,
@@ -63,6 +61,9 @@ pub(super) struct Replay {
     note: Note,
     #[command(flatten)]
     output: Output,
+    // Last, since its heading is that of all that comes after it.
+    #[command(flatten)]
+    choice: Choice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -263,7 +264,7 @@ Examples:
   jackfield replay dlv_… --rules today          by the rules as they are now
   jackfield replay evt_… --route tokens         what that route owes for the event
   jackfield replay --route tokens --since 2d    all dead letters of a route, after a word
-  jackfield replay --reason timed-out --yes     all that died of it";
+  jackfield replay --reason attempts-exhausted  all that was tried in vain";
 
 #[cfg(test)]
 mod tests {

@@ -241,3 +241,30 @@ async fn one_that_was_canceled_between_its_claim_and_its_course_is_not_begun() {
     assert_eq!(states(&stage.stories().await), [State::Canceled]);
     assert!(a.inputs().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_the_last_attempt_ended_is_known_beside_why_the_step_was_given_up() {
+    let c = Played::new(|_| Report {
+        reason: Some(Reason::TimedOut),
+        ..failed(Outcome::Retry, "it took too long")
+    });
+    let a = Played::new(|_| done(&json!({ "value": 1 })));
+    let b = Played::new(|_| done(&json!({ "value": 4 })));
+    let d = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(THREE_STEPS, [("a", 1, a), ("b", 1, b), ("c", 1, c), ("d", 1, d)]);
+    stage.accept("p").await;
+    let story = stage.settle().await.remove(0);
+    let failure = story.record.failure.unwrap();
+    assert_eq!(
+        (failure.reason, failure.error.as_str()),
+        (
+            Reason::AttemptsExhausted,
+            "it took too long (timed-out), in attempt 2 of 2"
+        )
+    );
+    let reasons: Vec<_> = story.attempts[2..4]
+        .iter()
+        .map(|attempt| attempt.reason)
+        .collect();
+    assert_eq!(reasons, [Some(Reason::TimedOut); 2]);
+}
