@@ -678,8 +678,8 @@ async fn what_backs_off_does_so_for_as_long_as_it_should_though_the_clock_is_set
         let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
         let direct = async {
             a.is_called(1).await;
-            stage.until(|stories| states(stories) == [State::Waiting]).await;
             let began = tokio::time::Instant::now();
+            stage.until(|stories| states(stories) == [State::Waiting]).await;
             stage.clock.1.store(after, Relaxed);
             a.is_called(2).await;
             stop.cancel();

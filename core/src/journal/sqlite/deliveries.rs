@@ -275,10 +275,19 @@ impl Store<'_> {
     /// Moves all moments that are waited for, as the clock by which they were told was moved. A deadline is the world's, and
     /// stays.
     pub(super) fn shift(&mut self, millis: i64) -> rusqlite::Result<()> {
-        self.cached("UPDATE delivery SET due = max(due + ?1, 2), closes = closes + ?1 WHERE due > 1")?
-            .execute([millis])?;
-        self.cached("UPDATE delivery SET lease = lease + ? WHERE lease IS NOT NULL")?
-            .execute([millis])?;
+        // By their indexes, and not past all that is settled.
+        for instance in self.instances()? {
+            self.cached(
+                "UPDATE delivery SET due = max(due + ?1, 2), closes = closes + ?1 WHERE seq IN \
+                 (SELECT seq FROM delivery INDEXED BY delivery_due WHERE instance = ?2 AND due > 1)",
+            )?
+            .execute(params![millis, instance])?;
+        }
+        self.cached(
+            "UPDATE delivery SET lease = lease + ? WHERE seq IN \
+             (SELECT seq FROM delivery INDEXED BY delivery_lease WHERE lease IS NOT NULL)",
+        )?
+        .execute([millis])?;
         self.wake = true;
         self.shift_buckets(millis)
     }
