@@ -67,14 +67,16 @@ impl WorkRoot {
 
     /// Sweeps, for ever.
     pub(super) async fn sweep_now_and_then(&self, journal: &dyn Journal) {
+        let mut strangers = Strangers::Go;
         loop {
-            self.sweep(journal).await;
+            self.sweep(journal, strangers).await;
             tokio::time::sleep(BETWEEN_SWEEPS).await;
+            strangers = Strangers::Stay;
         }
     }
 
-    /// Removes directories of deliveries that have settled or that the journal does not know.
-    async fn sweep(&self, journal: &dyn Journal) {
+    /// Removes directories of deliveries that have settled, and those that the journal does not know, as is said.
+    async fn sweep(&self, journal: &dyn Journal, strangers: Strangers) {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return;
         };
@@ -88,11 +90,20 @@ impl WorkRoot {
             };
             match journal.delivery(delivery).await {
                 Ok(Some(story)) if !story.record.state.is_settled() => {}
+                Ok(None) if strangers == Strangers::Stay => {}
                 Ok(_) => self.remove(delivery).await,
                 Err(error) => tracing::warn!(error = %error, "work directories were not swept"),
             }
         }
     }
+}
+
+/// What becomes of directories that no delivery has: calls by hand have such, and may be under way or to be looked at. At a
+/// start there are none under way, and what was kept has been for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strangers {
+    Go,
+    Stay,
 }
 
 /// Files of a delivery that has settled lie there for so long at most.
@@ -200,6 +211,7 @@ mod tests {
     use jackfield_event::Timestamp;
 
     use super::*;
+    use crate::journal::{Options, SqliteJournal};
 
     fn delivery() -> DeliveryId {
         DeliveryId::new(Timestamp::from_millis(1).unwrap(), 0)
@@ -214,6 +226,19 @@ mod tests {
         fs::write(path.join("files/a.json"), "{}").unwrap();
         work.sync(delivery()).await.unwrap();
         work.remove(delivery()).await;
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_call_by_hand_has_its_directory_until_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let journal = SqliteJournal::open(&root.path().join("data"), Options::default()).unwrap();
+        let work = WorkRoot::open(&root.path().join("work")).unwrap();
+        let path = work.of(delivery());
+        fs::create_dir(&path).unwrap();
+        work.sweep(&journal, Strangers::Stay).await;
+        assert!(path.exists());
+        work.sweep(&journal, Strangers::Go).await;
         assert!(!path.exists());
     }
 
