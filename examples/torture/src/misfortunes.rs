@@ -165,7 +165,8 @@ impl<'s> Fate<'s> {
             self.befall(next).await.with_context(|| next.words())?;
         }
         self.site.faults.shift_clock(self.furthest)?;
-        self.master.weather(Weather::CALM);
+        // A plugin that goes on crashing is given rests, and the lines before it take theirs.
+        self.master.weather(Weather::FAIR);
         Ok(self.befallen)
     }
 
