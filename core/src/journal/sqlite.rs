@@ -428,6 +428,7 @@ impl Journal for SqliteJournal {
             *search = looked;
             return Ok(Pruned {
                 exceeded: found.exceeded,
+                more: found.more,
                 ..Pruned::default()
             });
         };

@@ -33,6 +33,8 @@ struct Cursor {
 pub(in super::super) struct Found {
     pub(in super::super) piece: Option<Piece>,
     pub(in super::super) exceeded: bool,
+    /// It broke off: a reader that looks for long keeps the log from beginning anew.
+    pub(in super::super) more: bool,
 }
 
 impl Search {
@@ -69,7 +71,13 @@ impl Search {
                 if *share < WHOLE && !too_large && layer != Layer::Outcome {
                     continue;
                 }
-                let events = self.events(connection, &ages, layer)?;
+                let (events, over) = self.events(connection, &ages, layer)?;
+                if events.is_empty() && !over {
+                    return Ok(Found {
+                        more: true,
+                        ..Found::default()
+                    });
+                }
                 if !events.is_empty() {
                     return Ok(Found {
                         piece: Some(Piece::Events {
@@ -77,7 +85,7 @@ impl Search {
                             share: *share,
                             events,
                         }),
-                        exceeded: false,
+                        ..Found::default()
                     });
                 }
             }
@@ -91,6 +99,7 @@ impl Search {
         Ok(Found {
             piece: piece.or_else(|| size.is_worth_shrinking().then_some(Piece::FreePages)),
             exceeded,
+            more: false,
         })
     }
 
@@ -105,16 +114,16 @@ impl Search {
         }
     }
 
-    /// The next events that may lose the layer, the oldest first.
+    /// The next events that may lose the layer, the oldest first, and whether it looked to the end where there are none.
     fn events(
         &mut self,
         connection: &Connection,
         ages: &Ages<'_>,
         layer: Layer,
-    ) -> rusqlite::Result<Vec<Candidate>> {
+    ) -> rusqlite::Result<(Vec<Candidate>, bool)> {
         let cursor = &mut self.cursors[layer as usize];
         let Some(last) = newest_before(connection, ages.cutoff(layer))? else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), true));
         };
         if let Some((young, _)) = cursor
             .young
@@ -123,10 +132,12 @@ impl Search {
             cursor.go_back_to(young);
         }
         let mut found = Vec::new();
-        loop {
+        // Where ages have shrunk, it begins anew each time, and must come to the end.
+        let looks = if ages.share == WHOLE { LOOKS } else { usize::MAX };
+        for _ in 0..looks {
             let looked = candidates(connection, layer, cursor.after, last)?;
             if looked.is_empty() {
-                return Ok(found);
+                return Ok((found, true));
             }
             for event in looked {
                 cursor.after = event.seq;
@@ -136,10 +147,11 @@ impl Search {
                     Verdict::Needed => cursor.needed = cursor.needed.or(Some(event.seq)),
                 }
                 if found.len() == layer.piece() {
-                    return Ok(found);
+                    return Ok((found, false));
                 }
             }
         }
+        Ok((found, false))
     }
 }
 
@@ -263,6 +275,9 @@ impl Size {
         self.can_shrink && self.free > (self.pages / 4).max(SPARE / self.page)
     }
 }
+
+/// How many times 256 events are looked at before the others have their turn.
+const LOOKS: usize = 8;
 
 /// Free bytes that stay in any case.
 const SPARE: i64 = 16 << 20;
