@@ -26,7 +26,7 @@ pub use site::PACKAGES;
 use master::Master;
 use misfortunes::{Befallen, Fate};
 use senders::{Promises, Senders};
-use site::{Extras, Site};
+use site::Site;
 use verdict::Verdict;
 
 /// How much of it.
@@ -48,7 +48,6 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Run {
     plan: Plan,
-    extras: Extras,
     /// Why the data directory has no file system of its own, where it has none.
     no_volume: Option<String>,
     befallen: Befallen,
@@ -67,7 +66,7 @@ pub struct Run {
 pub async fn run(built: &Built, plan: Plan, home: &Path) -> anyhow::Result<Run> {
     let mut random = Rng::with_seed(plan.seed);
     let master = Master::start(random.fork()).await?;
-    let mut site = Site::prepare(built, home, &master.address().to_string()).await?;
+    let mut site = Site::prepare(built, home, &master.address().to_string())?;
     let seen = torture(&mut site, master, plan, random).await;
     if seen.as_ref().is_ok_and(Run::passes) {
         return seen;
@@ -89,11 +88,10 @@ async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -
     site.router.stop().await?;
     let calls = master.finish().await?;
     let history = app::history(&site.data())?;
-    let verdict = verdict::judge(&*history, &promises, &calls, &befallen.canceled, site.extras).await?;
+    let verdict = verdict::judge(&*history, &promises, &calls, &befallen.canceled).await?;
     let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     Ok(Run {
         plan,
-        extras: site.extras,
         no_volume: site.volume.as_ref().err().cloned(),
         befallen,
         injected: site.faults.injected()?,

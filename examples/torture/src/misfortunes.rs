@@ -359,7 +359,7 @@ impl<'s> Fate<'s> {
 
     async fn rules(&mut self) -> anyhow::Result<()> {
         self.set += 1;
-        let mut text = rules(self.set, self.site.extras);
+        let mut text = rules(self.set);
         let faulty = self.random.u8(0..4) == 0;
         if faulty {
             text = text.replacen("use = \"puppet\"", "use = \"nobody\"", 1);
@@ -375,7 +375,7 @@ impl<'s> Fate<'s> {
                 self.befallen.rules_refused += 1;
                 // A start would refuse them as well.
                 self.set += 1;
-                let text = rules(self.set, self.site.extras);
+                let text = rules(self.set);
                 let refused = change::rules(&self.site.router, &text, false).await?;
                 ensure!(refused.is_none(), "good rules were refused: {refused:?}");
                 self.befallen.rules_taken += 1;

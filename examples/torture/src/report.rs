@@ -86,14 +86,6 @@ impl Run {
                 "SKIPPED: a disk that is full or read-only for real: {why}"
             ));
         }
-        for (is_there, what) in [
-            (self.extras.supersede, "supersede"),
-            (self.extras.coalesce, "coalesce"),
-        ] {
-            if !is_there {
-                told.quote(&format!("SKIPPED: `{what}`, which this router does not know"));
-            }
-        }
     }
 
     /// Whether each fault that was set has befallen the router.

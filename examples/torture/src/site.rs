@@ -29,19 +29,11 @@ pub(crate) struct Site {
     pub(crate) volume: Result<Volume, String>,
     /// The plugin as it was built.
     pub(crate) library: PathBuf,
-    pub(crate) extras: Extras,
-}
-
-/// What is tried only where the router has it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extras {
-    pub(crate) supersede: bool,
-    pub(crate) coalesce: bool,
 }
 
 impl Site {
     /// Lays it out in `home`, for puppets whose master listens at `master`.
-    pub(crate) async fn prepare(built: &Built, home: &Path, master: &str) -> anyhow::Result<Self> {
+    pub(crate) fn prepare(built: &Built, home: &Path, master: &str) -> anyhow::Result<Self> {
         let (binary, library) = (built.binary(PACKAGES[0])?, built.library(PACKAGES[1])?);
         let data = home.join("data");
         let volume = Volume::mount(&home.join("volume.ext4"), &data).map_err(|error| format!("{error:#}"));
@@ -53,16 +45,12 @@ impl Site {
         for (name, value) in interposer.environment() {
             router.set(&name, &value);
         }
-        let configuration = CONFIGURATION.replace("{master}", master);
-        router.configure(&configuration, &rules(0, Extras::default()))?;
-        let extras = Extras::of(&router).await?;
-        router.configure(&configuration, &rules(0, extras))?;
+        router.configure(&CONFIGURATION.replace("{master}", master), &rules(0))?;
         Ok(Self {
             router,
             faults: interposer.faults(),
             volume,
             library,
-            extras,
         })
     }
 
@@ -71,27 +59,8 @@ impl Site {
     }
 }
 
-impl Extras {
-    /// Looks what keys of a route the router knows.
-    async fn of(router: &Router) -> anyhow::Result<Self> {
-        let schema = router.command(&["schema", "routes"]).await?;
-        Ok(Self {
-            supersede: schema.contains("\"supersede\""),
-            coalesce: schema.contains("\"coalesce\""),
-        })
-    }
-
-    /// The routes that every event owes a delivery to.
-    pub(crate) fn routes(self) -> Vec<&'static str> {
-        let mut routes = vec![FREE, ORDERED, IN_PROCESS];
-        routes.extend(self.supersede.then_some(NEWEST));
-        routes.extend(self.coalesce.then_some(BURST));
-        routes
-    }
-}
-
 /// The rules number `set`: the same routes each time, which tell their number.
-pub(crate) fn rules(set: u64, extras: Extras) -> String {
+pub(crate) fn rules(set: u64) -> String {
     let step = |id: &str, instance: &str| {
         format!(
             "[[route.step]]\nid = \"{id}\"\nuse = \"{instance}\"\n\
@@ -111,21 +80,18 @@ pub(crate) fn rules(set: u64, extras: Extras) -> String {
     );
     text += &route(ORDERED, order, &step("only", "puppet"));
     text += &route(IN_PROCESS, order, &step("only", "inner"));
-    if extras.supersede {
-        text += &route(
-            NEWEST,
-            &format!("{order}supersede = true\n"),
-            &step("only", "puppet"),
-        );
-    }
-    if extras.coalesce {
-        let coalesce =
-            "coalesce = { window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"all\" }\n";
-        text += &route(BURST, &format!("{order}{coalesce}"), &step("only", "puppet"));
-    }
+    text += &route(
+        NEWEST,
+        &format!("{order}supersede = true\n"),
+        &step("only", "puppet"),
+    );
+    let coalesce = "coalesce = { window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"all\" }\n";
+    text += &route(BURST, &format!("{order}{coalesce}"), &step("only", "puppet"));
     text
 }
 
+/// The routes that every event owes a delivery to.
+pub(crate) const ROUTES: [&str; 5] = [FREE, ORDERED, IN_PROCESS, NEWEST, BURST];
 /// How often a step is tried.
 pub(crate) const ATTEMPTS: u32 = 5;
 /// Two steps, no order, and one that runs when they are given up.
@@ -166,15 +132,10 @@ mod tests {
 
     #[test]
     fn every_set_has_the_same_routes_and_tells_its_number() {
-        let extras = Extras {
-            supersede: true,
-            coalesce: true,
-        };
-        let text = rules(7, extras);
-        for route in extras.routes() {
+        let text = rules(7);
+        for route in ROUTES {
             assert!(text.contains(&format!("name = \"{route}\"")), "{route}");
         }
         assert_eq!(text.matches("set = 7").count(), 7);
-        assert!(!rules(7, Extras::default()).contains("supersede"));
     }
 }

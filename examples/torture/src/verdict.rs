@@ -15,7 +15,7 @@ use jackfield::{
 use crate::{
     master::{Call, Order},
     senders::Promises,
-    site::{BURST, Extras, NEWEST},
+    site::{BURST, NEWEST, ROUTES},
 };
 
 /// What was found.
@@ -98,7 +98,6 @@ pub(crate) async fn judge(
     promises: &Promises,
     calls: &[Call],
     canceled: &BTreeSet<String>,
-    extras: Extras,
 ) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
     let mut evidence = Evidence {
@@ -114,7 +113,7 @@ pub(crate) async fn judge(
     evidence.read(history, &mut verdict).await?;
     verdict.wrong.extend(promises.strange.iter().cloned());
     evidence.promised(&mut verdict);
-    evidence.owed(extras, &mut verdict);
+    evidence.owed(&mut verdict);
     for (id, story) in &evidence.stories {
         let calls = evidence.calls.get(id.as_str()).map_or(&[][..], Vec::as_slice);
         verdict.deliveries += 1;
@@ -199,8 +198,8 @@ impl Evidence<'_> {
     }
 
     /// Every event owes one delivery to each route, all of them by one set of rules.
-    fn owed(&self, extras: Extras, verdict: &mut Verdict) {
-        let routes: BTreeSet<_> = extras.routes().into_iter().collect();
+    fn owed(&self, verdict: &mut Verdict) {
+        let routes: BTreeSet<_> = ROUTES.into_iter().collect();
         for (job, event) in &self.events {
             let marks = || event.deliveries.iter().filter(|mark| !self.is_replay(mark));
             let owed: BTreeSet<_> = marks().map(|mark| mark.route.as_str()).collect();
