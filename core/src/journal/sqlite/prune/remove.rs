@@ -121,7 +121,7 @@ impl Store<'_> {
             }
             self.cached("DELETE FROM attempt WHERE delivery = ?")?
                 .execute([delivery])?;
-            // A `successor` that is gone is not looked for: it has no index, and its number comes to no other.
+            // Whose `successor` it is, is not looked for: there is no index, and a list shows none where there is none.
             for names in [
                 "UPDATE delivery SET parent = NULL WHERE parent = ?",
                 "DELETE FROM newest WHERE (route, order_key) = (SELECT route, order_key FROM delivery WHERE seq = ?1) \
