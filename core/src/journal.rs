@@ -186,8 +186,8 @@ pub enum Begun {
         /// Why.
         reason: Reason,
     },
-    /// It does not: a person asked for the end of its delivery, which is settled.
-    Canceled,
+    /// It does not: its delivery is settled, canceled as a person asked, or superseded by one that came meanwhile.
+    Settled(State),
 }
 
 /// That a bucket is closed for a while, whatever its rate.

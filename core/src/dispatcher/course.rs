@@ -232,9 +232,7 @@ impl<'s> Course<'s> {
         let attempt = self.claim.attempts + 1;
         let instance = Arc::clone(ready.visit.instance());
         if let Some(due) = self.resting(&instance.name) {
-            drop((ready.visit, ready.permit));
-            let free = ready.passage.let_go(&self.shared.calls);
-            self.shared.hand_on(free).await;
+            self.withdraw(ready).await;
             return self.release(Some(due)).await;
         }
         let start = AttemptStart {
@@ -249,10 +247,17 @@ impl<'s> Course<'s> {
             started: self.shared.clock.now(),
             bounds: ready.passage.bounds.clone(),
         };
-        let begun = self.insist(|| self.shared.journal.begin(start.clone())).await?;
-        if begun != Begun::Now {
-            drop((ready.visit, ready.permit));
-            return self.put_off(&instance.name, begun, ready.passage).await;
+        match self.insist(|| self.shared.journal.begin(start.clone())).await? {
+            Begun::Now => {}
+            Begun::Later { reason, .. } => {
+                self.withdraw(ready).await;
+                self.put_off(&instance.name, reason);
+                return Ok(Turn::Over);
+            }
+            Begun::Settled(state) => {
+                self.withdraw(ready).await;
+                return self.settled(state).await;
+            }
         }
         self.claim.attempts = attempt;
         let call = StepCall {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Abandoned, Course, NotReady, Turn};
+use super::{Abandoned, Course, NotReady, Ready};
 use crate::{
-    delivery::{Outcome, State},
+    delivery::Outcome,
     dispatcher::{Shared, limits::Passage},
-    journal::{Begun, Rest},
+    journal::Rest,
     plugin::Report,
     reason::Reason,
     router::Context,
@@ -28,27 +28,21 @@ impl Course<'_> {
             .map_err(|error| NotReady::Fail(Reason::TemplateFailed, error))
     }
 
-    /// The call does not begin yet: the journal has the delivery back already.
-    pub(super) async fn put_off(
-        &self,
-        instance: &str,
-        begun: Begun,
-        passage: Passage,
-    ) -> Result<Turn, Abandoned> {
+    /// Gives back whatever a call held that does not begin.
+    pub(super) async fn withdraw(&self, ready: Ready) {
+        drop((ready.visit, ready.permit));
         self.shared.room.notify_one();
-        let free = passage.let_go(&self.shared.calls);
+        let free = ready.passage.let_go(&self.shared.calls);
         self.shared.hand_on(free).await;
-        match begun {
-            Begun::Now | Begun::Canceled => self.settled(State::Canceled).await,
-            Begun::Later { reason, .. } => {
-                tracing::debug!(
-                    delivery.id = %self.claim.delivery, route = %self.claim.route, instance, reason = reason.code(),
-                    "attempt put off"
-                );
-                self.shared.metrics.put_off(instance, reason);
-                Ok(Turn::Over)
-            }
-        }
+    }
+
+    /// Tells that the call does not begin yet: the journal has the delivery back already.
+    pub(super) fn put_off(&self, instance: &str, reason: Reason) {
+        tracing::debug!(
+            delivery.id = %self.claim.delivery, route = %self.claim.route, instance, reason = reason.code(),
+            "attempt put off"
+        );
+        self.shared.metrics.put_off(instance, reason);
     }
 
     /// Where what it calls counts calls and asks for a pause, the others that are counted with this one take it too.

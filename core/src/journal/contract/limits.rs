@@ -7,10 +7,11 @@ use jackfield_event::DeliveryId;
 use super::{Bench, at, owed, start};
 use crate::{
     clock::Jump,
-    delivery::{Outcome, Phase, State},
+    delivery::{Line, Outcome, Phase, State},
     journal::{Begun, Bound, Claim, Next, Rest},
     rate::Rate,
     reason::Reason,
+    router::Owed,
 };
 
 fn bound(bucket: &str, rate: &str) -> Bound {
@@ -355,4 +356,39 @@ pub(crate) async fn buckets_that_say_nothing_any_more_are_forgotten(bench: Bench
     }
     bench.set_clock(0);
     assert_eq!(bench.journal.rests().await.unwrap().len(), 1);
+}
+
+pub(crate) async fn who_is_put_off_yields_to_a_newer_one_and_takes_no_place(bench: Bench<'_>) {
+    let line = Line {
+        supersede: true,
+        ..Line::default()
+    };
+    let newest = || Owed {
+        line,
+        ..owed("n", "slack", Some("7"))
+    };
+    let bounds = [bound("slack", "1/10s")];
+    let plain = bench.owe(0, owed("a", "slack", None)).await;
+    let first = bench.owe(0, newest()).await;
+    let claims = bench.claim(100).await;
+    assert_eq!(bench.begin(&claims[0], 100, &bounds).await, Begun::Now);
+    let second = bench.owe(101, newest()).await;
+    assert_eq!(
+        bench.begin(&claims[1], 101, &bounds).await,
+        Begun::Settled(State::Superseded)
+    );
+    let record = bench.journal.delivery(first).await.unwrap().unwrap().record;
+    assert_eq!(
+        (record.state, record.successor),
+        (State::Superseded, Some(second))
+    );
+    assert_eq!(bench.state(plain).await, State::Running);
+    // The next one waits as if it had been the first to.
+    let claim = &bench.claim(101).await[0];
+    assert_eq!(claim.delivery, second);
+    assert!(matches!(
+        bench.begin(claim, 101, &bounds).await,
+        Begun::Later { .. }
+    ));
+    assert_eq!(bench.due(second).await, 110);
 }

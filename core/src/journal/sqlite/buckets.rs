@@ -135,13 +135,15 @@ impl Store<'_> {
             tail: place.saturating_add(step),
             ..look.bucket.clone()
         };
-        self.write_bucket(name, &bucket)?;
         let (reason, detail) = bucket.why(look.bound, micros(now));
         let due = millis(place);
-        let ended = self.give_back(seq, State::Waiting, due, Some(reason.code()), Some(&detail), now)?;
-        if ended == Ended::Canceled {
-            return Ok(Begun::Canceled);
+        match self.give_back(seq, State::Waiting, due, Some(reason.code()), Some(&detail), now)? {
+            Ended::AsSaid => {}
+            // It waits no more, and takes no place from those that do.
+            Ended::Canceled => return Ok(Begun::Settled(State::Canceled)),
+            Ended::Superseded => return Ok(Begun::Settled(State::Superseded)),
         }
+        self.write_bucket(name, &bucket)?;
         self.cached("UPDATE delivery SET bucket = ?, stalled = NULL WHERE seq = ?")?
             .execute(params![name, seq])?;
         if !look.bound.full {

@@ -46,12 +46,6 @@ impl Store<'_> {
         Ok(Canceled::Settled)
     }
 
-    /// Whether a person has asked for the end of a delivery.
-    pub(super) fn is_canceled(&self, seq: i64) -> rusqlite::Result<bool> {
-        self.cached("SELECT cancel IS NOT NULL FROM delivery WHERE seq = ?")?
-            .query_row([seq], |row| row.get(0))
-    }
-
     /// Settles a delivery whose end a person has asked for, and lets the next one of its line go.
     pub(super) fn settle_canceled(&mut self, seq: i64, from: State, now: Timestamp) -> rusqlite::Result<()> {
         let (route, key, cancel): (String, Option<String>, Option<CancelRecord>) = self

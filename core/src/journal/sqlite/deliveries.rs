@@ -158,19 +158,19 @@ impl Store<'_> {
         detail: Option<&str>,
         now: Timestamp,
     ) -> rusqlite::Result<Ended> {
-        if self.is_canceled(seq)? {
-            self.settle_canceled(seq, State::Running, now)?;
-            return Ok(Ended::Canceled);
-        }
-        let (route, key): (String, Option<String>) = self
+        let (route, key, canceled): (String, Option<String>, bool) = self
             .cached(
                 "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, bucket = NULL, owner = NULL, lease = NULL \
-                 WHERE seq = ? RETURNING route, order_key",
+                 WHERE seq = ? RETURNING route, order_key, cancel IS NOT NULL",
             )?
             .query_row(params![state.word(), due, reason, detail, seq], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
         self.moved(State::Running, state);
+        if canceled {
+            self.settle_canceled(seq, state, now)?;
+            return Ok(Ended::Canceled);
+        }
         self.wake = true;
         let Some(key) = key else {
             return Ok(Ended::AsSaid);

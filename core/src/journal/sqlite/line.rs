@@ -2,8 +2,9 @@
 //! that come close together gather in one, and a newer one takes the place of those that wait.
 //!
 //! At most one delivery of a line is at its head (`delivery_head`): running, backing off, due, or dead and holding the others up.
-//! Only one whose deadline has passed is claimed beside it, to be given up. What is behind it is *blocked*, pending without a `due`, and in no queue. One that gathers is not in the line's way: it is in its
-//! instance's queue until its burst is over, and finds its place then.
+//! Only one whose deadline has passed is claimed beside it, to be given up. What is behind it is *blocked*, pending without a
+//! `due`, and in no queue. One that gathers is not in the line's way: it is in its instance's queue until its burst is over, and
+//! finds its place then.
 
 use jackfield_event::{DeliveryId, Timestamp};
 use rusqlite::{OptionalExtension, params};

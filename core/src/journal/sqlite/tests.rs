@@ -141,6 +141,7 @@ contract! {
         rules_that_nothing_needs_lose_their_text_and_get_it_again,
     }
     limits::{
+        who_is_put_off_yields_to_a_newer_one_and_takes_no_place,
         attempts_begin_as_fast_as_their_bucket_allows_in_order_of_arrival,
         a_thousand_that_wait_come_one_by_one,
         no_restart_lets_more_begin,
