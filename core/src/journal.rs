@@ -350,7 +350,8 @@ pub trait Journal: History {
         replays: Vec<Replay>,
     ) -> Result<Vec<Result<DeliveryId, JournalError>>, JournalError>;
 
-    /// Makes one new delivery like a settled one, from its beginning.
+    /// Makes one new delivery like a settled one, from its beginning: what tests ask for most.
+    #[cfg(test)]
     async fn replay_delivery(
         &self,
         delivery: DeliveryId,
