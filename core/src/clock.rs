@@ -1,6 +1,6 @@
 //! Time as an argument: whoever decides by time is given it, so that a test can give another.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use jackfield_event::Timestamp;
 
@@ -68,6 +68,14 @@ impl Watch {
         }
     }
 
+    /// The moments that have passed since an earlier look, as the clock tells them that shows what this look saw.
+    pub fn stretch_since(&self, last: &Self) -> RangeInclusive<Timestamp> {
+        let passed = self.steady.saturating_sub(last.steady);
+        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        let began = self.wall.as_millis().saturating_sub(passed);
+        Timestamp::from_millis(began).unwrap_or(self.wall)..=self.wall
+    }
+
     /// How far the clock was set since the last look; nothing where it went as it should, but for a little.
     pub fn look(&mut self, clock: &dyn Clock) -> Option<Jump> {
         let last = std::mem::replace(self, Self::begin(clock));
@@ -117,6 +125,20 @@ mod tests {
             *clock.0.lock().unwrap() = (wall, steady);
             assert_eq!(watch.look(&clock), jump, "{wall}");
         }
+    }
+
+    #[test]
+    fn what_passed_since_the_last_look_is_told_by_the_clock_as_it_is_now() {
+        let clock = Set(Mutex::new((1_000_000, 50)));
+        let (last, mut watch) = (Watch::begin(&clock), Watch::begin(&clock));
+        // It went on for ten seconds, in the midst of which it was set back.
+        *clock.0.lock().unwrap() = (400_000, 10_050);
+        watch.look(&clock);
+        let stretch = watch.stretch_since(&last);
+        assert_eq!(
+            (stretch.start().as_millis(), stretch.end().as_millis()),
+            (390_000, 400_000)
+        );
     }
 
     #[test]

@@ -250,7 +250,12 @@ impl Dispatcher {
         let Some(jump) = self.time.look(&*self.shared.clock) else {
             return;
         };
-        match self.shared.journal.clock_was_set(jump).await {
+        match self
+            .shared
+            .journal
+            .clock_was_set(jump, self.time.stretch_since(&before))
+            .await
+        {
             Ok(()) => tracing::warn!(?jump, "the clock was set; what waits follows it"),
             Err(error) => {
                 // Noticed again by the next look.

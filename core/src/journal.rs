@@ -12,7 +12,7 @@ mod record;
 mod retention;
 mod sqlite;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -338,8 +338,9 @@ pub trait Journal: History {
     /// canceled, it is, unless it goes on with the next step or has succeeded.
     async fn end(&self, end: StepEnd) -> Result<Ended, JournalError>;
 
-    /// Follows a clock that was set: what waits goes on waiting for as long as it would have.
-    async fn clock_was_set(&self, jump: Jump) -> Result<(), JournalError>;
+    /// Follows a clock that was set: what waits goes on waiting for as long as it would have. What was told to wait in the
+    /// moments of `told` was told so by the clock as it is now, and stays.
+    async fn clock_was_set(&self, jump: Jump, told: RangeInclusive<Timestamp>) -> Result<(), JournalError>;
 
     // What people ask for.
 

@@ -33,6 +33,7 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -330,8 +331,9 @@ impl Journal for SqliteJournal {
         self.ask(move |store| store.wake_up(&instances, reason)).await
     }
 
-    async fn clock_was_set(&self, jump: Jump) -> Result<(), JournalError> {
-        self.ask(move |store| Ok(store.shift(jump.as_millis())?)).await
+    async fn clock_was_set(&self, jump: Jump, told: RangeInclusive<Timestamp>) -> Result<(), JournalError> {
+        self.ask(move |store| Ok(store.shift(jump.as_millis(), Some(&told))?))
+            .await
     }
 
     async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError> {

@@ -6,7 +6,7 @@ use super::{Bench, at, end, failure, next, owed, start, wait_until};
 use crate::{
     clock::Jump,
     delivery::{Outcome, Phase, State},
-    journal::{JournalError, Next},
+    journal::{Asker, JournalError, Next, StepEnd},
     reason::Reason,
 };
 
@@ -421,7 +421,11 @@ pub(crate) async fn what_waits_follows_a_clock_that_is_set(bench: Bench<'_>) {
 
     bench.set_clock(400);
     let back = Jump::Back(Duration::from_secs(600));
-    bench.journal.clock_was_set(back).await.unwrap();
+    bench
+        .journal
+        .clock_was_set(back, at(400)..=at(400))
+        .await
+        .unwrap();
     assert_eq!(bench.record(waiting).await.due, Some(at(460)));
     assert_eq!(bench.record(pending).await.due, None);
     assert_eq!(
@@ -436,7 +440,11 @@ pub(crate) async fn what_waits_follows_a_clock_that_is_set(bench: Bench<'_>) {
     );
 
     let forward = Jump::Forward(Duration::from_secs(86_400));
-    bench.journal.clock_was_set(forward).await.unwrap();
+    bench
+        .journal
+        .clock_was_set(forward, at(86_859)..=at(86_859))
+        .await
+        .unwrap();
     assert_eq!(bench.claimed(86_400 + 459).await, []);
     assert_eq!(bench.claimed(86_400 + 460).await, [waiting]);
     let none = wait_until(86_400 + 500);
@@ -447,4 +455,44 @@ pub(crate) async fn what_waits_follows_a_clock_that_is_set(bench: Bench<'_>) {
     bench.set_clock(70);
     let bench = bench.reopen();
     assert_eq!(bench.record(waiting).await.due, Some(at(100)));
+}
+
+pub(crate) async fn what_was_told_to_wait_by_the_clock_as_it_is_now_stays(bench: Bench<'_>) {
+    let wait = |delivery, now, due| StepEnd {
+        ended: at(now),
+        ..end(
+            delivery,
+            Phase::Steps,
+            0,
+            Some(1),
+            Outcome::Retry,
+            wait_until(due),
+        )
+    };
+    // Each was told to wait for a minute: one before the clock was set and one after, and nobody had noticed yet.
+    for (jump, before, after) in [
+        (Jump::Forward(Duration::from_secs(6_000)), 1_000, 7_005),
+        (Jump::Back(Duration::from_secs(6_000)), 7_000, 1_005),
+    ] {
+        let (old, new) = (
+            bench.owe(before, owed("a", "slack", None)).await,
+            bench.owe(after, owed("a", "slack", None)).await,
+        );
+        bench.claim(before.max(after)).await;
+        for (delivery, now) in [(old, before), (new, after)] {
+            bench
+                .journal
+                .begin(start(delivery, Phase::Steps, 0, 1))
+                .await
+                .unwrap();
+            bench.journal.end(wait(delivery, now, now + 60)).await.unwrap();
+        }
+        let told = at(after - 5)..=at(after + 5);
+        bench.journal.clock_was_set(jump, told).await.unwrap();
+        assert_eq!(bench.record(new).await.due, Some(at(after + 60)), "{jump:?}");
+        assert_eq!(bench.record(old).await.due, Some(at(after - 5 + 60)), "{jump:?}");
+        for delivery in [old, new] {
+            bench.journal.cancel(delivery, Asker::default()).await.unwrap();
+        }
+    }
 }

@@ -312,7 +312,11 @@ pub(crate) async fn buckets_follow_a_clock_that_is_set(bench: Bench<'_>) {
     bench.set_clock(10_000);
     bench.journal.rest("slack", Some(rest)).await.unwrap();
     let back = Jump::Back(Duration::from_secs(9_900));
-    bench.journal.clock_was_set(back).await.unwrap();
+    bench
+        .journal
+        .clock_was_set(back, at(100)..=at(100))
+        .await
+        .unwrap();
     bench.set_clock(100);
     assert_eq!(bench.journal.rests().await.unwrap()["slack"].until, at(160));
     bench.journal.rest("slack", None).await.unwrap();

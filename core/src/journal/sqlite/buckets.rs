@@ -198,12 +198,16 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Moves all times of buckets by so many milliseconds, as the clock was moved.
-    pub(super) fn shift_buckets(&self, millis: i64) -> rusqlite::Result<()> {
+    /// Moves the times of buckets by so many milliseconds, as the clock was moved. Where it went forward, what lies after the
+    /// moment in which it did so was told by the clock as it is now, and stays.
+    pub(super) fn shift_buckets(&self, millis: i64, set: Option<Timestamp>) -> rusqlite::Result<()> {
+        let old = set.filter(|_| millis > 0).map_or(i64::MAX, Timestamp::as_millis);
         self.cached(
-            "UPDATE bucket SET pace = pace + ?1 * 1000, tail = tail + ?1 * 1000, rests = rests + ?1, until = until + ?1",
+            "UPDATE bucket SET pace = iif(pace / 1000 < ?2, pace + ?1 * 1000, pace), \
+             tail = iif(tail / 1000 < ?2, tail + ?1 * 1000, tail), rests = iif(rests < ?2, rests + ?1, rests), \
+             until = iif(until < ?2, until + ?1, until)",
         )?
-        .execute([millis.clamp(-LONGEST_JUMP, LONGEST_JUMP)])?;
+        .execute([millis.clamp(-LONGEST_JUMP, LONGEST_JUMP), old])?;
         Ok(())
     }
 

@@ -71,8 +71,8 @@ impl Store<'_> {
                 "UPDATE delivery SET closes = min(closes, coalesce(?1 + (deadline - ?1) / 2, closes)) WHERE seq = ?2",
             )?
             .execute(params![now.as_millis(), seq])?;
-            self.cached("UPDATE delivery SET due = min(?, closes) WHERE seq = ?")?
-                .execute(params![due.as_millis(), seq])?;
+            self.cached("UPDATE delivery SET due = min(?, closes), rested = ? WHERE seq = ?")?
+                .execute(params![due.as_millis(), now.as_millis(), seq])?;
         }
         Ok(Some(row::id(&id)?))
     }

@@ -1,6 +1,6 @@
 //! The way out: deliveries are claimed, attempted and settled.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use jackfield_event::{DeliveryId, Timestamp};
 use rusqlite::{OptionalExtension, params};
@@ -160,12 +160,13 @@ impl Store<'_> {
     ) -> rusqlite::Result<Ended> {
         let (route, key, canceled): (String, Option<String>, bool) = self
             .cached(
-                "UPDATE delivery SET state = ?, due = ?, reason = ?, detail = ?, bucket = NULL, owner = NULL, lease = NULL \
-                 WHERE seq = ? RETURNING route, order_key, cancel IS NOT NULL",
+                "UPDATE delivery SET state = ?, due = ?, rested = ?, reason = ?, detail = ?, bucket = NULL, owner = NULL, \
+                 lease = NULL WHERE seq = ? RETURNING route, order_key, cancel IS NOT NULL",
             )?
-            .query_row(params![state.word(), due, reason, detail, seq], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
+            .query_row(
+                params![state.word(), due, now.as_millis(), reason, detail, seq],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )?;
         self.moved(State::Running, state);
         if canceled {
             self.settle_canceled(seq, state, now)?;
@@ -272,16 +273,25 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Moves all moments that are waited for, as the clock by which they were told was moved. A deadline is the world's, and
-    /// stays.
-    pub(super) fn shift(&mut self, millis: i64) -> rusqlite::Result<()> {
-        // By their indexes, and not past all that is settled.
+    /// Moves the moments that are waited for, as the clock was moved by which they were told; those that were told by the clock
+    /// as it is now, in these moments, stay. A deadline is the world's, and stays.
+    pub(super) fn shift(
+        &mut self,
+        millis: i64,
+        told: Option<&RangeInclusive<Timestamp>>,
+    ) -> rusqlite::Result<()> {
+        // Before all time, where nothing was.
+        let (from, to) = told.map_or((i64::MIN, i64::MIN), |told| {
+            (told.start().as_millis(), told.end().as_millis())
+        });
+        // By their indexes, and not past all that is settled. Who waits at a bucket is told by it again and again, when it opens.
         for instance in self.instances()? {
             self.cached(
                 "UPDATE delivery SET due = max(due + ?1, 2), closes = closes + ?1 WHERE seq IN \
-                 (SELECT seq FROM delivery INDEXED BY delivery_due WHERE instance = ?2 AND due > 1)",
+                 (SELECT seq FROM delivery INDEXED BY delivery_due WHERE instance = ?2 AND due > 1) \
+                 AND iif(bucket IS NULL, coalesce(rested, created) NOT BETWEEN ?3 AND ?4, ?1 < 0 OR due < ?3)",
             )?
-            .execute(params![millis, instance])?;
+            .execute(params![millis, instance, from, to])?;
         }
         self.cached(
             "UPDATE delivery SET lease = lease + ? WHERE seq IN \
@@ -289,7 +299,7 @@ impl Store<'_> {
         )?
         .execute([millis])?;
         self.wake = true;
-        self.shift_buckets(millis)
+        self.shift_buckets(millis, told.map(|told| *told.start()))
     }
 
     /// Writes that an attempt begins.

@@ -112,7 +112,7 @@ impl<'c> Store<'c> {
             seconds = back / 1_000,
             "the clock shows less than when the journal was last written; what waits goes on from there"
         );
-        self.within_transaction(|store| store.shift(-back))
+        self.within_transaction(|store| store.shift(-back, None))
     }
 
     /// Does `work` in a transaction of its own.

@@ -67,6 +67,7 @@ contract! {
         what_waits_for_an_instance_is_woken_and_nothing_else,
         a_delivery_knows_since_when_nothing_was_begun_of_it,
         what_waits_follows_a_clock_that_is_set,
+        what_was_told_to_wait_by_the_clock_as_it_is_now_stays,
     }
     order::{
         of_one_key_of_one_route_only_the_oldest_runs,

@@ -39,6 +39,7 @@ ALTER TABLE event ADD COLUMN emptied INTEGER;
 
 -- Bounds on attempts.
 ALTER TABLE delivery ADD COLUMN bucket TEXT;
+ALTER TABLE delivery ADD COLUMN rested INTEGER;
 CREATE INDEX delivery_bucket ON delivery (bucket) WHERE state = 'waiting' AND bucket IS NOT NULL;
 CREATE TABLE bucket (
     name   TEXT PRIMARY KEY,
