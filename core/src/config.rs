@@ -280,6 +280,9 @@ impl Reader<'_> {
             if let Some(time) = period(table, "body_timeout", faults) {
                 limits.body_timeout = time;
             }
+            if let Some(time) = period(table, "commit_timeout", faults) {
+                limits.commit_timeout = time;
+            }
             if let Some(bytes) = size(table, "body_size", 1, LONGEST_BODY, faults) {
                 body_size = bytes;
             }

@@ -69,6 +69,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a client may take to send its body.
     pub body_timeout: Duration,
+    /// How long a request waits for its commit. While the oldest has been waiting as long, no other is begun.
+    pub commit_timeout: Duration,
     /// Bytes of bodies held in memory at a time, over all connections.
     pub bodies_bytes: usize,
     /// Requests in flight at a time on one HTTP/2 connection.
@@ -83,6 +85,8 @@ impl Default for Limits {
             headers: 100,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            // Less than the ten seconds after which most providers give up: they are told, and keep to the time that they are told.
+            commit_timeout: Duration::from_secs(8),
             bodies_bytes: 64 << 20,
             streams: NonZeroU32::new(128).expect("128 is not zero"),
         }

@@ -284,6 +284,9 @@ pub trait Journal: History {
     /// Notes that a request was refused. Never waits: of a flood, only some are kept, and how many are not.
     fn reject(&self, rejection: Rejection);
 
+    /// How long what waits longest for its commit has been waiting; nothing where nothing waits. Never waits itself.
+    fn lag(&self) -> Duration;
+
     // The way out.
 
     /// Changes whenever a delivery may have become claimable other than by the passing of time.

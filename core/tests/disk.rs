@@ -1,5 +1,5 @@
-//! A disk that has no room left: nothing is promised that cannot be kept, nothing that was promised is lost, and when there is
-//! room again the router goes on by itself.
+//! A disk that has no room left, or stands still: nothing is promised that cannot be kept, nothing that was promised is lost,
+//! and when it is well again the router goes on by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Write as _,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -14,10 +15,11 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
-use jackfield_stage::{http, router::Router};
+use jackfield_stage::{disk::Interposer, http, router::Router};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
 
@@ -37,7 +39,7 @@ when = { type = ["io.supernova.job.success"] }
 use = "nobody"
 "#;
 
-/// A router whose disk is full, sooner or later.
+/// A router whose disk misbehaves, sooner or later.
 struct Stage {
     router: Router,
     home: TempDir,
@@ -46,7 +48,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts the router behind `script`, in which `$0` is the binary.
+    /// Starts the router behind `script`, which knows `$binary` and `$home`.
     async fn start(script: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let before = home.path().join("router.sh");
@@ -59,12 +61,17 @@ impl Stage {
         )
         .unwrap();
         fs::set_permissions(&before, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut router = Router::prepare(&before, home.path(), &[]).unwrap();
+        let mut stage = Self::prepare(&before, home);
+        stage.router.start().await.unwrap();
+        stage
+    }
+
+    fn prepare(binary: &Path, home: TempDir) -> Self {
+        let mut router = Router::prepare(binary, home.path(), &[]).unwrap();
         router
             .configure(&format!("{SOURCES}\n[[instance]]\nname = \"nobody\"\n"), ROUTES)
             .unwrap();
         router.set("TOKEN", "t0ken");
-        router.start().await.unwrap();
         Self {
             router,
             home,
@@ -72,25 +79,11 @@ impl Stage {
         }
     }
 
-    /// Posts an event of 100 KB; what is promised is noted.
+    /// Posts an event; what is promised is noted.
     async fn post(&mut self, number: usize) -> StatusCode {
-        let body = format!("{{\"number\":{number},\"padding\":\"{}\"}}", "x".repeat(100_000));
-        let answered = self
-            .router
-            .post("/in/design-system/t0ken", &HeaderMap::new(), body.as_bytes())
-            .await
-            .unwrap();
-        match answered.status {
-            StatusCode::OK => {
-                let answer: Value = serde_json::from_str(&answered.body).unwrap();
-                self.promised.insert(answer["id"].as_str().unwrap().to_owned());
-            }
-            status => {
-                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-                assert!(answered.headers.contains_key("retry-after"));
-            }
-        }
-        answered.status
+        let (status, promised) = post(self.router.ingress(), number).await;
+        self.promised.extend(promised);
+        status
     }
 
     /// Posts until nothing is taken in any more, several times in a row.
@@ -149,6 +142,23 @@ impl Stage {
             .map(|event| event["id"].as_str().unwrap().to_owned())
             .collect()
     }
+}
+
+/// Posts an event of 100 KB, and tells which it was promised to be.
+async fn post(ingress: SocketAddr, number: usize) -> (StatusCode, Option<String>) {
+    let job = json!({ "id": number.to_string(), "status": "in_progress" });
+    let body = json!({ "job": job, "padding": "x".repeat(100_000) }).to_string();
+    let path = "/in/design-system/t0ken";
+    let answered = http::send(ingress, Method::POST, path, &HeaderMap::new(), body)
+        .await
+        .unwrap();
+    if answered.status != StatusCode::OK {
+        assert_eq!(answered.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answered.headers.contains_key("retry-after"));
+        return (answered.status, None);
+    }
+    let answer: Value = serde_json::from_str(&answered.body).unwrap();
+    (answered.status, Some(answer["id"].as_str().unwrap().to_owned()))
 }
 
 /// No file of the router's may grow beyond 4 MB: what a quota does, and what every machine allows to do.
@@ -229,6 +239,45 @@ async fn a_router_on_a_full_file_system_goes_on_when_there_is_room_again() {
     }
     assert_eq!(stage.process(), process, "it was not started again");
     assert_eq!(stage.kept(look()), stage.promised);
+}
+
+/// No sync ends any more, as with a volume whose network is gone.
+#[tokio::test]
+async fn a_router_whose_disk_stands_still_tells_every_client_and_goes_on_when_it_moves_again() {
+    let mut stage = Stage::prepare(Path::new(BINARY), tempfile::tempdir().unwrap());
+    let (home, data) = (stage.home.path().join("disk"), stage.home.path().join("data"));
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    let disk = Interposer::new(&home, &data).unwrap();
+    for (name, value) in disk.environment() {
+        stage.router.set(&name, &value);
+    }
+    let configuration = fs::read_to_string(stage.router.configuration()).unwrap();
+    let hasty = configuration.replace("[listen]", "[listen]\ncommit_timeout = \"1s\"");
+    fs::write(stage.router.configuration(), hasty).unwrap();
+    stage.router.start().await.unwrap();
+    assert_eq!(stage.post(0).await, StatusCode::OK);
+
+    disk.faults().delay_syncs(Duration::from_secs(3_600)).unwrap();
+    let ingress = stage.router.ingress();
+    let waiting: JoinSet<_> = (1..=100).map(|number| post(ingress, number)).collect();
+    for (status, _) in waiting.join_all().await {
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    // Nobody waits any more for what the journal cannot do.
+    assert_eq!(stage.post(101).await, StatusCode::SERVICE_UNAVAILABLE);
+    let why = stage.turns(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(why.contains("the journal"), "{why}");
+    assert_eq!(stage.is("/healthz").await.status, StatusCode::OK);
+
+    disk.faults().delay_syncs(Duration::ZERO).unwrap();
+    stage.turns(StatusCode::OK).await;
+    // Some of them are there already, though nobody was promised so. What is sent again is told, and not told twice.
+    for number in 1..=101 {
+        assert_eq!(stage.post(number).await, StatusCode::OK);
+    }
+    assert_eq!(stage.promised.len(), 102);
+    assert_eq!(stage.kept(Command::new(BINARY)), stage.promised);
 }
 
 /// A path of the process's own mounts.

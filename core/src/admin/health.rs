@@ -55,6 +55,13 @@ impl Health {
             return Ok(());
         }
         *good = None;
+        let lag = self.journal.lag();
+        if lag >= PATIENCE {
+            return Err(format!(
+                "the journal has not committed for {:.1} s",
+                lag.as_secs_f64()
+            ));
+        }
         // A commit of a few bytes is the only proof that commits succeed; it is overwritten by the next.
         let probe = self.journal.kv_put(OWN_STORE, "readyz", Some("1".into()), None);
         match tokio::time::timeout(PATIENCE, probe).await {

@@ -20,6 +20,7 @@ pub(super) struct Metrics {
     oldest_pending: Gauge<f64, AtomicU64>,
     oldest_event: Gauge<f64, AtomicU64>,
     journal: Family<PartLabel, Gauge>,
+    lag: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,7 +36,8 @@ struct StateLabel {
 impl Metrics {
     pub(super) fn new(mut registry: Registry, clock: Arc<dyn Clock>) -> Self {
         let (deliveries, events, oldest_pending) = <(Family<_, _>, Gauge, Gauge<f64, AtomicU64>)>::default();
-        let (oldest_event, journal) = <(Gauge<f64, AtomicU64>, Family<_, _>)>::default();
+        let (oldest_event, journal, lag) =
+            <(Gauge<f64, AtomicU64>, Family<_, _>, Gauge<f64, AtomicU64>)>::default();
         registry.register(
             "deliveries",
             "Deliveries in the journal, by state",
@@ -60,6 +62,12 @@ impl Metrics {
             Unit::Bytes,
             journal.clone(),
         );
+        registry.register_with_unit(
+            "journal_lag",
+            "How long what waits longest for its commit has been waiting; 0 where nothing waits",
+            Unit::Seconds,
+            lag.clone(),
+        );
         registry.register(
             "build",
             "The program",
@@ -73,11 +81,13 @@ impl Metrics {
             oldest_pending,
             oldest_event,
             journal,
+            lag,
         }
     }
 
     /// Everything, as text. Where the journal cannot be read, its numbers stay as they were.
     pub(super) async fn encode(&self, journal: &dyn Journal) -> String {
+        self.lag.set(journal.lag().as_secs_f64());
         match journal.counts().await {
             Ok(counts) => {
                 self.events.set(signed(counts.events));

@@ -68,6 +68,7 @@ fn listen() -> Value {
         "header_timeout": time("30s", "To send the headers, and for a connection to lie idle."),
         "body_size": size("5MiB", "The body of one request, where a source does not say otherwise."),
         "body_timeout": time("30s", "To send the body."),
+        "commit_timeout": time("8s", "To wait for the disk before a request is answered 503."),
         "body_memory": size("64MiB", "The bodies of all requests in flight."),
         "streams": count("Requests in flight on one HTTP/2 connection."),
     }))

@@ -1,6 +1,6 @@
 //! One request, from its first header to its answer.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use hyper::{
     Method,
@@ -9,6 +9,7 @@ use hyper::{
     http::request,
 };
 use jackfield_event::{EventId, Timestamp};
+use tokio::time::timeout_at;
 
 use super::{
     Shared, Source,
@@ -118,6 +119,7 @@ async fn take(
 ) -> Result<Response, Refusal> {
     let source = &endpoint.source;
     source.provider.admit(token.as_ref())?;
+    check_lag(shared)?;
     check_encoding(&headers)?;
     let (body, _share) = body::read(
         body,
@@ -178,7 +180,10 @@ async fn commit(
         dedup_window: source.dedup_window,
     };
     let begun = tokio::time::Instant::now();
-    let committed = shared.journal.append(arrival).await?;
+    let patience = shared.limits.commit_timeout;
+    let committed = timeout_at(begun + patience, shared.journal.append(arrival))
+        .await
+        .map_err(|_| stalled(patience))??;
     shared.metrics.appended(begun.elapsed());
     let counters = &endpoint.metrics;
     match (committed.is_duplicate(), committed.deliveries().is_empty()) {
@@ -203,6 +208,22 @@ async fn commit(
         );
     }
     Ok(committed)
+}
+
+/// Where the disk is so far behind, a request that waited for it would only wait in vain.
+fn check_lag(shared: &Shared) -> Result<(), Refusal> {
+    match shared.journal.lag() {
+        lag if lag < shared.limits.commit_timeout => Ok(()),
+        lag => Err(stalled(lag)),
+    }
+}
+
+/// It may be committed yet. Whoever sends it again is told so then: it is a duplicate.
+fn stalled(since: Duration) -> Refusal {
+    Refusal::new(
+        Reason::JournalUnavailable,
+        format!("the journal has not committed for {:.1} s", since.as_secs_f64()),
+    )
 }
 
 fn check_encoding(headers: &hyper::HeaderMap) -> Result<(), Refusal> {

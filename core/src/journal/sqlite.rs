@@ -17,6 +17,7 @@ mod deliveries;
 mod history;
 mod job;
 mod keep;
+mod lag;
 mod line;
 mod lock;
 mod pool;
@@ -53,6 +54,7 @@ use self::{
     append::NewEvent,
     checkpoint::Checkpoints,
     job::{Fault, Job},
+    lag::Lag,
     lock::Lock,
     prune::Search,
     ring::Ring,
@@ -109,6 +111,7 @@ pub struct SqliteJournal {
     waiting: Arc<AtomicUsize>,
     queue_bytes: usize,
     changes: watch::Receiver<u64>,
+    lag: Arc<Lag>,
     history: SqliteHistory,
     ring: Ring,
     clock: Arc<dyn Clock>,
@@ -130,12 +133,15 @@ impl SqliteJournal {
         let connection = schema::open_to_write(directory)?;
         let (jobs, queue) = mpsc::channel(options.queue);
         let (changed, changes) = watch::channel(0);
-        let writer = start_writer(directory, lock, connection, queue, changed, &options)?;
+        let lag = Arc::new(Lag::new());
+        let told = (changed, Arc::clone(&lag));
+        let writer = start_writer(directory, lock, connection, queue, told, &options)?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             waiting: Arc::default(),
             queue_bytes: options.queue_bytes,
             changes,
+            lag,
             history: SqliteHistory::open(directory, Arc::clone(&options.clock))?,
             ring: Ring::open(directory)?,
             clock: options.clock,
@@ -200,7 +206,7 @@ fn start_writer(
     lock: Lock,
     mut connection: rusqlite::Connection,
     queue: mpsc::Receiver<Box<dyn Job>>,
-    changed: watch::Sender<u64>,
+    (changed, lag): (watch::Sender<u64>, Arc<Lag>),
     options: &Options,
 ) -> Result<JoinHandle<()>, OpenError> {
     let mut checkpoints = Checkpoints::start(directory, &mut connection)?;
@@ -215,7 +221,7 @@ fn start_writer(
             match Store::open(&connection, now, dedup_keys) {
                 Ok(store) => {
                     let _ = ready.send(Ok(()));
-                    writer::run(store, queue, &changed, &mut checkpoints);
+                    writer::run(store, queue, &changed, &lag, &mut checkpoints);
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -272,6 +278,10 @@ impl Journal for SqliteJournal {
 
     fn reject(&self, rejection: Rejection) {
         self.ring.push(rejection);
+    }
+
+    fn lag(&self) -> Duration {
+        self.lag.length()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -1,5 +1,7 @@
 //! What waits for the writer: a piece of work within a transaction, and who is told of its end.
 
+use std::time::Instant;
+
 use super::{
     answer::{self, Answer, Reply, Round},
     store::Store,
@@ -30,6 +32,9 @@ impl From<JournalError> for Fault {
 
 /// A piece of work of any kind. It may be done twice: where a group fails, its jobs are done again, each apart.
 pub(super) trait Job: Send {
+    /// When it was asked for.
+    fn asked(&self) -> Instant;
+
     /// Does it within the open transaction and keeps the answer.
     ///
     /// # Errors
@@ -46,6 +51,7 @@ pub(super) trait Job: Send {
 
 /// A job and the one who waits for it.
 pub(super) struct Asked<T, W> {
+    asked: Instant,
     work: W,
     answer: Option<Result<T, JournalError>>,
     reply: Reply<Result<T, JournalError>>,
@@ -61,6 +67,7 @@ where
         let (reply, answer) = answer::channel();
         (
             Box::new(Self {
+                asked: Instant::now(),
                 work,
                 answer: None,
                 reply,
@@ -75,6 +82,10 @@ where
     T: Send,
     W: FnMut(&mut Store<'_>) -> Result<T, Fault> + Send,
 {
+    fn asked(&self) -> Instant {
+        self.asked
+    }
+
     fn run(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         self.answer = Some(match (self.work)(store) {
             Ok(answer) => Ok(answer),

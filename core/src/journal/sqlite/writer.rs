@@ -6,7 +6,7 @@
 use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, watch};
 
-use super::{answer::Round, checkpoint::Checkpoints, job::Job, store::Store};
+use super::{answer::Round, checkpoint::Checkpoints, job::Job, lag::Lag, store::Store};
 use crate::journal::JournalError;
 
 /// Works until every sender is gone.
@@ -14,10 +14,12 @@ pub(super) fn run(
     mut store: Store<'_>,
     mut jobs: mpsc::Receiver<Box<dyn Job>>,
     changes: &watch::Sender<u64>,
+    lag: &Lag,
     checkpoints: &mut Checkpoints,
 ) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+        lag.begin(group[0].asked());
         let committed = commit(&mut store, &mut group);
         if let Err(error) = &committed {
             tracing::error!(error = %error, jobs = group.len(), "the journal could not commit");
@@ -33,6 +35,7 @@ pub(super) fn run(
             changes.send_modify(|change| *change += 1);
         }
         checkpoints.tend(store.connection);
+        lag.end();
     }
 }
 

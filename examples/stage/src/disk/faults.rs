@@ -44,7 +44,7 @@ impl Faults {
         fs::write(&self.control, [0; LENGTH])
     }
 
-    /// From now on a sync takes so much longer.
+    /// From now on a sync takes so much longer. One that is under way ends no later than one that began with the new delay.
     ///
     /// # Errors
     ///

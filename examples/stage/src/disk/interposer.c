@@ -234,10 +234,12 @@ int ftruncate(int file, off_t length) { return ftruncate64(file, length); }
 
 static int sync_file(int file, int (*real)(int)) {
     if (!is_watched(file)) return real(file);
-    uint32_t delay = atomic_load(&control->sync_delay);
-    if (delay) {
-        atomic_fetch_add(&control->delayed, 1);
-        usleep(delay);
+    if (atomic_load(&control->sync_delay)) atomic_fetch_add(&control->delayed, 1);
+    // In pieces: when the delay is lifted, it ends for those that are under way.
+    for (uint64_t slept = 0, delay; slept < (delay = atomic_load(&control->sync_delay));) {
+        uint64_t piece = delay - slept < 5000 ? delay - slept : 5000;
+        usleep((useconds_t)piece);
+        slept += piece;
     }
     if (fails(&control->sync_errno, &control->syncs_failed)) {
         enter();
