@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jackfield_event::Timestamp;
 
-use super::{Course, NotReady};
+use super::{Course, ready::NotReady};
 use crate::{delivery::Phase, reason::Reason};
 
 impl Course<'_> {

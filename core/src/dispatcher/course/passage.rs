@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Abandoned, Course, NotReady, Ready};
+use super::{
+    Course,
+    ready::{NotReady, Ready},
+    record::Abandoned,
+};
 use crate::{
     delivery::Outcome,
     dispatcher::{Shared, limits::Passage},
