@@ -289,3 +289,56 @@ async fn killed_in_a_burst_every_screen_of_it_is_announced_once_and_together() {
         assert_eq!(told.matches(&format!("Screen-{number:02}-")).count(), 1, "{told}");
     }
 }
+
+#[tokio::test]
+async fn killed_with_an_empty_bucket_an_instance_begins_no_call_more_than_its_rate_allows() {
+    let mut scene = scene(BOT).await;
+    let configuration = fs::read_to_string(scene.router.configuration()).unwrap();
+    let rated = "concurrency = 1\nrate = { calls = 3, per = \"1h\", burst = 3 }";
+    let slow = configuration.replace("concurrency = 1", rated);
+    assert_ne!(slow, configuration);
+    fs::write(scene.router.configuration(), slow).unwrap();
+    kill_and_restart(&mut scene).await;
+
+    for delivery in ["d1", "d2"] {
+        posts(&scene, delivery).await;
+        settled(&scene).await;
+    }
+    // The third call is under way, so that a second attempt of it would be the fourth.
+    scene.slack.withhold().close();
+    posts(&scene, "d3").await;
+    scene.slack.withhold().arrival().await;
+    kill_and_restart(&mut scene).await;
+    scene.slack.withhold().open();
+    posts(&scene, "d4").await;
+    let told = waits_for_the_rate(&scene, 2).await;
+    assert_eq!(messages(&scene), 3);
+
+    kill_and_restart(&mut scene).await;
+    posts(&scene, "d5").await;
+    let told_again = waits_for_the_rate(&scene, 3).await;
+    assert_eq!(messages(&scene), 3);
+    assert_eq!(told_again[1..], told[..], "who waits keeps its time");
+}
+
+async fn posts(scene: &Scene, delivery: &str) {
+    let body = zeplin::screen_version("Sign in");
+    let answer = scene.zeplin_posts(&body, delivery).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+/// Waits until so many deliveries wait for the rate, and gives when each is due, the newest first.
+async fn waits_for_the_rate(scene: &Scene, count: usize) -> Vec<String> {
+    loop {
+        let command = ["deliveries", "list", "--reason", "rate-limited"];
+        let listed = scene.router.ask(&command).await.unwrap();
+        let listed = listed.as_array().unwrap().iter();
+        let due: Vec<_> = listed
+            .filter_map(|delivery| delivery["due"].as_str().map(str::to_owned))
+            .collect();
+        if due.len() == count {
+            return due;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
