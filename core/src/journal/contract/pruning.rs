@@ -383,6 +383,29 @@ pub(crate) async fn what_took_the_place_of_another_may_go_before_it(bench: Bench
     assert_eq!(bench.state(late.deliveries()[0]).await, State::Pending);
 }
 
+pub(crate) async fn what_comes_after_a_restart_is_not_taken_for_what_was_pruned(bench: Bench<'_>) {
+    let line = Line {
+        supersede: true,
+        ..Line::default()
+    };
+    let newest = Owed {
+        line,
+        ..owed("a", "slack", Some("key"))
+    };
+    let both = vec![newest.clone(), owed("b", "git", None)];
+    let superseded = bench.append(arrival(0, None, both)).await.deliveries()[0];
+    let successor = bench.owe(1, newest).await;
+    bench.claim_as("me", 1, 9, &["git"]).await;
+    bench.finish(successor, State::Succeeded).await;
+    bench.append(arrival(0, None, vec![])).await;
+    assert_eq!(bench.record(superseded).await.successor, Some(successor));
+
+    assert_eq!(bench.prune(8_000, &retention()).await, (2, 2, 1, false));
+    let bench = bench.reopen().reopen();
+    bench.owe(8_000, owed("c", "slack", None)).await;
+    assert_eq!(bench.record(superseded).await.successor, None);
+}
+
 pub(crate) async fn of_too_many_events_the_oldest_go_before_their_time(bench: Bench<'_>) {
     let (dead, _) = bench.settled(None, State::Dead).await;
     let mut events = Vec::new();

@@ -173,7 +173,7 @@ CREATE TABLE bucket (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bucket_until ON bucket (until);
 
--- What plugins keep for themselves.
+-- What plugins keep for themselves; and under names that no instance can have, the router.
 CREATE TABLE kv (
     instance TEXT NOT NULL,
     key      TEXT NOT NULL,

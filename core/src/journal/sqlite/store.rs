@@ -43,7 +43,7 @@ pub(super) struct Inserts<'c> {
 pub(super) struct Marks {
     /// The newest event.
     pub(super) event: i64,
-    /// The newest delivery.
+    /// The newest delivery that there has been.
     pub(super) delivery: i64,
     tally: [i64; TALLIES.len()],
     dedup_tail: usize,
@@ -77,7 +77,7 @@ impl<'c> Store<'c> {
         };
         let marks = Marks {
             event: newest("event")?,
-            delivery: newest("delivery")?,
+            delivery: i64::max(newest("delivery")?, newest_pruned(connection)?),
             tally: [0; TALLIES.len()],
             dedup_tail: 0,
         };
@@ -153,6 +153,14 @@ impl<'c> Store<'c> {
                 self.dedup.forget(&block);
             }
         }
+        Ok(())
+    }
+
+    /// Remembers the number of the newest delivery, which is about to go: after a restart it would be that of another one, and
+    /// whatever names this one as its successor would name that.
+    pub(super) fn keep_number(&self) -> rusqlite::Result<()> {
+        self.cached("INSERT OR REPLACE INTO kv (instance, key, value) VALUES (?, ?, ?)")?
+            .execute(params![OWN_STORE, NEWEST_PRUNED, self.marks.delivery.to_string().into_bytes()])?;
         Ok(())
     }
 
@@ -346,6 +354,18 @@ impl<'c> Store<'c> {
     }
 }
 
+/// The number of the newest delivery of those that were the newest when they were pruned; 0 where none was.
+fn newest_pruned(connection: &Connection) -> rusqlite::Result<i64> {
+    let number = connection
+        .query_row(
+            "SELECT CAST(value AS INTEGER) FROM kv WHERE instance = ? AND key = ?",
+            [OWN_STORE, NEWEST_PRUNED],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(number.unwrap_or(0))
+}
+
 /// What a transaction that wrote a block does to the table once it is committed.
 struct Block {
     forgotten: Vec<Vec<u8>>,
@@ -363,6 +383,10 @@ const TALLIES: [&str; 9] = [
     "superseded",
     "canceled",
 ];
+
+/// Among what plugins keep, under a name that no instance can have.
+const OWN_STORE: &str = "@journal";
+const NEWEST_PRUNED: &str = "newest-pruned-delivery";
 
 /// How many keys make a block: 48 KB, three pages.
 const BLOCK: usize = 4096;

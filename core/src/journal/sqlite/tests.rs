@@ -138,6 +138,7 @@ contract! {
         a_dead_letter_keeps_its_event_until_it_is_old_or_replayed,
         what_holds_its_line_up_stays_until_a_person_skips_it,
         what_took_the_place_of_another_may_go_before_it,
+        what_comes_after_a_restart_is_not_taken_for_what_was_pruned,
         of_too_many_events_the_oldest_go_before_their_time,
         rules_that_nothing_needs_lose_their_text_and_get_it_again,
     }

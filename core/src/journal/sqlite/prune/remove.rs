@@ -129,6 +129,9 @@ impl Store<'_> {
             ] {
                 self.cached(names)?.execute([delivery])?;
             }
+            if delivery == self.marks.delivery {
+                self.keep_number()?;
+            }
             let (id, state): (String, State) = self
                 .cached("DELETE FROM delivery WHERE seq = ? RETURNING id, state")?
                 .query_row([delivery], |row| Ok((row.get(0)?, row::word_at(row, "state")?)))?;
