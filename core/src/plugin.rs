@@ -65,7 +65,7 @@ pub use registry::{
 pub use rehearsal::Rehearsal;
 pub use sandbox::{Sandbox, SandboxError, unenforced};
 pub use survey::Survey;
-pub use vitals::Vitals;
+pub use vitals::{Tally, Vitals};
 pub use watch::Watch;
 pub use work::RequestCall;
 pub use worker::{Exit, Housing, Limits, Worker, worker_main};

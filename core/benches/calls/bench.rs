@@ -166,6 +166,7 @@ impl Bench {
             limit: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             busy: false,
+            tally: Arc::default(),
         };
         let housing = Housing {
             program: self.program.clone(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Report;
 use crate::delivery::Outcome;
 
-/// How an instance is: since it was started, and at this moment.
+/// How an instance is: since the router started, over all generations of its plugin, and at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vitals {
     /// Calls that have ended.
@@ -27,12 +27,13 @@ pub struct Vitals {
     pub process: Option<u32>,
 }
 
-/// Counts the calls of an instance.
+/// Counts what becomes of an instance: one tally for all generations of its plugin.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub struct Tally {
     calls: AtomicU64,
     failures: AtomicU64,
     in_flight: AtomicU64,
+    restarts: AtomicU64,
 }
 
 impl Tally {
@@ -48,7 +49,21 @@ impl Tally {
         report
     }
 
-    /// What was counted.
+    /// Counts that a process of its own was started again.
+    pub(super) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    /// What was counted of an instance with that process, where it has one of its own.
+    pub(super) fn vitals_apart(&self, process: Option<u32>) -> Vitals {
+        Vitals {
+            restarts: Some(self.restarts.load(Relaxed)),
+            process,
+            ..self.vitals()
+        }
+    }
+
+    /// What was counted of an instance in this process.
     pub(super) fn vitals(&self) -> Vitals {
         Vitals {
             calls: self.calls.load(Relaxed),

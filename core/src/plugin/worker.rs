@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -39,7 +39,6 @@ use super::{
     destination::Destination,
     report::{Stopped, crashed, cut_short, down, not_begun},
     stage::Staged,
-    vitals::Tally,
     work::Work,
 };
 pub use life::WorkerError;
@@ -86,8 +85,6 @@ struct Shared {
     ending: CancellationToken,
     grace: Mutex<Duration>,
     stuck: AtomicUsize,
-    tally: Tally,
-    restarts: AtomicU64,
     /// Whether the instance, when it was shut down, ended as a whole.
     whole: AtomicBool,
 }
@@ -132,8 +129,6 @@ impl Worker {
             ending: CancellationToken::new(),
             grace: Mutex::new(Duration::ZERO),
             stuck: AtomicUsize::new(0),
-            tally: Tally::default(),
-            restarts: AtomicU64::new(0),
             whole: AtomicBool::new(false),
         });
         let tasks = TaskTracker::new();
@@ -188,14 +183,13 @@ impl Worker {
 #[async_trait]
 impl Caller for Worker {
     async fn call(&self, call: StepCall) -> Report {
-        self.shared.tally.count(self.carry_out(Work::Step(call))).await
+        let tally = &self.shared.setup.tally;
+        tally.count(self.carry_out(Work::Step(call))).await
     }
 
     async fn receive(&self, request: RequestCall) -> Report {
-        self.shared
-            .tally
-            .count(self.carry_out(Work::Request(request)))
-            .await
+        let tally = &self.shared.setup.tally;
+        tally.count(self.carry_out(Work::Request(request))).await
     }
 
     async fn shutdown(&self, grace: Duration) {
@@ -221,11 +215,7 @@ impl Caller for Worker {
             State::Up(life) => life.process(),
             State::Down { .. } | State::Over => None,
         };
-        Vitals {
-            restarts: Some(self.shared.restarts.load(Relaxed)),
-            process,
-            ..self.shared.tally.vitals()
-        }
+        self.shared.setup.tally.vitals_apart(process)
     }
 }
 
@@ -239,7 +229,7 @@ impl Shared {
             match Life::start(&self.staged, &self.setup, &self.housing).await {
                 Ok((life, watch)) => {
                     tracing::info!(plugin, instance, "worker started again");
-                    self.restarts.fetch_add(1, Relaxed);
+                    self.setup.tally.count_restart();
                     let was = self.state.send_replace(State::Up(life));
                     if was.keeps_dying() {
                         self.housing.revived.send_modify(|count| *count += 1);

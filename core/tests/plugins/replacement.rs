@@ -208,6 +208,36 @@ async fn a_file_that_changes_becomes_the_next_generation_and_the_one_before_ends
 }
 
 #[tokio::test]
+async fn what_is_counted_of_an_instance_goes_on_in_the_next_generation() {
+    for isolation in [Isolation::Process, Isolation::None] {
+        let bench = Bench::new();
+        bench.drop_c("trial.so", &[]);
+        let instance = InstanceOptions {
+            isolation,
+            ..configured("trial", json!({}))
+        };
+        let site = Site::of(bench, vec![instance]).await;
+        site.act("done").await;
+        site.act("retry").await;
+        let before = site.instance().caller.vitals();
+        assert_eq!((before.calls, before.failures), (2, 1));
+        site.put(&["-DVERSION=\"2.0.0\""]);
+        site.until_version("2.0.0").await;
+        site.act("done").await;
+        let vitals = site.instance().caller.vitals();
+        assert_eq!((vitals.calls, vitals.failures), (3, 1));
+        let is_apart = isolation == Isolation::Process;
+        assert_eq!(
+            vitals.restarts,
+            is_apart.then_some(0),
+            "to be replaced is no restart"
+        );
+        assert_eq!(vitals.process != before.process, is_apart);
+        site.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_outlasts_the_drain_is_asked_to_end_and_is_no_crash() {
     for isolation in [Isolation::Process, Isolation::None] {
         let bench = Bench::new();

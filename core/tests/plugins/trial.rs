@@ -261,6 +261,7 @@ impl Trial {
             limit,
             grace: Duration::ZERO,
             busy: false,
+            tally: Arc::default(),
         };
         (staged, setup)
     }

@@ -23,8 +23,9 @@ use crate::{
 
 /// List the instances, and the plugins that none of them is of: their state, their code, and how they do.
 ///
-/// Of a running router, GEN is the generation of the plugin's code that is in use; CALLS and FAILED are those since that was
-/// started; NOW are the calls in flight; PID is the worker process. Without a router it is said what one would start.
+/// Of a running router, GEN is the generation of the plugin's code that is in use; CALLS, FAILED and RESTARTS are those of the
+/// instance since the router started, whatever code was in use; NOW are the calls in flight; PID is the worker process. Without
+/// a router it is said what one would start.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
     #[command(flatten)]

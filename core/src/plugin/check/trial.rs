@@ -326,6 +326,7 @@ impl Trial {
             limit: self.assignment.limit,
             grace: self.grace(),
             busy: true,
+            tally: Arc::default(),
         };
         InProcess::create_from(library, setup, config.to_vec()).await
     }

@@ -84,6 +84,7 @@ impl Prepared {
             limit: CREATE_LIMIT,
             grace: CANCEL_GRACE,
             busy: true,
+            tally: Arc::default(),
         };
         match self.options.isolation {
             Isolation::Process => {

@@ -30,9 +30,8 @@ use super::{
 };
 use crate::{
     plugin::{
-        Caller, Host, Report, RequestCall, StepCall, Vitals,
+        Caller, Host, Report, RequestCall, StepCall, Tally, Vitals,
         report::{self, Ended, Stopped},
-        vitals::Tally,
         work::Work,
     },
     secret::Secret,
@@ -59,6 +58,8 @@ pub struct Setup {
     /// Whether a plugin that does not promise to be prompt is called on threads of their own from the start, since
     /// the thread that calls has more to do.
     pub busy: bool,
+    /// Where its calls are counted.
+    pub tally: Arc<Tally>,
 }
 
 impl fmt::Debug for Setup {
@@ -75,7 +76,7 @@ impl fmt::Debug for Setup {
 pub struct InProcess {
     shared: Arc<Shared>,
     grace: Duration,
-    tally: Tally,
+    tally: Arc<Tally>,
 }
 
 struct Shared {
@@ -133,7 +134,7 @@ impl InProcess {
                     slow: AtomicU32::new(strikes),
                 }),
                 grace: setup.grace,
-                tally: Tally::default(),
+                tally: setup.tally,
             }),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => Err(CreateError::TimedOut(setup.limit)),

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::plugin::{
     Caller, Egress, Exit, Host, Housing, InProcess, Instance, InstanceOptions, Isolation, Library, OpenError,
-    Sandbox, Setup, Worker, instance::Visits, reason_of, survey::Ready,
+    Sandbox, Setup, Tally, Worker, instance::Visits, reason_of, survey::Ready,
 };
 
 /// Starts instances.
@@ -31,8 +31,15 @@ pub(super) struct Starter {
     work: PathBuf,
     /// The way out of worker processes, opened for the first that needs it.
     egress: OnceCell<Egress>,
-    /// By instance: one generation of a plugin takes over the permits of the one before. A leaf lock.
-    permits: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    /// By instance: one generation of a plugin takes over from the one before. A leaf lock.
+    legacies: Mutex<BTreeMap<String, Legacy>>,
+}
+
+/// What of an instance outlives the generations of its plugin.
+#[derive(Clone, Debug)]
+struct Legacy {
+    permits: Arc<Semaphore>,
+    tally: Arc<Tally>,
 }
 
 /// An instance that is to run, of which plugin.
@@ -58,7 +65,7 @@ impl Starter {
             program,
             work,
             egress: OnceCell::new(),
-            permits: Mutex::default(),
+            legacies: Mutex::default(),
         }
     }
 
@@ -91,8 +98,8 @@ impl Starter {
         }
         let mut starting = JoinSet::new();
         for (options, ready, place) in placed {
-            let (name, permits) = (options.name.clone(), self.permits(&options));
-            let setup = self.setup(&options);
+            let (name, Legacy { permits, tally }) = (options.name.clone(), self.legacy(&options));
+            let setup = self.setup(&options, tally);
             starting.spawn(async move {
                 let caller = make(place, setup, &ready).await;
                 let instance = caller.map(|caller| Arc::new(instance(options, &ready, permits, caller)));
@@ -103,7 +110,7 @@ impl Starter {
         results
     }
 
-    fn setup(&self, options: &InstanceOptions) -> Setup {
+    fn setup(&self, options: &InstanceOptions, tally: Arc<Tally>) -> Setup {
         Setup {
             plugin: options.plugin.clone(),
             instance: options.name.clone(),
@@ -114,6 +121,7 @@ impl Starter {
             limit: CREATE_LIMIT,
             grace: CANCEL_GRACE,
             busy: false,
+            tally,
         }
     }
 
@@ -148,13 +156,16 @@ impl Starter {
         })
     }
 
-    fn permits(&self, options: &InstanceOptions) -> Arc<Semaphore> {
-        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = permits.entry(options.name.clone()).or_insert_with(|| {
+    fn legacy(&self, options: &InstanceOptions) -> Legacy {
+        let mut legacies = self.legacies.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = legacies.entry(options.name.clone()).or_insert_with(|| {
             let calls = options.concurrency.get().min(Semaphore::MAX_PERMITS);
-            Arc::new(Semaphore::new(calls))
+            Legacy {
+                permits: Arc::new(Semaphore::new(calls)),
+                tally: Arc::default(),
+            }
         });
-        Arc::clone(own)
+        own.clone()
     }
 }
 

@@ -180,6 +180,8 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, Refusal> {
         grace: start.grace,
         // This thread reads what the router says.
         busy: true,
+        // The router has its own, which outlives this process.
+        tally: Arc::default(),
     };
     InProcess::create(library, setup).await.map_err(|error| Refusal {
         words: reason_of(&error),
