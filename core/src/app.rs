@@ -18,6 +18,7 @@ mod signal;
 mod supervisor;
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -393,39 +394,39 @@ impl App {
     }
 }
 
-/// The tasks of the drivers, and which of them still run.
+/// The tasks of the drivers, and the names of those that still run.
 #[derive(Default)]
 struct Drivers {
-    tasks: JoinSet<(&'static str, io::Result<()>)>,
-    ended: Vec<&'static str>,
+    tasks: JoinSet<io::Result<()>>,
+    running: HashMap<tokio::task::Id, &'static str>,
 }
 
 impl Drivers {
     fn start(&mut self, name: &'static str, driver: impl Future<Output = io::Result<()>> + Send + 'static) {
-        self.tasks.spawn(async move { (name, driver.await) });
+        let id = self.tasks.spawn(driver).id();
+        self.running.insert(id, name);
     }
 
     /// Waits for any driver to end, and gives its name.
     async fn next(&mut self) -> &'static str {
-        let name = match self.tasks.join_next().await {
-            Some(Ok((name, Ok(())))) => name,
-            Some(Ok((name, Err(error)))) => {
-                tracing::error!(driver = name, error = %error, "a driver failed");
-                name
-            }
-            Some(Err(panic)) => {
-                tracing::error!(error = %panic, "a driver panicked");
-                "driver that panicked"
-            }
-            None => "last driver",
+        let Some(ended) = self.tasks.join_next_with_id().await else {
+            return "last driver";
         };
-        self.ended.push(name);
+        let id = ended
+            .as_ref()
+            .map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let name = self.running.remove(&id).unwrap_or("driver without a name");
+        match ended {
+            Ok((_, Ok(()))) => {}
+            Ok((_, Err(error))) => tracing::error!(driver = name, error = %error, "a driver failed"),
+            Err(panic) => tracing::error!(driver = name, error = %panic, "a driver panicked"),
+        }
         name
     }
 
     /// Waits for the driver to end, until `deadline`.
     async fn ended(&mut self, name: &'static str, deadline: Instant) {
-        while !self.ended.contains(&name) && !self.tasks.is_empty() {
+        while self.running.values().any(|running| *running == name) {
             if tokio::time::timeout_at(deadline, self.next()).await.is_err() {
                 tracing::warn!(
                     driver = name,
@@ -461,7 +462,18 @@ mod tests {
         drivers.start(ADMIN, async { Err(io::Error::other("a thread panicked")) });
         assert_eq!(drivers.next().await, ADMIN);
         drivers.start(DISPATCHER, async { panic!("a bug") });
-        assert_eq!(drivers.next().await, "driver that panicked");
+        assert_eq!(drivers.next().await, DISPATCHER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_panicked_is_not_waited_for() {
+        let mut drivers = Drivers::default();
+        drivers.start(INGRESS, async { panic!("a bug") });
+        drivers.start(DISPATCHER, std::future::pending());
+        drivers.next().await;
+        let begun = Instant::now();
+        drivers.ended(INGRESS, begun + Duration::from_secs(25)).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
