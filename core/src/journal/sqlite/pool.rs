@@ -19,7 +19,8 @@ use crate::journal::JournalError;
 pub(super) struct Pool {
     directory: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    /// As many as may read. Whoever gives a read up does not end it, and so its query holds the permit.
+    permits: Arc<Semaphore>,
     closed: AtomicBool,
 }
 
@@ -30,7 +31,7 @@ impl Pool {
         Ok(Arc::new(Self {
             directory: directory.to_owned(),
             idle: Mutex::new(vec![first]),
-            permits: Semaphore::new(READERS),
+            permits: Arc::new(Semaphore::new(READERS)),
             closed: AtomicBool::new(false),
         }))
     }
@@ -41,9 +42,16 @@ impl Pool {
         T: Send + 'static,
         Q: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let _permit = self.permits.acquire().await.map_err(|_| JournalError::Closed)?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| JournalError::Closed)?;
         let pool = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || pool.read_here(query));
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = pool.read_here(query);
+            drop(permit);
+            result
+        });
         reading.await.unwrap_or_else(|error| {
             Err(JournalError::Store(format!(
                 "reading the journal failed: {error}"
@@ -92,3 +100,36 @@ impl Pool {
 
 /// How many read at a time: lists and claims; each holds up to 2 MB of pages.
 const READERS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_is_counted_and_waited_for_as_long_as_it_lasts() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(schema::open_to_write(directory.path()).unwrap());
+        let pool = Pool::open(directory.path()).unwrap();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let (begun, mut began) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..READERS {
+            let (gate, begun) = (Arc::clone(&gate), begun.clone());
+            let read = pool.read(move |_| {
+                begun.send(()).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+                Ok(())
+            });
+            tokio::select! {
+                _ = read => panic!("it ends when it is let go on"),
+                _ = began.recv() => {}
+            }
+        }
+        assert_eq!(pool.permits.available_permits(), 0);
+
+        (0..READERS).for_each(|_| go.send(()).unwrap());
+        pool.close().await;
+        assert_eq!((Arc::strong_count(&gate), pool.idle().len()), (1, 0));
+        assert!(matches!(pool.read(|_| Ok(())).await, Err(JournalError::Closed)));
+    }
+}
