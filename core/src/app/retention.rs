@@ -95,8 +95,8 @@ impl Keeping {
                         tell(&std::mem::take(&mut all));
                         if pruned.exceeded && !exceeded {
                             tracing::warn!(
-                                "the journal exceeds `max_size` or `max_events` of `[retention]`: what it holds is owed, or its \
-                                 dedup key holds"
+                                "the journal exceeds `max_size` or `max_events` of `[retention]`: what it holds is owed, a \
+                                 dead letter before its time, or its dedup key holds"
                             );
                         }
                         exceeded = pruned.exceeded;

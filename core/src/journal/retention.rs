@@ -19,7 +19,7 @@ pub struct Retention {
     pub events: Duration,
     /// What became of events: deliveries with their attempts, duplicates, receipts. At least as long as `events`.
     pub outcomes: Duration,
-    /// All of it, of events with a dead letter that nobody has replayed, where that is longer.
+    /// All of it, of events with a dead letter that nobody has replayed, where that is longer; whatever the limits below say.
     pub dead_letters: Duration,
     /// How many events there are at most; of more, the oldest go before their time.
     pub max_events: Option<u64>,
@@ -56,7 +56,7 @@ pub struct Pruned {
     pub outcomes: u64,
     /// Whether the next step will find more to do.
     pub more: bool,
-    /// The limits are exceeded by what may not go: it is not settled, or its dedup key holds.
+    /// The limits are exceeded by what may not go: it is not settled, a dead letter before its time, or its dedup key holds.
     pub exceeded: bool,
 }
 

@@ -445,12 +445,15 @@ impl Journal for SqliteJournal {
             });
         };
         let retention = retention.clone();
-        let pruned = self
+        let removed = self
             .ask(move |store| store.remove(&piece, &retention, now.as_millis()))
             .await?;
         // Only now: what could not be removed is found again.
         *search = looked;
-        Ok(pruned)
+        if let Some((layer, event)) = removed.left {
+            search.go_back_to(layer, event);
+        }
+        Ok(removed.pruned)
     }
 
     async fn sync(&self) -> Result<(), JournalError> {

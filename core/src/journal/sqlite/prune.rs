@@ -3,7 +3,8 @@
 //! Finding reads a lot and changes nothing, so that a reader does it. What it found is looked at again by the writer,
 //! within the transaction that removes it: a replay may have come in between. Layer by layer, an event loses its
 //! payload, then all but an outline, then its rows with everything that became of it. Where the journal is too large,
-//! all ages shrink by the same share until enough has gone, so that whatever is closest to its age goes first.
+//! all ages shrink by the same share until enough has gone, so that whatever is closest to its age goes first. That of
+//! dead letters does not: they lie there until somebody has looked.
 
 mod remove;
 mod search;
@@ -122,12 +123,14 @@ impl Ages<'_> {
             )?
             .query_row(params![event.seq, i64::MAX], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut age = layer.age(self.retention);
+        let mut cutoff = self.back(age);
         if dead == Some(true) {
             age = age.max(self.retention.dead_letters);
+            cutoff = self.now.saturating_sub(millis(age));
         }
         Ok(match last.unwrap_or(event.received).max(event.received) {
             i64::MAX => Verdict::Needed,
-            happened if happened > self.back(age) => Verdict::Young {
+            happened if happened > cutoff => Verdict::Young {
                 comes: happened.saturating_add(millis(age)),
             },
             _ => Verdict::Go,

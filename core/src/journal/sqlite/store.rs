@@ -160,7 +160,11 @@ impl<'c> Store<'c> {
     /// whatever names this one as its successor would name that.
     pub(super) fn keep_number(&self) -> rusqlite::Result<()> {
         self.cached("INSERT OR REPLACE INTO kv (instance, key, value) VALUES (?, ?, ?)")?
-            .execute(params![OWN_STORE, NEWEST_PRUNED, self.marks.delivery.to_string().into_bytes()])?;
+            .execute(params![
+                OWN_STORE,
+                NEWEST_PRUNED,
+                self.marks.delivery.to_string().into_bytes()
+            ])?;
         Ok(())
     }
 

@@ -11,6 +11,14 @@ use crate::{
     },
 };
 
+/// What came of a piece.
+#[derive(Debug)]
+pub(in super::super) struct Removed {
+    pub(in super::super) pruned: Pruned,
+    /// The first event that has not lost the layer yet, though it was found.
+    pub(in super::super) left: Option<(Layer, i64)>,
+}
+
 impl Store<'_> {
     /// Removes a piece of what is too old or too much.
     pub(in super::super) fn remove(
@@ -18,7 +26,7 @@ impl Store<'_> {
         piece: &Piece,
         retention: &Retention,
         now: i64,
-    ) -> Result<Pruned, Fault> {
+    ) -> Result<Removed, Fault> {
         let mut ages = Ages {
             retention,
             share: WHOLE,
@@ -29,12 +37,14 @@ impl Store<'_> {
             more: true,
             ..Pruned::default()
         };
+        let mut left = None;
         match piece {
             Piece::Events { layer, share, events } => {
                 ages.share = *share;
                 for event in events {
-                    if ages.judge(self.connection, *layer, *event)? == Verdict::Go {
-                        self.take(*layer, *event, now, &mut pruned)?;
+                    let goes = ages.judge(self.connection, *layer, *event)? == Verdict::Go;
+                    if !goes || !self.take(*layer, *event, now, &mut pruned)? {
+                        left = left.or(Some((*layer, event.seq)));
                     }
                 }
             }
@@ -53,16 +63,17 @@ impl Store<'_> {
             // A megabyte or so: each page is moved from the end of the file into a hole.
             Piece::FreePages => self.connection.execute_batch("PRAGMA incremental_vacuum(64)")?,
         }
-        Ok(pruned)
+        Ok(Removed { pruned, left })
     }
 
+    /// Takes a layer of an event, or as much of it as goes at once, and tells whether that is all.
     fn take(
         &mut self,
         layer: Layer,
         event: Candidate,
         now: i64,
         pruned: &mut Pruned,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<bool> {
         match layer {
             Layer::Payload => pruned.payloads += self.take_payload(event.seq)?,
             Layer::Envelope => {
@@ -76,9 +87,13 @@ impl Store<'_> {
                     .execute([now, event.seq])?;
                 pruned.events += u64::from(emptied > 0);
             }
-            Layer::Outcome => pruned.outcomes += u64::from(self.take_outcomes(event.seq)?),
+            Layer::Outcome => {
+                let gone = self.take_outcomes(event.seq)?;
+                pruned.outcomes += u64::from(gone);
+                return Ok(gone);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn take_payload(&self, event: i64) -> rusqlite::Result<u64> {

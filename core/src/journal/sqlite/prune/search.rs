@@ -155,6 +155,13 @@ impl Search {
     }
 }
 
+impl Search {
+    /// This one was found, and has not lost the layer yet.
+    pub(in super::super) fn go_back_to(&mut self, layer: Layer, event: i64) {
+        self.cursors[layer as usize].go_back_to(event);
+    }
+}
+
 impl Cursor {
     fn go_back_to(&mut self, event: i64) {
         self.after = self.after.min(event - 1);

@@ -4,6 +4,7 @@ use jackfield_event::EventId;
 
 use super::*;
 use crate::{
+    delivery::State,
     journal::{
         Arrival, Kept, Retention,
         contract::{Bench, arrival, generation, owed},
@@ -39,6 +40,48 @@ async fn prune(bench: &Bench<'_>, max_bytes: u64) -> bool {
 async fn kept(bench: &Bench<'_>, event: EventId) -> Option<Kept> {
     let story = bench.journal.event(event).await.unwrap();
     story.map(|story| story.kept)
+}
+
+#[tokio::test]
+async fn an_event_with_very_many_duplicates_goes_like_others() {
+    let directory = Directory::new();
+    let bench = Bench::new(&directory).await;
+    let event = bench.append(arrival(0, Some("key"), vec![])).await.event();
+    for _ in 0..1_100 {
+        let again = bench.append(arrival(1, Some("key"), vec![])).await;
+        assert!(again.is_duplicate());
+    }
+    bench.append(arrival(9_000, None, vec![])).await;
+    bench.set_clock(400 * 86_400);
+    assert!(!prune(&bench, u64::MAX).await);
+    assert_eq!(kept(&bench, event).await, None);
+}
+
+#[tokio::test]
+async fn a_dead_letter_lies_there_for_its_time_though_what_is_owed_exceeds_the_limit() {
+    let directory = Directory::new();
+    let bench = Bench::new(&directory).await;
+    for _ in 0..5 {
+        let mut sent = large(0);
+        let (event, payload) = (
+            sent.routed.event().clone(),
+            format!("\"{}\"", "x".repeat(PAYLOAD)),
+        );
+        let owed = vec![owed("a", "slack", Some("line"))];
+        sent.routed = Routed::for_test(event, payload.into(), None, generation(), owed);
+        bench.append(sent).await;
+    }
+    let died = bench
+        .append(arrival(1, None, vec![owed("b", "slack", None)]))
+        .await;
+    bench.claim(1).await;
+    bench.finish(died.deliveries()[0], State::Dead).await;
+    bench.append(arrival(3, None, vec![])).await;
+    bench.set_clock(60);
+    assert!(prune(&bench, 1_000_000).await, "the limit cannot be kept");
+    assert_eq!(kept(&bench, died.event()).await, Some(Kept::Whole));
+    let dead = bench.journal.delivery(died.deliveries()[0]).await.unwrap();
+    assert_eq!(dead.unwrap().record.state, State::Dead);
 }
 
 #[tokio::test]
