@@ -27,7 +27,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::{self, Clock},
-    delivery::State,
     journal::{Claim, ClaimRequest, Journal, JournalError},
     plugin::Registry,
     reason::Reason,
@@ -135,7 +134,6 @@ pub struct Handle(Arc<Shared>);
 impl Handle {
     /// A delivery was canceled that nobody worked at: nothing else is to be done for it.
     pub async fn canceled(&self, delivery: DeliveryId) {
-        self.0.metrics.settled(State::Canceled);
         self.0.work.remove(delivery).await;
     }
 

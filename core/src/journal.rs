@@ -292,6 +292,9 @@ pub trait Journal: History {
     /// Changes whenever a delivery may have become claimable other than by the passing of time.
     fn changes(&self) -> watch::Receiver<u64>;
 
+    /// How many deliveries were settled since it was opened, by state, every such state named; whatever settled them.
+    fn settled(&self) -> BTreeMap<&'static str, u64>;
+
     /// Claims deliveries that are due, oldest first; of those with one order key of one route only the oldest. And those
     /// whose deadline has passed, whatever they wait for.
     ///

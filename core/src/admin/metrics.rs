@@ -1,11 +1,17 @@
 //! What is counted, in the form that Prometheus reads.
 
-use std::{fmt, sync::Arc, sync::atomic::AtomicU64};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use jackfield_event::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 
@@ -16,6 +22,7 @@ pub(super) struct Metrics {
     registry: Registry,
     clock: Arc<dyn Clock>,
     deliveries: Family<StateLabel, Gauge>,
+    settled: Family<StateLabel, Counter>,
     events: Gauge,
     oldest_pending: Gauge<f64, AtomicU64>,
     oldest_event: Gauge<f64, AtomicU64>,
@@ -38,10 +45,16 @@ impl Metrics {
         let (deliveries, events, oldest_pending) = <(Family<_, _>, Gauge, Gauge<f64, AtomicU64>)>::default();
         let (oldest_event, journal, lag) =
             <(Gauge<f64, AtomicU64>, Family<_, _>, Gauge<f64, AtomicU64>)>::default();
+        let settled = Family::<StateLabel, Counter>::default();
         registry.register(
             "deliveries",
             "Deliveries in the journal, by state",
             deliveries.clone(),
+        );
+        registry.register(
+            "deliveries_settled",
+            "Deliveries that were settled since the start, by state",
+            settled.clone(),
         );
         registry.register("events", "Events in the journal", events.clone());
         registry.register_with_unit(
@@ -77,6 +90,7 @@ impl Metrics {
             registry,
             clock,
             deliveries,
+            settled,
             events,
             oldest_pending,
             oldest_event,
@@ -88,6 +102,10 @@ impl Metrics {
     /// Everything, as text. Where the journal cannot be read, its numbers stay as they were.
     pub(super) async fn encode(&self, journal: &dyn Journal) -> String {
         self.lag.set(journal.lag().as_secs_f64());
+        for (state, count) in journal.settled() {
+            let settled = self.settled.get_or_create(&StateLabel { state });
+            settled.inner().store(count, Relaxed);
+        }
         match journal.counts().await {
             Ok(counts) => {
                 self.events.set(signed(counts.events));

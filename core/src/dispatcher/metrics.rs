@@ -6,16 +6,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{
-    delivery::{Outcome, State},
-    reason::Reason,
-};
+use crate::{delivery::Outcome, reason::Reason};
 
-/// Counters of attempts and of settled deliveries.
+/// Counters of attempts, and which instances rest. What is settled, the journal counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
-    settled: Family<StateLabels, Counter>,
     put_off: Family<PutOffLabels, Counter>,
     resting: Family<InstanceLabels, Gauge>,
 }
@@ -37,11 +33,6 @@ struct PutOffLabels {
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
 impl Metrics {
     /// Puts the counters into `registry`.
     pub fn register(&self, registry: &mut Registry) {
@@ -49,11 +40,6 @@ impl Metrics {
             "attempts",
             "Calls of plugin instances, by how they ended",
             self.attempts.clone(),
-        );
-        registry.register(
-            "deliveries_settled",
-            "Deliveries that were settled, by state",
-            self.settled.clone(),
         );
         registry.register(
             "attempts_put_off",
@@ -90,12 +76,6 @@ impl Metrics {
                 instance: instance.to_owned(),
                 reason: reason.code(),
             })
-            .inc();
-    }
-
-    pub(super) fn settled(&self, state: State) {
-        self.settled
-            .get_or_create(&StateLabels { state: state.word() })
             .inc();
     }
 }

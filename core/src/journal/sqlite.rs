@@ -26,6 +26,7 @@ mod replay;
 mod ring;
 mod row;
 mod schema;
+mod settled;
 mod store;
 mod supersede;
 #[cfg(test)]
@@ -58,6 +59,7 @@ use self::{
     lock::Lock,
     prune::Search,
     ring::Ring,
+    settled::Settled,
     store::Store,
 };
 pub use self::{
@@ -112,6 +114,8 @@ pub struct SqliteJournal {
     queue_bytes: usize,
     changes: watch::Receiver<u64>,
     lag: Arc<Lag>,
+    /// What was settled since it was opened. The lock is held for one look or one sum.
+    settled: Arc<Mutex<Settled>>,
     history: SqliteHistory,
     ring: Ring,
     clock: Arc<dyn Clock>,
@@ -134,14 +138,20 @@ impl SqliteJournal {
         let (jobs, queue) = mpsc::channel(options.queue);
         let (changed, changes) = watch::channel(0);
         let lag = Arc::new(Lag::new());
-        let told = (changed, Arc::clone(&lag));
-        let writer = start_writer(directory, lock, connection, queue, told, &options)?;
+        let settled = Arc::<Mutex<Settled>>::default();
+        let outlets = Outlets {
+            changed,
+            lag: Arc::clone(&lag),
+            settled: Arc::clone(&settled),
+        };
+        let writer = start_writer(directory, lock, connection, queue, outlets, &options)?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             waiting: Arc::default(),
             queue_bytes: options.queue_bytes,
             changes,
             lag,
+            settled,
             history: SqliteHistory::open(directory, Arc::clone(&options.clock))?,
             ring: Ring::open(directory)?,
             clock: options.clock,
@@ -200,13 +210,20 @@ async fn answered<T>(answer: Answer<Result<T, JournalError>>) -> Result<T, Journ
     answer.await.unwrap_or(Err(JournalError::Closed))
 }
 
+/// By which the writer tells others what it did, beside its answers.
+struct Outlets {
+    changed: watch::Sender<u64>,
+    lag: Arc<Lag>,
+    settled: Arc<Mutex<Settled>>,
+}
+
 /// Starts the one thread that writes; returns when it is ready to.
 fn start_writer(
     directory: &Path,
     lock: Lock,
     mut connection: rusqlite::Connection,
     queue: mpsc::Receiver<Box<dyn Job>>,
-    (changed, lag): (watch::Sender<u64>, Arc<Lag>),
+    outlets: Outlets,
     options: &Options,
 ) -> Result<JoinHandle<()>, OpenError> {
     let mut checkpoints = Checkpoints::start(directory, &mut connection)?;
@@ -218,7 +235,12 @@ fn start_writer(
             // Let go of last, when the database is closed.
             let _lock = lock;
             let connection = connection;
-            match Store::open(&connection, now, dedup_keys) {
+            let Outlets {
+                changed,
+                lag,
+                settled,
+            } = outlets;
+            match Store::open(&connection, now, dedup_keys, settled) {
                 Ok(store) => {
                     let _ = ready.send(Ok(()));
                     writer::run(store, queue, &changed, &lag, &mut checkpoints);
@@ -286,6 +308,11 @@ impl Journal for SqliteJournal {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
+    }
+
+    fn settled(&self) -> BTreeMap<&'static str, u64> {
+        let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.by_state()
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, JournalError> {

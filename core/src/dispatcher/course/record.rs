@@ -58,7 +58,6 @@ impl Course<'_> {
         tracing::info!(
             delivery.id = %self.claim.delivery, route = %self.claim.route, state = state.word(), "delivery settled"
         );
-        self.shared.metrics.settled(state);
         self.shared.work.remove(self.claim.delivery).await;
         Ok(Turn::Over)
     }

@@ -4,12 +4,12 @@ use std::{future::Future, pin::pin, task::Context};
 
 use jackfield_event::join_payload;
 
-use super::{Bench, PAYLOAD, arrival, at, generation, owed};
+use super::{Bench, PAYLOAD, arrival, asked, at, generation, owed};
 use crate::{
-    delivery::State,
+    delivery::{Line, State},
     journal::{AppendError, Arrival, DeliveryFilter, EventFilter, JournalError, Rejection, Stretch},
     reason::Reason,
-    router::{GenerationId, Routed},
+    router::{GenerationId, Owed, Routed},
 };
 
 pub(crate) async fn an_event_is_found_whole_with_its_request_and_what_it_owes(bench: Bench<'_>) {
@@ -419,4 +419,42 @@ pub(crate) async fn counts_follow_every_state(bench: Bench<'_>) {
     };
     assert_eq!(counts(&bench).await, [0, 1, 1, 1, 1, 0, 0]);
     assert_eq!(counts(&bench.reopen()).await, [1, 0, 1, 1, 1, 0, 0]);
+}
+
+pub(crate) async fn what_is_settled_is_counted_whoever_settled_it(bench: Bench<'_>) {
+    let newest = Owed {
+        line: Line {
+            supersede: true,
+            ..Line::default()
+        },
+        ..owed("a", "slack", Some("key"))
+    };
+    let settled = |bench: &Bench<'_>| {
+        let settled = bench.journal.settled();
+        assert_eq!(settled.len(), 4, "{settled:?}");
+        ["succeeded", "dead", "superseded", "canceled"].map(|state| settled[state])
+    };
+    assert_eq!(settled(&bench), [0, 0, 0, 0]);
+    for _ in 0..3 {
+        bench.owe(0, newest.clone()).await;
+    }
+    assert_eq!(settled(&bench), [0, 0, 2, 0], "by an arrival");
+    let stillborn = Owed {
+        order: Err("event.data.project is undefined".into()),
+        ..owed("b", "slack", None)
+    };
+    bench.owe(0, stillborn).await;
+    assert_eq!(settled(&bench), [0, 1, 2, 0], "at its beginning");
+    let other = bench.owe(0, owed("c", "slack", None)).await;
+    let claimed = bench.claimed(0).await;
+    let [done, given_up] = claimed[..] else {
+        panic!("the newest of the line and {other} are due, not {claimed:?}");
+    };
+    bench.finish(done, State::Succeeded).await;
+    bench.finish(given_up, State::Dead).await;
+    assert_eq!(settled(&bench), [1, 2, 2, 0], "by a call");
+    let unwanted = bench.owe(0, owed("c", "slack", None)).await;
+    bench.journal.cancel(unwanted, asked().asker).await.unwrap();
+    assert_eq!(settled(&bench), [1, 2, 2, 1], "by a person");
+    assert_eq!(settled(&bench.reopen()), [0, 0, 0, 0], "since it was opened");
 }

@@ -255,7 +255,7 @@ impl Store<'_> {
             self.insert.delivery_event.execute(params![seq, event, time])?;
         }
         self.marks.delivery = seq;
-        self.tally(first.state.word(), 1);
+        self.entered(first.state);
         // What is behind another may have a deadline that is to be waited for.
         self.wake |= first.due.is_some() || deadline.is_some();
         Ok(id)

@@ -1,6 +1,9 @@
 //! The writer's view of the database: statements, and what it knows without asking. Transactions begin and end here.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jackfield_event::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, params};
@@ -8,6 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, params
 use super::{
     dedup::{self, Dedup, Entry},
     job::Fault,
+    settled::Settled,
 };
 use crate::{
     delivery::State,
@@ -26,6 +30,8 @@ pub(super) struct Store<'c> {
     rules: HashMap<GenerationId, i64>,
     /// What changes with a transaction and goes back with it.
     pub(super) marks: Marks,
+    /// What was settled in transactions that are committed.
+    settled: Arc<Mutex<Settled>>,
     /// Whether a delivery may have become claimable since the last look.
     pub(super) wake: bool,
 }
@@ -46,6 +52,7 @@ pub(super) struct Marks {
     /// The newest delivery that there has been.
     pub(super) delivery: i64,
     tally: [i64; TALLIES.len()],
+    settled: Settled,
     dedup_tail: usize,
 }
 
@@ -55,6 +62,7 @@ impl<'c> Store<'c> {
         connection: &'c Connection,
         now: Timestamp,
         dedup_keys: usize,
+        settled: Arc<Mutex<Settled>>,
     ) -> rusqlite::Result<Self> {
         let insert = Inserts {
             event: connection.prepare(
@@ -79,6 +87,7 @@ impl<'c> Store<'c> {
             event: newest("event")?,
             delivery: i64::max(newest("delivery")?, newest_pruned(connection)?),
             tally: [0; TALLIES.len()],
+            settled: Settled::default(),
             dedup_tail: 0,
         };
         let mut store = Self {
@@ -89,6 +98,7 @@ impl<'c> Store<'c> {
             covered: 0,
             rules: HashMap::new(),
             marks,
+            settled,
             wake: false,
         };
         store.load_dedup()?;
@@ -146,6 +156,11 @@ impl<'c> Store<'c> {
         }
         self.cached("COMMIT")?.execute([])?;
         self.marks.tally = [0; TALLIES.len()];
+        let settled = std::mem::take(&mut self.marks.settled);
+        self.settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(settled);
         if let Some(Block { forgotten }) = block {
             self.covered = self.marks.event;
             self.dedup.clear_tail();
@@ -228,7 +243,13 @@ impl<'c> Store<'c> {
     /// Counts a delivery that goes from one state to another.
     pub(super) fn moved(&mut self, from: State, to: State) {
         self.tally(from.word(), -1);
-        self.tally(to.word(), 1);
+        self.entered(to);
+    }
+
+    /// Counts a delivery that is in a state from now on.
+    pub(super) fn entered(&mut self, state: State) {
+        self.tally(state.word(), 1);
+        self.marks.settled.count(state);
     }
 
     /// The row of a generation's rule text.

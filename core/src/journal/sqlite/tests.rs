@@ -53,6 +53,7 @@ contract! {
         refused_requests_are_told_newest_first,
         a_closed_journal_refuses_and_keeps,
         counts_follow_every_state,
+        what_is_settled_is_counted_whoever_settled_it,
     }
     deliveries::{
         claims_are_oldest_first_and_taken_once,
