@@ -7,7 +7,7 @@
 
 mod asked;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod record;
 mod retention;
 mod sqlite;
@@ -449,6 +449,9 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// How many deliveries pass the filter, whatever its limit is.
     async fn delivery_count(&self, filter: DeliveryFilter) -> Result<u64, JournalError>;
+
+    /// Where deliveries stand, of those that there are.
+    async fn states(&self, deliveries: Vec<DeliveryId>) -> Result<BTreeMap<DeliveryId, State>, JournalError>;
 
     /// One delivery with its attempts.
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError>;

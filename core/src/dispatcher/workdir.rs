@@ -7,7 +7,7 @@
 
 use std::{
     ffi::CStr,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, DirEntry, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
@@ -75,27 +75,37 @@ impl WorkRoot {
         }
     }
 
-    /// Removes directories of deliveries that have settled, and those that the journal does not know, as is said.
+    /// Removes directories of deliveries that have settled, and those that the journal does not know, as is said. It takes what
+    /// there are directories, whatever there are deliveries.
     async fn sweep(&self, journal: &dyn Journal, strangers: Strangers) {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return;
         };
-        for entry in entries.flatten() {
-            let Some(delivery) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<DeliveryId>().ok())
-            else {
-                continue;
+        let mut entries = entries.flatten();
+        loop {
+            let some: Vec<_> = entries.by_ref().take(LOOKS).collect();
+            if some.is_empty() {
+                return;
+            }
+            let deliveries: Vec<_> = some.iter().filter_map(of_a_delivery).collect();
+            let states = match journal.states(deliveries.clone()).await {
+                Ok(states) => states,
+                Err(error) => return tracing::warn!(error = %error, "work directories were not swept"),
             };
-            match journal.delivery(delivery).await {
-                Ok(Some(story)) if !story.record.state.is_settled() => {}
-                Ok(None) if strangers == Strangers::Stay => {}
-                Ok(_) => self.remove(delivery).await,
-                Err(error) => tracing::warn!(error = %error, "work directories were not swept"),
+            for delivery in deliveries {
+                match states.get(&delivery) {
+                    Some(state) if !state.is_settled() => {}
+                    None if strangers == Strangers::Stay => {}
+                    Some(_) | None => self.remove(delivery).await,
+                }
             }
         }
     }
+}
+
+/// The delivery by which an entry is named.
+fn of_a_delivery(entry: &DirEntry) -> Option<DeliveryId> {
+    entry.file_name().to_str()?.parse().ok()
 }
 
 /// What becomes of directories that no delivery has: calls by hand have such, and may be under way or to be looked at. At a
@@ -105,6 +115,9 @@ enum Strangers {
     Go,
     Stay,
 }
+
+/// How many directories the journal is asked about at once.
+const LOOKS: usize = 1000;
 
 /// Files of a delivery that has settled lie there for so long at most.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(600);
@@ -211,7 +224,10 @@ mod tests {
     use jackfield_event::Timestamp;
 
     use super::*;
-    use crate::journal::{Options, SqliteJournal};
+    use crate::journal::{
+        Options, SqliteJournal,
+        contract::{arrival, asked, generation, owed},
+    };
 
     fn delivery() -> DeliveryId {
         DeliveryId::new(Timestamp::from_millis(1).unwrap(), 0)
@@ -240,6 +256,37 @@ mod tests {
         assert!(path.exists());
         work.sweep(&journal, Strangers::Go).await;
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_keeps_its_directory_and_what_is_settled_loses_it() {
+        let root = tempfile::tempdir().unwrap();
+        let journal = SqliteJournal::open(&root.path().join("data"), Options::default()).unwrap();
+        let work = WorkRoot::open(&root.path().join("work")).unwrap();
+        journal.store_rules(&generation(), "the rules").await.unwrap();
+        let both = vec![owed("a", "slack", None), owed("b", "slack", None)];
+        let committed = journal.append(arrival(0, None, both)).await.unwrap();
+        let [owing, settled] = committed.deliveries() else {
+            panic!("two deliveries are owed");
+        };
+        journal.cancel(*settled, asked().asker).await.unwrap();
+        for delivery in [owing, settled] {
+            fs::create_dir(work.of(*delivery)).unwrap();
+        }
+        // More than are asked about at once, and one that is nobody's.
+        for millis in 0..=LOOKS {
+            let another = Timestamp::from_millis(i64::try_from(millis).unwrap()).unwrap();
+            let another = DeliveryId::new(another, 0);
+            fs::create_dir(work.of(another)).unwrap();
+        }
+        fs::create_dir(root.path().join("work/notes")).unwrap();
+        work.sweep(&journal, Strangers::Go).await;
+        let mut left: Vec<_> = fs::read_dir(root.path().join("work"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [owing.to_string(), "notes".to_owned()]);
     }
 
     #[tokio::test]

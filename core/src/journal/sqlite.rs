@@ -75,6 +75,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Jump, SystemClock},
+    delivery::State,
     reason::Reason,
     router::{GenerationId, Routed},
 };
@@ -532,6 +533,10 @@ impl History for SqliteJournal {
 
     async fn delivery_count(&self, filter: DeliveryFilter) -> Result<u64, JournalError> {
         self.history.delivery_count(filter).await
+    }
+
+    async fn states(&self, deliveries: Vec<DeliveryId>) -> Result<BTreeMap<DeliveryId, State>, JournalError> {
+        self.history.states(deliveries).await
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Context};
 
-use jackfield_event::join_payload;
+use jackfield_event::{DeliveryId, join_payload};
 
 use super::{Bench, PAYLOAD, arrival, asked, at, generation, owed};
 use crate::{
@@ -457,4 +457,19 @@ pub(crate) async fn what_is_settled_is_counted_whoever_settled_it(bench: Bench<'
     bench.journal.cancel(unwanted, asked().asker).await.unwrap();
     assert_eq!(settled(&bench), [1, 2, 2, 1], "by a person");
     assert_eq!(settled(&bench.reopen()), [0, 0, 0, 0], "since it was opened");
+}
+
+pub(crate) async fn where_deliveries_stand_is_told_of_those_that_there_are(bench: Bench<'_>) {
+    let done = bench.owe(0, owed("a", "slack", None)).await;
+    bench.claim(0).await;
+    bench.finish(done, State::Succeeded).await;
+    let pending = bench.owe(0, owed("a", "slack", None)).await;
+    let not_asked = bench.owe(0, owed("a", "slack", None)).await;
+    let missing = DeliveryId::new(at(0), 0);
+    let states = bench.journal.states(vec![missing, pending, done]).await.unwrap();
+    assert_eq!(
+        states,
+        [(done, State::Succeeded), (pending, State::Pending)].into(),
+        "{not_asked} was not asked for"
+    );
 }

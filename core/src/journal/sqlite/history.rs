@@ -90,6 +90,12 @@ impl History for SqliteHistory {
             .await
     }
 
+    async fn states(&self, deliveries: Vec<DeliveryId>) -> Result<BTreeMap<DeliveryId, State>, JournalError> {
+        self.pool
+            .read(move |connection| states(connection, &deliveries))
+            .await
+    }
+
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStory>, JournalError> {
         let now = self.clock.now();
         self.pool
@@ -441,6 +447,19 @@ fn filtered(sql: &str, filter: &DeliveryFilter) -> Query {
     );
     query.and(&format!("{OF_AN_EVENT} AND event.type = ?)"), filter.kind.clone());
     query
+}
+
+fn states(
+    connection: &Connection,
+    deliveries: &[DeliveryId],
+) -> rusqlite::Result<BTreeMap<DeliveryId, State>> {
+    let mut state = connection.prepare_cached("SELECT state FROM delivery WHERE id = ?")?;
+    let mut states = BTreeMap::new();
+    for id in deliveries {
+        let found = state.query_row([id.to_string()], |row| row::word_at(row, "state"));
+        states.extend(found.optional()?.map(|state| (*id, state)));
+    }
+    Ok(states)
 }
 
 fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<DeliveryStory>> {

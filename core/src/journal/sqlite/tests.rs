@@ -54,6 +54,7 @@ contract! {
         a_closed_journal_refuses_and_keeps,
         counts_follow_every_state,
         what_is_settled_is_counted_whoever_settled_it,
+        where_deliveries_stand_is_told_of_those_that_there_are,
     }
     deliveries::{
         claims_are_oldest_first_and_taken_once,
