@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use std::{
 use rusqlite::{
     Connection,
     backup::{Backup, StepResult},
+    types::{ToSqlOutput, ValueRef},
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -80,22 +81,23 @@ pub fn back_up(
     }
     let source = schema::open_to_read(directory)?;
     let partial = Partial::make(to)?;
-    let events = copy(&source, &partial.0, &mut progress).map_err(|source| BackupError::Store {
+    let store = |source| BackupError::Store {
         path: partial.0.clone(),
         source,
-    })?;
-    check(&partial.0)?;
+    };
+    match schema::gives_pages_back(&source).map_err(store)? {
+        true => copy(&source, &partial.0, &mut progress).map_err(store)?,
+        false => rewrite(&source, &partial.0).map_err(store)?,
+    }
+    let events = check(&partial.0)?;
     let bytes = partial.name(to)?;
     Ok(Copied { events, bytes })
 }
 
-/// Copies all pages of one snapshot, and gives the number of events in it.
-fn copy(source: &Connection, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> rusqlite::Result<u64> {
+/// Copies all pages of one snapshot.
+fn copy(source: &Connection, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> rusqlite::Result<()> {
     // Held over all steps: else each commit of the router would begin the copy anew.
     let snapshot = source.unchecked_transaction()?;
-    let events = snapshot.query_row("SELECT count FROM tally WHERE name = 'event'", [], |row| {
-        row.get::<_, i64>(0)
-    })?;
     let mut copy = Connection::open_with_flags(to, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     {
         let backup = Backup::new(&snapshot, &mut copy)?;
@@ -105,12 +107,25 @@ fn copy(source: &Connection, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> r
             progress(all - u64::try_from(at.remaining).unwrap_or(0).min(all), all);
         }
     }
-    copy.close().map_err(|(_, error)| error)?;
-    Ok(u64::try_from(events).unwrap_or(0))
+    copy.close().map_err(|(_, error)| error)
 }
 
-/// Reads the whole copy, as far as each of its pages makes sense.
-fn check(path: &Path) -> Result<(), BackupError> {
+/// Writes the rows of one snapshot into a file that is laid out as a new one is: the journal is one that was made before files
+/// gave pages back, and a copy of its pages would be another such.
+fn rewrite(source: &Connection, to: &Path) -> rusqlite::Result<()> {
+    // Of the copy: there are pages in the source already, which stay as they are.
+    source.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    source.pragma_update(None, "query_only", false)?;
+    // SQLite takes a path as the bytes that it is.
+    let path = ToSqlOutput::Borrowed(ValueRef::Text(to.as_os_str().as_bytes()));
+    source.execute("VACUUM INTO ?", [path])?;
+    let copy = Connection::open_with_flags(to, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    copy.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    copy.close().map_err(|(_, error)| error)
+}
+
+/// Reads the whole copy, as far as each of its pages makes sense, and gives the number of events in it.
+fn check(path: &Path) -> Result<u64, BackupError> {
     let store = |source| BackupError::Store {
         path: path.to_owned(),
         source,
@@ -120,11 +135,16 @@ fn check(path: &Path) -> Result<(), BackupError> {
     let found: String = copy
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(store)?;
-    copy.close().map_err(|(_, error)| store(error))?;
-    match found.as_str() {
-        "ok" => Ok(()),
-        _ => Err(BackupError::Damaged(found)),
+    if found != "ok" {
+        return Err(BackupError::Damaged(found));
     }
+    let events: i64 = copy
+        .query_row("SELECT count FROM tally WHERE name = 'event'", [], |row| {
+            row.get(0)
+        })
+        .map_err(store)?;
+    copy.close().map_err(|(_, error)| store(error))?;
+    Ok(u64::try_from(events).unwrap_or(0))
 }
 
 /// A copy on its way, which goes where it does not get a name.

@@ -252,6 +252,13 @@ fn lay_out(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
 }
 
+/// Whether pages of a file that hold nothing can be given back to the file system: not those of one that was made before `lay_out`
+/// said so.
+pub(super) fn gives_pages_back(connection: &Connection) -> rusqlite::Result<bool> {
+    let auto_vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    Ok(auto_vacuum == INCREMENTAL)
+}
+
 fn prepare(connection: &Connection, cache_bytes: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer bounds the log itself; a checkpoint in the midst of a commit would be a stall.
@@ -266,6 +273,9 @@ fn sync_directory(directory: &Path) -> Result<(), OpenError> {
         .and_then(|directory| directory.sync_all())
         .map_err(OpenError::io(directory))
 }
+
+/// How SQLite numbers the mode `INCREMENTAL` of `auto_vacuum`.
+const INCREMENTAL: i64 = 2;
 
 /// Five events of 3 KB fit into a page of 16 KB: fewer frames of the log for each than with smaller ones, and at
 /// 32 KB a lone event writes too much. Measured; see JOURNAL.md.

@@ -4,7 +4,7 @@ use jackfield_event::{EventId, Timestamp};
 use rusqlite::Connection;
 
 use super::{Ages, Candidate, Layer, Piece, UNNEEDED_RULES, Verdict, WHOLE, forgotten, rules_cutoff};
-use crate::journal::Retention;
+use crate::journal::{Retention, sqlite::schema};
 
 /// Where the search stands, between one piece and the next.
 #[derive(Clone, Copy, Debug, Default)]
@@ -268,7 +268,7 @@ impl Size {
             page: pragma("page_size")?,
             pages: pragma("page_count")?,
             free: pragma("freelist_count")?,
-            can_shrink: pragma("auto_vacuum")? == 2,
+            can_shrink: schema::gives_pages_back(connection)?,
         })
     }
 

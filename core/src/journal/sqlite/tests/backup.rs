@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use rusqlite::Connection;
+
 use super::*;
 use crate::journal::{
     BackupError, back_up,
@@ -63,6 +65,57 @@ async fn a_copy_under_load_has_all_that_was_acknowledged_before_and_a_router_goe
     let claimed = bench.claim_as("me", 0, 10_000, &[]).await;
     assert_eq!(u64::try_from(claimed.len()).unwrap(), copied.events);
     assert_eq!(claimed[0].delivery, before[0].deliveries()[0]);
+}
+
+#[tokio::test]
+async fn a_copy_of_an_old_journal_is_laid_out_as_a_new_one_and_has_all_of_it() {
+    let (directory, elsewhere, restored) = (Directory::new(), Directory::new(), Directory::new());
+    let old = Connection::open(schema::file(directory.path())).unwrap();
+    old.pragma_update(None, "page_size", 16 * 1024).unwrap();
+    old.pragma_update(None, "journal_mode", "WAL").unwrap();
+    old.execute_batch(include_str!("version-1.sql")).unwrap();
+    drop(old);
+    let bench = Bench::new(&directory).await;
+    bench.append(arrival(0, None, vec![])).await;
+
+    let to = elsewhere.path().join("copy.db");
+    let copied = back_up(directory.path(), &to, |_, _| ()).unwrap();
+    let metadata = fs::metadata(&to).unwrap();
+    assert_eq!(
+        (metadata.len(), metadata.permissions().mode() & 0o777),
+        (copied.bytes, 0o600)
+    );
+    let new = Directory::new();
+    drop(Bench::new(&new).await);
+    fs::copy(&to, schema::file(restored.path())).unwrap();
+    let layout = |directory: &Directory| {
+        let connection = Connection::open(schema::file(directory.path())).unwrap();
+        let pragma =
+            |name| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        [
+            "auto_vacuum",
+            "page_size",
+            "journal_mode",
+            "application_id",
+            "user_version",
+        ]
+        .map(|name| pragma(name).unwrap())
+    };
+    assert_eq!(layout(&restored), layout(&new));
+    assert_ne!(
+        layout(&directory),
+        layout(&new),
+        "the journal itself is as it was"
+    );
+
+    let (before, after) = (bench.journal.counts().await.unwrap(), Bench::new(&restored).await);
+    assert_eq!(after.journal.counts().await.unwrap(), before);
+    assert_eq!(copied.events, before.events);
+    let events = async |bench: &Bench<'_>| {
+        let events = bench.journal.events(EventFilter::default()).await.unwrap();
+        events.iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(events(&after).await, events(&bench).await);
 }
 
 #[tokio::test]
