@@ -265,12 +265,12 @@ impl Trials<'_> {
     async fn run<T: DeserializeOwned>(&self, task: Task) -> Result<Tried<T>, CheckError> {
         let assignment = Assignment {
             library: self.staged.path().to_owned(),
-            plugin: self.staged.library().identity().name.clone(),
+            plugin: self.staged.identity().name.clone(),
             limit: self.options.limit,
             workdir: self.options.scratch.join("work"),
             task,
         };
-        let hazards = self.staged.library().hazards();
+        let hazards = self.staged.hazards();
         let tried = child::run(&self.options.program, hazards, &assignment).await?;
         // The author does not know of the private copy.
         let copy = self.staged.path().display().to_string();

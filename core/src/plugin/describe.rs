@@ -112,13 +112,13 @@ pub enum DescribeError {
 /// # Errors
 /// When it crashes, hangs, or says something else.
 pub async fn describe(staged: &Staged, stage: &Stage, runner: &Runner) -> Result<Manifest, DescribeError> {
-    let (identity, digest) = (staged.library().identity(), staged.library().digest());
+    let (identity, digest) = (staged.identity(), staged.digest());
     if let Some(kept) = stage.manifest(digest)
         && let Ok(manifest) = Manifest::read(&kept, identity)
     {
         return Ok(manifest);
     }
-    let path = staged.library().candidate().path();
+    let path = staged.origin();
     let json = ask(staged, runner).await?;
     let manifest = Manifest::read(&json, identity).map_err(|source| DescribeError::Manifest {
         path: path.to_owned(),
@@ -132,7 +132,7 @@ pub async fn describe(staged: &Staged, stage: &Stage, runner: &Runner) -> Result
 }
 
 async fn ask(staged: &Staged, runner: &Runner) -> Result<Vec<u8>, DescribeError> {
-    let (library, path) = (staged.library(), staged.library().candidate().path());
+    let path = staged.origin();
     let failed = |source| DescribeError::Child {
         program: runner.program.clone(),
         source,
@@ -141,7 +141,7 @@ async fn ask(staged: &Staged, runner: &Runner) -> Result<Vec<u8>, DescribeError>
         .args(&runner.args)
         .arg(staged.path())
         .env_clear()
-        .envs(elf::environment(library.hazards()))
+        .envs(elf::environment(staged.hazards()))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -177,6 +177,11 @@ impl Candidate {
         &self.path
     }
 
+    /// The same, once what was read is not needed any more.
+    pub(super) fn into_path(self) -> PathBuf {
+        self.path
+    }
+
     /// What was read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -16,7 +16,7 @@ use std::{fmt, path::PathBuf};
 pub use anatomy::Anatomy;
 use content::{Dynamic, File, damaged};
 pub use hazard::{Hazard, environment};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     digest::Digest,
@@ -32,10 +32,10 @@ pub struct Inspected {
 }
 
 /// What an inspection finds.
-#[derive(Clone, Debug)]
-struct Findings {
-    identity: Identity,
-    hazards: Vec<Hazard>,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Findings {
+    pub(super) identity: Identity,
+    pub(super) hazards: Vec<Hazard>,
     warnings: Vec<String>,
 }
 
@@ -65,8 +65,9 @@ impl Inspected {
         &self.candidate
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.candidate.bytes()
+    /// The file, and what was found in it.
+    pub(super) fn into_parts(self) -> (Candidate, Findings) {
+        (self.candidate, self.found)
     }
 
     /// A library named `name` that nothing ever looks into.

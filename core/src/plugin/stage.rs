@@ -3,20 +3,29 @@
 //! A file that is overwritten while it is mapped kills the process, and a path that is loaded twice gives the
 //! first library again. So a checked library is copied to `<data_dir>/plugins/<sha256>.so`, which is written
 //! once, never changed, and loaded by that name. Its manifest lies beside it as `<sha256>.json`.
+//!
+//! A copy is read back and hashed when it is staged. That it has not been touched since is then seen by its [`Stamp`], so that a
+//! worker does not read and hash it again at each start, on the word of its router ([`Voucher`]).
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    ffi::{OsStr, OsString},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     digest::Digest,
     directory::{Directory, DirectoryError, ReadError},
-    elf::{self, Hazard, InspectError, Inspected},
+    elf::{self, Findings, Hazard, InspectError, Inspected},
+    note::Identity,
 };
 
 /// The private store.
@@ -25,11 +34,14 @@ pub struct Stage {
     directory: PathBuf,
 }
 
-/// A checked library at its private path. Only a [`Stage`] makes one.
+/// A checked library at its private path. Only a [`Stage`] makes one. Its bytes are there and not in memory.
 #[derive(Clone, Debug)]
 pub struct Staged {
-    library: Inspected,
+    found: Findings,
+    digest: Digest,
+    origin: PathBuf,
     path: PathBuf,
+    stamp: Stamp,
 }
 
 /// A staged library that the router itself may load. Only [`Staged::harmless`] makes one.
@@ -39,6 +51,27 @@ pub struct Harmless<'s>(&'s Staged);
 /// A staged library in a child of the router, which may load whatever was staged: only the child can be harmed.
 #[derive(Debug)]
 pub struct Reopened(Staged);
+
+/// What a router tells its child of a staged library, so that it need not be read and checked once more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Voucher {
+    found: Findings,
+    digest: Digest,
+    /// Paths, whatever their bytes.
+    origin: Vec<u8>,
+    path: Vec<u8>,
+    stamp: Stamp,
+}
+
+/// Which file it is, and when it was last touched. Whatever changes the content, the owner or the permissions of a file has the
+/// kernel note the time, and there is no call to set that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
 
 impl Stage {
     /// Opens the store in `data_dir`, and makes it where it is missing.
@@ -63,11 +96,26 @@ impl Stage {
     /// # Errors
     /// When the store cannot be read or written.
     pub fn put(&self, library: Inspected) -> Result<Staged, StageError> {
-        let path = self.path(library.digest(), "so");
-        if !holds(&path, library.digest()) {
-            self.write(&path, library.bytes(), 0o500)?;
-        }
-        Ok(Staged { library, path })
+        let (candidate, found) = library.into_parts();
+        let digest = candidate.digest();
+        let path = self.path(digest, "so");
+        let stamp = match Stamp::of_copy(&path, digest) {
+            Some(stamp) => stamp,
+            None => {
+                self.write(&path, candidate.bytes(), 0o500)?;
+                Stamp::of_copy(&path, digest).ok_or_else(|| StageError {
+                    path: path.clone(),
+                    source: io::Error::other("it does not read back as it was written"),
+                })?
+            }
+        };
+        Ok(Staged {
+            found,
+            digest,
+            origin: candidate.into_path(),
+            path,
+            stamp,
+        })
     }
 
     /// The manifest that was kept for `digest`, if any.
@@ -134,13 +182,33 @@ impl Staged {
     /// # Errors
     /// When it must live in a process of its own.
     pub fn harmless(&self) -> Result<Harmless<'_>, NeedsIsolation> {
-        match self.library.hazards() {
+        match self.hazards() {
             [] => Ok(Harmless(self)),
             [hazard, ..] => Err(NeedsIsolation {
-                path: self.library.candidate().path().to_owned(),
+                path: self.origin.clone(),
                 hazard: *hazard,
             }),
         }
+    }
+
+    /// Who the library says it is.
+    pub fn identity(&self) -> &Identity {
+        &self.found.identity
+    }
+
+    /// Why it must live in a process of its own, if it must.
+    pub fn hazards(&self) -> &[Hazard] {
+        &self.found.hazards
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The file that it is a copy of.
+    pub fn origin(&self) -> &Path {
+        &self.origin
     }
 
     /// Where it lies.
@@ -148,9 +216,16 @@ impl Staged {
         &self.path
     }
 
-    /// What was checked.
-    pub fn library(&self) -> &Inspected {
-        &self.library
+    /// What a child has to know of it.
+    pub(super) fn voucher(&self) -> Voucher {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        Voucher {
+            found: self.found.clone(),
+            digest: self.digest,
+            origin: bytes(&self.origin),
+            path: bytes(&self.path),
+            stamp: self.stamp,
+        }
     }
 }
 
@@ -168,14 +243,38 @@ impl Reopened {
     pub fn take(path: &Path) -> Result<Self, ReopenError> {
         let nowhere = || ReopenError::Renamed(path.to_owned());
         let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(nowhere)?;
+        let stamp = Stamp::at(path).ok_or_else(nowhere)?;
         let candidate = Directory::open(directory)?.read(name, u64::MAX - 1)?;
         if path.file_stem().and_then(OsStr::to_str) != Some(&candidate.digest().to_string()) {
             return Err(nowhere());
         }
+        let (candidate, found) = elf::inspect(candidate, None)?.into_parts();
         Ok(Self(Staged {
-            library: elf::inspect(candidate, None)?,
+            found,
+            digest: candidate.digest(),
+            origin: candidate.into_path(),
             path: path.to_owned(),
+            stamp,
         }))
+    }
+
+    /// Takes up a staged library in a child of the router that vouches for it: as it is, unless it has been touched since.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take), where it has.
+    pub(super) fn vouched(voucher: Voucher) -> Result<Self, ReopenError> {
+        let path = |bytes| PathBuf::from(OsString::from_vec(bytes));
+        let staged = Staged {
+            found: voucher.found,
+            digest: voucher.digest,
+            origin: path(voucher.origin),
+            path: path(voucher.path),
+            stamp: voucher.stamp,
+        };
+        match Stamp::at(&staged.path) {
+            Some(stamp) if stamp == staged.stamp => Ok(Self(staged)),
+            Some(_) | None => Self::take(&staged.path),
+        }
     }
 
     pub(super) fn staged(&self) -> &Staged {
@@ -219,9 +318,31 @@ pub enum ReopenError {
     Renamed(PathBuf),
 }
 
-fn holds(path: &Path, digest: Digest) -> bool {
-    // A torn copy cannot be there by our hand, but the disk may have other ideas.
-    fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == digest)
+impl Stamp {
+    fn new(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    /// Of the file at `path`, if there is one.
+    fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().as_ref().map(Self::new)
+    }
+
+    /// Of the file at `path`, if that is a copy of what has the digest. A torn one cannot be there by our hand, but the disk may
+    /// have other ideas.
+    fn of_copy(path: &Path, digest: Digest) -> Option<Self> {
+        let mut file = File::open(path).ok()?;
+        // Before it is read, so that whatever touches it meanwhile is seen to have touched it since.
+        let stamp = Self::new(&file.metadata().ok()?);
+        let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).ok()?);
+        file.read_to_end(&mut bytes).ok()?;
+        (Digest::of(&bytes) == digest).then_some(stamp)
+    }
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -285,17 +406,43 @@ mod tests {
     }
 
     #[test]
+    fn a_child_takes_the_routers_word_for_a_copy_that_nobody_has_touched_since() {
+        let data = tempfile::tempdir().unwrap();
+        let stage = Stage::open(data.path()).unwrap();
+        // No library at all, so that whoever looks into it refuses it.
+        let staged = stage.put(Inspected::example("hello", b"some code")).unwrap();
+        let vouched = || {
+            let told = postcard::to_extend(&staged.voucher(), Vec::new()).unwrap();
+            Reopened::vouched(postcard::from_bytes(&told).unwrap())
+        };
+        let reopened = vouched().unwrap();
+        assert_eq!(reopened.staged().path(), staged.path());
+        assert_eq!(reopened.staged().origin(), Path::new("/plugins/example.so"));
+        assert_eq!(reopened.staged().identity(), staged.identity());
+
+        fs::set_permissions(staged.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(
+            matches!(vouched(), Err(ReopenError::Inspect(_))),
+            "it is looked into again"
+        );
+        fs::write(staged.path(), b"other code").unwrap();
+        assert!(matches!(vouched(), Err(ReopenError::Renamed(_))));
+        fs::remove_file(staged.path()).unwrap();
+        assert!(matches!(vouched(), Err(ReopenError::Renamed(_))));
+    }
+
+    #[test]
     fn what_is_of_no_present_library_is_swept_out() {
         let data = tempfile::tempdir().unwrap();
         let stage = Stage::open(data.path()).unwrap();
         let put = |bytes: &[u8]| stage.put(Inspected::example("hello", bytes)).unwrap();
         let (old, new) = (put(b"old"), put(b"new"));
         for library in [&old, &new] {
-            stage.keep_manifest(library.library().digest(), b"{}").unwrap();
+            stage.keep_manifest(library.digest(), b"{}").unwrap();
         }
         fs::write(data.path().join("plugins/half.4711.tmp"), b"").unwrap();
-        stage.sweep(&BTreeSet::from([new.library().digest()])).unwrap();
-        assert!(new.path().exists() && stage.manifest(new.library().digest()).is_some());
+        stage.sweep(&BTreeSet::from([new.digest()])).unwrap();
+        assert!(new.path().exists() && stage.manifest(new.digest()).is_some());
         assert_eq!(fs::read_dir(data.path().join("plugins")).unwrap().count(), 2);
     }
 

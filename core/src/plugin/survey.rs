@@ -213,7 +213,7 @@ impl Survey {
 impl Ready {
     /// The digest of its code.
     pub(super) fn digest(&self) -> Digest {
-        self.staged.library().digest()
+        self.staged.digest()
     }
 }
 

@@ -50,7 +50,7 @@ impl Prepared {
         let manifest = describe::describe(&staged, &stage, &Runner::this())
             .await
             .map_err(|error| reason_of(&error))?;
-        let raw = stage.manifest(staged.library().digest());
+        let raw = stage.manifest(staged.digest());
         let raw = raw.and_then(|json| serde_json::from_slice(&json).ok());
         Ok(Self {
             staged,

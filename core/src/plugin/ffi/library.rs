@@ -64,7 +64,7 @@ impl Library {
     fn open_any(staged: &Staged) -> Result<Self, OpenError> {
         let (library, replaced) = Self::load_and_enter(staged);
         for signal in replaced {
-            let plugin = &staged.library().identity().name;
+            let plugin = &staged.identity().name;
             tracing::warn!(
                 plugin,
                 signal,
@@ -78,7 +78,7 @@ impl Library {
         // Held over the constructors, so that a change of the signals is known to be theirs. Nothing else is locked
         // under it.
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = staged.library().digest();
+        let digest = staged.digest();
         if let Some(known) = opened.iter().find(|known| known.digest == digest) {
             return (Ok(known.library), Vec::new());
         }
@@ -88,7 +88,7 @@ impl Library {
         let before = Snapshot::take();
         let loaded = load(staged);
         // The Go runtime does not live without its handlers, and the process is there for it alone.
-        let replaced = match staged.library().hazards().contains(&Hazard::Go) {
+        let replaced = match staged.hazards().contains(&Hazard::Go) {
             true => Vec::new(),
             false => before.restore(),
         };
@@ -104,7 +104,7 @@ impl Library {
         (handle, entry): (usize, abi::Entry),
         opened: &mut Vec<Opened>,
     ) -> Result<Self, OpenError> {
-        let digest = staged.library().digest();
+        let digest = staged.digest();
         if let Some(known) = opened.iter().find(|known| known.handle == handle) {
             return Err(OpenError::Deduplicated {
                 path: origin(staged),
@@ -117,11 +117,10 @@ impl Library {
             return Err(OpenError::Refused { path: origin(staged) });
         }
         // SAFETY: the ABI says that the table is static, and begins with its size.
-        let library =
-            unsafe { Self::of(table, staged.library().identity()) }.map_err(|fault| OpenError::Table {
-                path: origin(staged),
-                fault,
-            })?;
+        let library = unsafe { Self::of(table, staged.identity()) }.map_err(|fault| OpenError::Table {
+            path: origin(staged),
+            fault,
+        })?;
         opened.push(Opened {
             digest,
             handle,
@@ -321,5 +320,5 @@ fn load(staged: &Staged) -> Result<(usize, abi::Entry), OpenError> {
 }
 
 fn origin(staged: &Staged) -> PathBuf {
-    staged.library().candidate().path().to_owned()
+    staged.origin().to_owned()
 }

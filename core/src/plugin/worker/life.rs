@@ -338,7 +338,7 @@ impl Watch {
             Notice::Hello { protocol } => return Err(Some(WorkerError::Protocol(protocol))),
             _ => return Err(Some(WorkerError::Protocol(0))),
         }
-        let start = Order::Start(start_of(staged, setup, housing));
+        let start = Order::Start(Box::new(start_of(staged, setup, housing)));
         self.life.orders.send(&start).await.map_err(|_| None)?;
         loop {
             match self.notice().await? {
@@ -477,10 +477,9 @@ impl Watch {
 }
 
 fn start_of(staged: &Staged, setup: &Setup, housing: &Housing) -> Start {
-    use std::os::unix::ffi::OsStrExt as _;
     let secrets = setup.secrets.iter();
     Start {
-        library: staged.path().as_os_str().as_bytes().to_vec(),
+        library: staged.voucher(),
         plugin: setup.plugin.clone(),
         instance: setup.instance.clone(),
         config: setup.config.to_string(),
@@ -534,7 +533,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     command
         .arg(COMMAND)
         .env_clear()
-        .envs(elf::environment(staged.library().hazards()))
+        .envs(elf::environment(staged.hazards()))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -2,12 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ffi::OsString,
     fmt,
     fs::File,
     io,
-    os::unix::{ffi::OsStringExt as _, net::UnixStream},
-    path::PathBuf,
+    os::unix::net::UnixStream,
     process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -107,7 +105,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
         questions: Mutex::default(),
     });
     // The plugin may ask for something while it starts, so that orders are read meanwhile.
-    let mut making = std::pin::pin!(make(start, Arc::clone(&remote)));
+    let mut making = std::pin::pin!(make(*start, Arc::clone(&remote)));
     let instance = loop {
         tokio::select! {
             made = &mut making => break made,
@@ -153,19 +151,15 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, Refusal> {
         .limits
         .apply()
         .map_err(|error| format!("the limits of its process cannot be set: {error}"))?;
-    let path = PathBuf::from(OsString::from_vec(start.library));
-    let reopened = Reopened::take(&path).map_err(|error| reason_of(&error))?;
+    let reopened = Reopened::vouched(start.library).map_err(|error| reason_of(&error))?;
     let config: Value = serde_json::from_str(&start.config).map_err(|error| error.to_string())?;
-    // There is no other thread yet, which would stay outside; the library is loaded on the first of them.
+    // There is no other thread yet, which would stay outside.
     start
         .sandbox
         .enter(reopened.staged().path())
         .map_err(|error| reason_of(&error))?;
-    let opening = tokio::task::spawn_blocking(move || Library::open_apart(&reopened));
-    let library = opening
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| reason_of(&error))?;
+    // On this thread, since until it is loaded there is nothing else to do here.
+    let library = Library::open_apart(&reopened).map_err(|error| reason_of(&error))?;
     let secrets = start.secrets.into_iter();
     let setup = Setup {
         plugin: start.plugin,

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall};
+use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall, stage::Voucher};
 
 /// What both ends must agree on.
 pub(super) const PROTOCOL: u32 = 4;
@@ -35,7 +35,7 @@ pub(super) const PROTOCOL: u32 = 4;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     /// Make the instance; the first order, once.
-    Start(Start),
+    Start(Box<Start>),
     /// Make a call.
     Call(u64, Call),
     /// Have a request verified and translated, which ends as a call does.
@@ -84,7 +84,7 @@ pub(super) enum Notice {
 /// With what an instance is made.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
-    pub(super) library: Vec<u8>,
+    pub(super) library: Voucher,
     pub(super) plugin: String,
     pub(super) instance: String,
     /// JSON.
