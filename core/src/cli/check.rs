@@ -10,9 +10,10 @@ use crate::{
     config::Config,
     delivery::Phase,
     fault::{Fault, Faults},
+    journal::{GenerationRecord, History, OpenError},
     plugin::{InstanceRecord, PluginRecord, PluginState, Survey},
     provider::Way,
-    router::Generation,
+    router::{Generation, GenerationId, RuleFile},
 };
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
@@ -38,9 +39,23 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a router would start on this configuration, whatever plugins it would park and go on without.
+/// Whether a router would start on this configuration and this journal, whatever plugins it would park and go on without.
 pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
-    app::rules(&config.routes, &survey(config)?.catalog())?;
+    let mut rules = RuleFile::load(&config.routes)?;
+    match app::history(&config.data_dir) {
+        Ok(history) => {
+            if let Some(last) = rollback(&*history, &GenerationId::of_files(&rules))? {
+                let text = wait(history.rules(&last.id))??;
+                let text =
+                    text.with_context(|| format!("the journal lacks the rules of generation {}", last.id))?;
+                rules = RuleFile::unpack(&text)?;
+            }
+        }
+        // There is none yet, or a start brings it up to date first.
+        Err(OpenError::Missing(_) | OpenError::Older { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Generation::compile(&rules, Some(&survey(config)?.catalog()))?;
     Ok(())
 }
 
@@ -94,15 +109,20 @@ fn providers(config: &Config, survey: &Survey) -> Faults {
     faults
 }
 
-/// What a start would put in force in place of these rules, where that is so.
-fn rollback(config: &Config, generation: &Generation) -> Option<String> {
+/// The rollback by which a start would put other rules in force than those of the files, where there is one.
+fn rollback(history: &dyn History, files: &GenerationId) -> anyhow::Result<Option<GenerationRecord>> {
+    let last = wait(history.generations(1))??.pop();
+    Ok(last.filter(|last| last.displaced.as_ref() == Some(files)))
+}
+
+/// The same, in words.
+fn rolled_back(config: &Config, generation: &Generation) -> Option<String> {
     // Where there is no journal yet, or it cannot be read, a start says so itself.
     let history = app::history(&config.data_dir).ok()?;
-    let last = wait(history.generations(1)).ok()?.ok()?.pop()?;
-    (last.displaced.as_ref() == Some(generation.id())).then(|| {
-        let id = last.id;
-        format!("By a rollback, generation {id} is in force in place of these rules, until they change or `jackfield routes reload`.")
-    })
+    let GenerationRecord { id, .. } = rollback(&*history, generation.id()).ok()??;
+    Some(format!(
+        "By a rollback, generation {id} is in force in place of these rules, until they change or `jackfield routes reload`."
+    ))
 }
 
 fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String {
@@ -162,7 +182,7 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
             config.data_dir.display(),
             generation.id()
         ),
-        rollback(config, generation).unwrap_or_default(),
+        rolled_back(config, generation).unwrap_or_default(),
     ];
     let paragraphs: Vec<_> = paragraphs.into_iter().filter(|text| !text.is_empty()).collect();
     paragraphs.join("\n\n")

@@ -277,18 +277,59 @@ async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
         "{sent}"
     );
     router.stop().await.unwrap();
+}
 
-    // Where the rules are faulty, the one that runs goes on.
+#[tokio::test]
+async fn a_router_that_could_not_start_relieves_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let mut router = prepared(&home, "");
     router.start().await.unwrap();
-    fs::write(home.path().join("routes.toml"), "[[route]]\n").unwrap();
+    let first = router.process();
+    let rules = home.path().join("routes.toml");
+    let sound = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, "[[route]]\n").unwrap();
     let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
     assert_eq!(refused.status.code(), Some(78));
-    assert_eq!(
-        exchange(TcpStream::connect(address).await.unwrap(), &export(77))
-            .await
-            .unwrap(),
-        OK
-    );
+
+    // As a newer one would have left it, which somebody wants to go back from.
+    fs::write(&rules, &sound).unwrap();
+    let journal = rusqlite::Connection::open(home.path().join("data/journal.db")).unwrap();
+    let version: i64 = journal
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    journal.pragma_update(None, "user_version", version + 1).unwrap();
+    let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("use the newer one that wrote it"), "{said}");
+    journal.pragma_update(None, "user_version", version).unwrap();
+
+    let address = router.ingress();
+    let answer = exchange(TcpStream::connect(address).await.unwrap(), &export(77)).await;
+    assert_eq!((answer.unwrap().as_str(), router.process()), (OK, first));
+}
+
+/// Faulty rules are what somebody goes back from; they are not used, so that they are in nobody's way.
+#[tokio::test]
+async fn while_a_rollback_is_in_force_a_successor_is_held_against_its_rules() {
+    let home = tempfile::tempdir().unwrap();
+    let mut router = prepared(&home, "");
+    router.start().await.unwrap();
+    let listed = router.ask(&["routes", "history"]).await.unwrap();
+    let first = listed[0]["id"].as_str().unwrap().to_owned();
+    let rules = home.path().join("routes.toml");
+    let sound = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, sound.replace("job.success", "job.failure")).unwrap();
+    router.command(&["routes", "reload"]).await.unwrap();
+    fs::write(&rules, sound.replace("nobody", "somebody-else")).unwrap();
+    router.command(&["routes", "rollback", &first]).await.unwrap();
+
+    let before = router.process();
+    router.relieve().await.unwrap();
+    assert_ne!(router.process(), before);
+    let listed = router.ask(&["routes", "history"]).await.unwrap();
+    assert_eq!(listed[0]["id"], first.as_str());
+    let answer = exchange(TcpStream::connect(router.ingress()).await.unwrap(), &export(1)).await;
+    assert_eq!(answer.unwrap(), OK);
 }
 
 #[tokio::test]
