@@ -130,7 +130,7 @@ impl RetryPolicy {
     ///
     /// Full jitter: `random` in `0.0..1.0` picks a point between nothing and the longest rest, so that
     /// deliveries that failed together do not come back together. What the plugin asked for (`asked`, its
-    /// `Retry-After`) is a floor under that, even above `max`.
+    /// `Retry-After`) is a floor under that, even above `max`, as far as [`LONGEST_PAUSE`].
     pub fn after(&self, attempt: u32, random: f64, asked: Option<Duration>) -> Option<Duration> {
         if attempt >= self.attempts.get() {
             return None;
@@ -140,13 +140,14 @@ impl RetryPolicy {
             Backoff::Fixed => 0,
         };
         let longest = self.first.saturating_mul(1 << doublings).min(self.max);
-        Some(
-            longest
-                .mul_f64(random.clamp(0.0, 1.0))
-                .max(asked.unwrap_or_default()),
-        )
+        let asked = asked.unwrap_or_default().min(self.max.max(LONGEST_PAUSE));
+        Some(longest.mul_f64(random.clamp(0.0, 1.0)).max(asked))
     }
 }
+
+/// The longest rest that anybody may ask for. Whoever needs a longer one asks again then; and a mistake, or a stranger who
+/// answers a plugin, puts nothing to sleep for days.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +186,16 @@ mod tests {
         let asked = Some(Duration::from_secs(60));
         assert_eq!(policy(Backoff::Exponential).after(1, 0.5, asked), asked);
         assert_eq!(policy(Backoff::Exponential).after(5, 0.5, asked), None);
+    }
+
+    #[test]
+    fn a_rest_that_is_asked_for_has_an_end() {
+        let century = Some(Duration::from_secs(3_155_760_000));
+        let mut policy = policy(Backoff::Exponential);
+        assert_eq!(policy.after(1, 0.5, century), Some(LONGEST_PAUSE));
+        // A policy that rests for longer of its own accord bears as much from others.
+        policy.max = 3 * LONGEST_PAUSE;
+        assert_eq!(policy.after(1, 0.5, century), Some(policy.max));
     }
 
     proptest::proptest! {

@@ -1,7 +1,5 @@
 //! What a call goes through that is bounded, and what it leaves behind there.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
     record::Abandoned,
 };
 use crate::{
-    delivery::Outcome,
+    delivery::{LONGEST_PAUSE, Outcome},
     dispatcher::{Shared, limits::Passage},
     journal::Rest,
     plugin::Report,
@@ -79,6 +77,3 @@ impl Shared {
         }
     }
 }
-
-/// What is asked for beyond it is asked for again, and a mistake does not close an instance for days.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
