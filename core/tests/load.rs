@@ -19,6 +19,7 @@ async fn killed_under_load_every_acknowledged_event_is_delivered() {
         replacements: 0,
         reloads: 0,
         rules: 0,
+        retention: false,
         rate: None,
     };
     passes(plan).await;
@@ -33,6 +34,7 @@ async fn with_its_plugin_replaced_under_load_every_acknowledged_event_is_deliver
         replacements: 9,
         reloads: 0,
         rules: 0,
+        retention: false,
         rate: NonZeroU32::new(500),
     };
     passes(plan).await;
@@ -47,7 +49,23 @@ async fn with_its_rules_replaced_under_load_every_event_is_delivered_by_one_set_
         replacements: 0,
         reloads: 7,
         rules: 200,
+        retention: false,
         rate: NonZeroU32::new(500),
+    };
+    passes(plan).await;
+}
+
+#[tokio::test]
+async fn with_much_of_it_removed_under_load_every_acknowledged_event_is_delivered() {
+    let plan = Plan {
+        events: 6000,
+        connections: 16,
+        kills: 0,
+        replacements: 0,
+        reloads: 0,
+        rules: 0,
+        retention: true,
+        rate: None,
     };
     passes(plan).await;
 }

@@ -7,6 +7,7 @@ mod counter;
 mod reload;
 mod replacement;
 mod report;
+mod retention;
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
@@ -26,6 +27,7 @@ use jackfield_stage::{
 use counter::Counter;
 use reload::Reloaded;
 use replacement::Replaced;
+use retention::Retained;
 
 /// The packages whose files a run needs.
 pub const PACKAGES: [&str; 2] = ["jackfield", "counting-plugin"];
@@ -45,6 +47,8 @@ pub struct Plan {
     pub reloads: u64,
     /// How many rules there are then; two of them match.
     pub rules: u64,
+    /// Whether half of it is removed by retention while the rest is posted. With none of the three.
+    pub retention: bool,
     /// How many events are posted each second; as many as the router takes where nothing is said.
     pub rate: Option<NonZeroU32>,
 }
@@ -64,6 +68,8 @@ pub struct Run {
     replaced: Replaced,
     /// What became of rules that were to replace others.
     reloaded: Reloaded,
+    /// What retention did, where it was to.
+    retained: Option<Retained>,
 }
 
 impl Plan {
@@ -112,6 +118,10 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         plan.reloads == 0 || plan.rules >= 2,
         "two rules match every event"
     );
+    ensure!(
+        !plan.retention || plan.kills + plan.replacements + plan.reloads == 0,
+        "retention works alone: without kills and replacements"
+    );
     let home = tempfile::Builder::new().prefix("jackfield-load-").tempdir()?;
     let counter = Counter::start().await?;
     let mut router = Router::prepare(
@@ -124,17 +134,25 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         0 => ROUTES.to_owned(),
         _ => reload::rules(0, plan.rules),
     };
-    router.configure(
-        &CONFIGURATION.replace("{counter}", &counter.address().to_string()),
-        &rules,
-    )?;
+    let mut configuration = CONFIGURATION.replace("{counter}", &counter.address().to_string());
+    if plan.retention {
+        // What redeliveries are told by is not removed before its time, whatever the limits are.
+        configuration = configuration.replace("[[instance]]", "dedup_window = \"1ms\"\n\n[[instance]]");
+    }
+    router.configure(&configuration, &rules)?;
     router.start().await?;
     let idle = router.memory()?;
 
     let progress = Progress::default();
     let template = template()?;
     let (mut lives, mut replaced, mut reloaded) = <(Vec<_>, Replaced, Reloaded)>::default();
-    let tally = if plan.reloads > 0 {
+    let mut retained = None;
+    let tally = if plan.retention {
+        let (tally, seen) =
+            retention::run(&mut router, &configuration, &rules, &template, plan, &progress).await?;
+        retained = Some(seen);
+        tally
+    } else if plan.reloads > 0 {
         let (tally, seen) = reload::run(&router, &template, plan, &progress).await?;
         reloaded = seen;
         tally
@@ -172,6 +190,7 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         lives,
         replaced,
         reloaded,
+        retained,
     })
 }
 

@@ -30,6 +30,9 @@ struct Arguments {
     /// How many rules there are then.
     #[arg(long, default_value_t = 10_000)]
     rules: u64,
+    /// Half of the events are removed by retention while others are posted; with `--kills 0`. Posting goes on while it does.
+    #[arg(long)]
+    retention: bool,
     /// How many events are posted each second; as many as the router takes if it is left out.
     #[arg(long)]
     rate: Option<NonZeroU32>,
@@ -65,6 +68,7 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         replacements,
         reloads,
         rules,
+        retention,
         rate,
         profile,
     } = arguments;
@@ -84,6 +88,7 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         replacements,
         reloads,
         rules,
+        retention,
         rate,
     };
     let run = jackfield_load::run(&built, plan).await?;

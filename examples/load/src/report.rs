@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use jackfield_stage::told::Told;
 
-use crate::{Run, reload::Reloaded, replacement::Replaced};
+use crate::{Run, reload::Reloaded, replacement::Replaced, retention::Retained};
 
 impl Run {
     /// Tells what was seen.
@@ -16,6 +16,9 @@ impl Run {
         }
         if self.plan.reloads > 0 {
             self.reloads(told);
+        }
+        if let Some(retained) = &self.retained {
+            removed(retained, told);
         }
         self.memory(told);
     }
@@ -40,10 +43,10 @@ impl Run {
                 plan.events.max(acknowledged as u64),
                 plan.connections
             ),
-            // While rules are replaced, posting goes on.
+            // While rules are replaced, or events removed, posting goes on.
             acknowledged > 0
                 && (acknowledged as u64 == plan.events
-                    || plan.reloads > 0 && acknowledged as u64 > plan.events),
+                    || (plan.reloads > 0 || plan.retention) && acknowledged as u64 > plan.events),
         );
         let events: HashSet<_> = tally.acknowledged.iter().map(|(_, event)| event).collect();
         told.check(
@@ -151,7 +154,7 @@ impl Run {
         for event in mixed.iter().take(SHOWN) {
             told.quote(&format!("mixed: {event}"));
         }
-        told.quote(&compared(*quiet, *busy));
+        told.quote(&compared("rules were replaced", *quiet, *busy));
     }
 
     fn memory(&self, told: &mut Told) {
@@ -195,14 +198,34 @@ impl Run {
     }
 }
 
-/// What 99 in 100 requests took, beside what they took before and after: where those two are far apart, something else than
-/// the rules disturbed the run, and there is nothing to compare with.
-fn compared(quiet: [Duration; 2], busy: Duration) -> String {
+/// Tells what retention removed while events came in.
+fn removed(retained: &Retained, told: &mut Told) {
+    let Retained {
+        pruned,
+        given_back,
+        quiet,
+        busy,
+    } = retained;
+    told.chapter("Retention");
+    told.check(
+        &format!("{pruned} payloads, events and outcomes were removed while events came in"),
+        *pruned > 0,
+    );
+    told.quote(&format!(
+        "the database became shorter by {:.1} MiB",
+        *given_back as f64 / MIB as f64
+    ));
+    told.quote(&compared("they were removed", *quiet, *busy));
+}
+
+/// What 99 in 100 requests took, beside what they took before and after: where those two are far apart, something else
+/// disturbed the run, and there is nothing to compare with.
+fn compared(what: &str, quiet: [Duration; 2], busy: Duration) -> String {
     let [before, after] = quiet.map(|time| time.as_secs_f64() * 1e3);
     let (least, most) = (before.min(after), before.max(after));
     let busy = busy.as_secs_f64() * 1e3;
     let times = format!(
-        "99 in 100 requests took at most {before:.1} ms before rules were replaced, {busy:.1} ms meanwhile, and {after:.1} ms after"
+        "99 in 100 requests took at most {before:.1} ms before {what}, {busy:.1} ms meanwhile, and {after:.1} ms after"
     );
     if most > least * DISTURBED_MARK {
         return format!(
@@ -210,9 +233,9 @@ fn compared(quiet: [Duration; 2], busy: Duration) -> String {
         );
     }
     let ratio = busy / least;
-    let verdict = if ratio < REPLACED_MARK { "within" } else { "ABOVE" };
+    let verdict = if ratio < BUSY_MARK { "within" } else { "ABOVE" };
     format!(
-        "{times}: {ratio:.2} times as long as in the better of the two, {verdict} the mark of {REPLACED_MARK} times"
+        "{times}: {ratio:.2} times as long as in the better of the two, {verdict} the mark of {BUSY_MARK} times"
     )
 }
 
@@ -226,7 +249,8 @@ fn measured(what: &str, bytes: u64, mark: u64) -> String {
     )
 }
 
-const REPLACED_MARK: f64 = 2.0;
+/// How many times as long requests may take while something is done beside them.
+const BUSY_MARK: f64 = 2.0;
 /// How far apart two measures of the same may be.
 const DISTURBED_MARK: f64 = 1.5;
 const MIB: u64 = 1 << 20;
@@ -267,6 +291,7 @@ mod tests {
                 replacements: 2,
                 reloads: 0,
                 rules: 2,
+                retention: false,
                 rate: None,
             },
             tally: Tally {
@@ -283,6 +308,7 @@ mod tests {
                 workers: 1,
             },
             reloaded: Reloaded::default(),
+            retained: None,
         }
     }
 
@@ -366,10 +392,24 @@ mod tests {
     }
 
     #[test]
+    fn retention_that_removed_nothing_fails_the_run() {
+        let retained = |pruned| {
+            move |run: &mut Run| {
+                run.retained = Some(Retained {
+                    pruned,
+                    ..Retained::default()
+                });
+            }
+        };
+        check(true, retained(1));
+        check(false, retained(0));
+    }
+
+    #[test]
     fn reloads_are_compared_with_the_better_of_two_measures_that_agree_or_not_at_all() {
         let compare = |before, busy, after| {
             let [before, busy, after] = [before, busy, after].map(Duration::from_millis);
-            let said = compared([before, after], busy);
+            let said = compared("rules were replaced", [before, after], busy);
             said.split_once(": ")
                 .expect("times, then what they say")
                 .1
