@@ -27,6 +27,7 @@ mod reply;
 mod signals;
 
 pub(super) use call::stray_ends;
+pub(super) use host::refresh_level;
 pub use instance::{InProcess, Setup};
 pub use library::{Library, OpenError, TableFault};
 pub use making::CreateError;

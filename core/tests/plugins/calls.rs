@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use jackfield::{delivery::Outcome, reason::Reason};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     battery::check,
     built::Build,
-    trial::{Trial, log, logged},
+    trial::{Trial, log, logged, want},
 };
 
 #[tokio::test]
@@ -59,6 +60,27 @@ async fn a_line_has_the_fields_of_the_spans_that_the_plugin_logged_it_in() {
             r#"span\":\"publish:upload"#,
         ] {
             assert!(line.contains(part), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_logged_is_what_is_wanted_at_present() {
+    for build in [Build::RUST, Build::C] {
+        for trial in [Trial::of(build).await, Trial::in_a_worker(build).await] {
+            for (level, expected) in [
+                (LevelFilter::WARN, [true, false]),
+                (LevelFilter::TRACE, [true, true]),
+                (LevelFilter::ERROR, [false, false]),
+            ] {
+                want(level);
+                let before = logged().len();
+                trial.act("log").await;
+                let logged = logged().split_off(before);
+                let found =
+                    ["a line of commit", "a line that nobody wants"].map(|line| logged.contains(line));
+                assert_eq!(found, expected, "{level}: {logged}");
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{layer::SubscriberExt as _, reload};
 
 use crate::{
     built::{self, Build},
@@ -311,7 +313,6 @@ async fn start(
     runtime: Handle,
     mut config: Value,
 ) -> Registry {
-    // A worker is told at its start what is logged.
     log();
     bench.drop_good(build);
     config["token"] = json!("hunter2");
@@ -347,7 +348,7 @@ pub(crate) fn reason(records: &[PluginRecord], file: &str, directory: &Path) -> 
     Some(reason.replace(&format!("{}/", directory.display()), ""))
 }
 
-/// All that has been logged by this process, at debug and above.
+/// All that has been logged by this process, at debug and above where nothing else was wanted.
 pub(crate) fn logged() -> String {
     String::from_utf8_lossy(&log().lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
@@ -361,13 +362,24 @@ pub(crate) fn log() -> &'static Mutex<Vec<u8>> {
         Mutex::default()
     });
     if first {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false);
-        tracing::subscriber::set_global_default(subscriber.with_writer(|| Writer).finish()).unwrap();
+        let (wanted, handle) = reload::Layer::new(LevelFilter::DEBUG);
+        WANTED.get_or_init(|| handle);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(|| Writer);
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(wanted).with(lines))
+            .unwrap();
     }
     log
 }
+
+/// Keeps what is of this level or above, from now on.
+pub(crate) fn want(level: LevelFilter) {
+    log();
+    WANTED.get().unwrap().reload(level).unwrap();
+}
+
+static WANTED: OnceLock<reload::Handle<LevelFilter, tracing_subscriber::Registry>> = OnceLock::new();
 
 struct Writer;
 

@@ -138,7 +138,7 @@ impl fmt::Debug for Bridge {
 }
 
 /// Passes on to the plugins which log lines are wanted at present.
-pub(super) fn refresh_level() {
+pub(in crate::plugin) fn refresh_level() {
     MAX_LOG_LEVEL.store(log::number(LevelFilter::current()), Ordering::Relaxed);
 }
 

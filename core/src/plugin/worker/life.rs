@@ -7,7 +7,7 @@ use std::{
     process::{ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -30,7 +30,8 @@ use super::{
     Housing,
     process::COMMAND,
     wire::{
-        self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Refusal, Start,
+        self, Answer, Call, Features, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received,
+        Refusal, Start,
     },
 };
 use crate::plugin::{
@@ -83,6 +84,10 @@ impl fmt::Display for Death {
 /// A process that takes calls.
 pub(super) struct Life {
     orders: Outbox<Order>,
+    /// What the process knows beyond the protocol, once it has said so.
+    features: OnceLock<Features>,
+    /// What it was told to log, as a number.
+    level: AtomicU32,
     next: AtomicU64,
     /// Who waits for the end of which call; `None` once the process is dead. A leaf lock.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
@@ -152,6 +157,7 @@ impl Life {
         let (id, mut ended) = self.expect(&work)?;
         let in_flight = InFlight { life: self, id };
         let (cancelled, deadline) = (work.cancelled().clone(), work.deadline());
+        self.tell_level();
         // Where the worker is gone, so is whoever would end the call: that is told below.
         let _ = self.orders.send(&order(id, work)).await;
         let stopped = tokio::select! {
@@ -170,6 +176,17 @@ impl Life {
         };
         drop(in_flight);
         report
+    }
+
+    /// Has it log what is wanted at present, if that is something else than before.
+    fn tell_level(&self) {
+        let level = log::number(LevelFilter::current());
+        if level != self.level.load(Relaxed)
+            && self.features.get().is_some_and(|features| features.level)
+            && self.orders.offer(&Order::Level(level))
+        {
+            self.level.store(level, Relaxed);
+        }
     }
 
     /// Whether nobody waits for a call in it.
@@ -279,6 +296,7 @@ impl Watch {
                         break Some(format!("did not answer for {silence:?}"));
                     }
                     silent += 1;
+                    self.life.tell_level();
                     self.life.orders.offer(&Order::Ping(0));
                 }
             }
@@ -333,13 +351,22 @@ impl Watch {
         setup: &Setup,
         housing: &Housing,
     ) -> Result<(), Option<WorkerError>> {
-        match self.notice().await? {
-            Notice::Hello { protocol: PROTOCOL } => {}
-            Notice::Hello { protocol } => return Err(Some(WorkerError::Protocol(protocol))),
-            _ => return Err(Some(WorkerError::Protocol(0))),
-        }
-        let start = Order::Start(Box::new(start_of(staged, setup, housing)));
-        self.life.orders.send(&start).await.map_err(|_| None)?;
+        let life = &self.life;
+        let start = Order::Start(Box::new(start_of(
+            staged,
+            setup,
+            housing,
+            life.level.load(Relaxed),
+        )));
+        // Both without waiting for its hello: nearly always it is this same program.
+        life.orders.greet().await.map_err(|_| None)?;
+        life.orders.send(&start).await.map_err(|_| None)?;
+        let garbled = |garbage| Some(io::Error::from(garbage).into());
+        let hello = self.notices.hello().await.map_err(garbled)?.ok_or(None)?;
+        let features = hello
+            .agree()
+            .map_err(|protocol| Some(WorkerError::Protocol(protocol)))?;
+        self.life.features.get_or_init(|| features);
         loop {
             match self.notice().await? {
                 Notice::Started(Ok(())) => return Ok(()),
@@ -428,7 +455,7 @@ impl Watch {
                 }
             }
             // Said once, at the start or the end, and heard there.
-            Notice::Hello { .. } | Notice::Started(_) | Notice::Pong(..) | Notice::Over { .. } => {}
+            Notice::Started(_) | Notice::Pong(..) | Notice::Over { .. } => {}
         }
     }
 
@@ -476,7 +503,7 @@ impl Watch {
     }
 }
 
-fn start_of(staged: &Staged, setup: &Setup, housing: &Housing) -> Start {
+fn start_of(staged: &Staged, setup: &Setup, housing: &Housing, level: u32) -> Start {
     let secrets = setup.secrets.iter();
     Start {
         library: staged.voucher(),
@@ -490,7 +517,7 @@ fn start_of(staged: &Staged, setup: &Setup, housing: &Housing) -> Start {
         grace: setup.grace,
         limits: housing.limits,
         sandbox: housing.sandbox.clone(),
-        level: log::number(LevelFilter::current()),
+        level,
     }
 }
 
@@ -570,6 +597,8 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
         notices: Inbox::new(read),
         life: Arc::new(Life {
             orders,
+            features: OnceLock::new(),
+            level: AtomicU32::new(log::number(LevelFilter::current())),
             next: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
@@ -686,17 +715,43 @@ mod tests {
         })
     }
 
-    #[tokio::test]
-    async fn receipts_and_events_are_those_of_the_calls_that_run() {
-        let (stream, _theirs) = UnixStream::pair().unwrap();
-        let (orders, _writing) = wire::outbox(stream.into_split().1);
+    /// Something like a process, which knows these features; and what is to be written to it.
+    fn life(features: Features) -> (Life, impl Future<Output = ()>, UnixStream) {
+        let (stream, theirs) = UnixStream::pair().unwrap();
+        let (orders, writing) = wire::outbox(stream.into_split().1);
         let life = Life {
             orders,
+            features: features.into(),
+            // No level at all, so that every one is another.
+            level: AtomicU32::new(u32::MAX),
             next: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
             process: None,
         };
+        (life, writing, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_process_is_told_of_another_level_once_and_only_if_it_knows_of_such() {
+        for level in [true, false] {
+            let (life, writing, theirs) = life(Features { level });
+            // Nothing is wanted at present: there is no subscriber.
+            life.tell_level();
+            life.tell_level();
+            drop(life);
+            writing.await;
+            let mut orders = Inbox::<Order>::new(theirs.into_split().0);
+            if level {
+                assert!(matches!(orders.next().await, Ok(Some(Order::Level(0)))));
+            }
+            assert!(matches!(orders.next().await, Ok(None)));
+        }
+    }
+
+    #[tokio::test]
+    async fn receipts_and_events_are_those_of_the_calls_that_run() {
+        let (life, _writing, _theirs) = life(Features::default());
         let _call = life.expect(&call("dlv_1/post")).unwrap();
         let request = RequestCall {
             head: Bytes::new(),

@@ -27,9 +27,10 @@ use tracing::{
     span,
 };
 use tracing_subscriber::{
-    Layer,
+    Layer, Registry,
     layer::{Context, SubscriberExt as _},
     registry::LookupSpan,
+    reload,
 };
 
 use super::wire::{
@@ -37,8 +38,8 @@ use super::wire::{
 };
 use crate::{
     plugin::{
-        Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, log, reason_of,
-        report, stage::Reopened,
+        Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, ffi::refresh_level,
+        log, reason_of, report, stage::Reopened,
     },
     secret::Secret,
 };
@@ -91,14 +92,20 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
     let written = tasks.spawn(writing);
     let mut orders = Inbox::<Order>::new(read);
     let gone = |_| io::Error::other("the router is gone");
-    notices
-        .send(&Notice::Hello { protocol: PROTOCOL })
-        .await
-        .map_err(gone)?;
+    notices.greet().await.map_err(gone)?;
+    let Some(hello) = orders.hello().await? else {
+        return Ok(());
+    };
+    // There is nothing yet that would have to be left out for a router that does not know it.
+    let _features = hello.agree().map_err(|protocol| {
+        io::Error::other(format!(
+            "the router speaks protocol {protocol}, this program {PROTOCOL}"
+        ))
+    })?;
     let Some(Order::Start(start)) = orders.next().await? else {
         return Err(io::Error::other("the router did not say what to start"));
     };
-    forward_logs(&notices, start.level);
+    let level = Level::forward_logs(&notices, start.level);
     let remote = Arc::new(Remote {
         notices: notices.clone(),
         next: AtomicU64::new(1),
@@ -131,6 +138,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
         instance,
         remote,
         notices,
+        level,
         tasks,
         cancels: Arc::default(),
     };
@@ -191,6 +199,7 @@ struct Served {
     instance: Arc<InProcess>,
     remote: Arc<Remote>,
     notices: Outbox<Notice>,
+    level: Level,
     tasks: TaskTracker,
     /// By what calls that go on are asked to end. A leaf lock.
     cancels: Arc<Mutex<HashMap<u64, CancellationToken>>>,
@@ -210,6 +219,7 @@ impl Served {
             Order::Answer(id, answer) => self.remote.answered(id, answer),
             Order::Ping(number) => drop(self.notices.offer(&Notice::Pong(number, self.instance.stuck()))),
             Order::End(grace) => return Some(grace),
+            Order::Level(level) => self.level.set(level),
             Order::Start(_) => tracing::error!("the router starts an instance twice; it is left as it is"),
         }
         None
@@ -378,11 +388,25 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// Sends whatever is logged here to the router, whose log it is.
-fn forward_logs(notices: &Outbox<Notice>, level: u32) {
-    let forward = Forward(notices.clone()).with_filter(log::filter(level));
-    // There is none yet, this being the start of the process.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(forward));
+/// What is logged here, as the router wants it.
+struct Level(reload::Handle<LevelFilter, Registry>);
+
+impl Level {
+    /// Sends whatever is logged here to the router, whose log it is.
+    fn forward_logs(notices: &Outbox<Notice>, level: u32) -> Self {
+        let (filter, handle) = reload::Layer::new(log::filter(level));
+        let forward = Forward(notices.clone()).with_filter(filter);
+        // There is none yet, this being the start of the process.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(forward));
+        Self(handle)
+    }
+
+    fn set(&self, level: u32) {
+        // The filter is as long there as the process.
+        let _ = self.0.reload(log::filter(level));
+        // The plugin asks before it logs anything, and not us.
+        refresh_level();
+    }
 }
 
 struct Forward(Outbox<Notice>);

@@ -1,8 +1,11 @@
 //! The frames between router and worker, and what writes and reads them.
 //!
 //! A frame is its length in four bytes, the lowest first, and that many bytes of [postcard]. Both ends are one
-//! program, so that what is on the wire is nobody else's business; [`PROTOCOL`] is told all the same, since the file may
-//! have been replaced while the router runs. Whatever waits is written at once.
+//! program, so that what is on the wire is nobody else's business; either says all the same what it speaks ([`Hello`]), since
+//! the file may have been replaced while the router runs. Whatever waits is written at once.
+//!
+//! Bodies go through the socket, however long. To put them into a sealed memory file and pass that on takes three to four times
+//! as long at any length from 16 KiB to 5 MiB: making its pages, and mapping or reading them, costs more than the copies spared.
 //!
 //! [postcard]: https://postcard.jamesmunns.com/wire-format
 
@@ -28,8 +31,47 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall, stage::Voucher};
 
-/// What both ends must agree on.
-pub(super) const PROTOCOL: u32 = 4;
+/// What both ends must agree on. It counts up when something changes that was there before; what is only added is a feature.
+pub(super) const PROTOCOL: u32 = 5;
+
+/// What an end says first, before it has heard anything. It is JSON, of which either end reads what it knows, so that two that
+/// differ still understand each other so far.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    protocol: u32,
+    /// What this end knows beyond the protocol, by names. Those that the other one does not know are nothing to it.
+    #[serde(default)]
+    features: Vec<String>,
+}
+
+/// What both ends know beyond the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    /// [`Order::Level`].
+    pub(super) level: bool,
+}
+
+impl Hello {
+    fn ours() -> Self {
+        Self {
+            protocol: PROTOCOL,
+            features: vec![LEVEL.to_owned()],
+        }
+    }
+
+    /// What both ends know, the other one having said this.
+    ///
+    /// # Errors
+    ///
+    /// The protocol that it speaks, where that is another one.
+    pub(super) fn agree(&self) -> Result<Features, u32> {
+        let knows = |name: &str| self.features.iter().any(|feature| feature == name);
+        match self.protocol {
+            PROTOCOL => Ok(Features { level: knows(LEVEL) }),
+            other => Err(other),
+        }
+    }
+}
 
 /// From the router to the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,13 +90,13 @@ pub(super) enum Order {
     Ping(u64),
     /// End the instance, and yourself.
     End(Duration),
+    /// Log this from now on, as [`Start::level`] says it.
+    Level(u32),
 }
 
 /// From the worker to the router.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Notice {
-    /// The first, before anything is asked.
-    Hello { protocol: u32 },
     /// The instance is there, or why it is not.
     Started(Result<(), Refusal>),
     /// A call has ended.
@@ -266,6 +308,13 @@ impl From<Garbage> for io::Error {
 }
 
 impl<T: Serialize> Outbox<T> {
+    /// Says hello, before anything else.
+    pub(super) async fn greet(&self) -> Result<(), Gone> {
+        let mut bytes = headed();
+        serde_json::to_writer(&mut bytes, &Hello::ours()).expect("it is a number and names");
+        self.frames.send(measured(bytes)).await.map_err(|_| Gone)
+    }
+
     /// Hands a frame in, once there is room for it.
     pub(super) async fn send(&self, frame: &T) -> Result<(), Gone> {
         self.frames.send(encode(frame)).await.map_err(|_| Gone)
@@ -331,6 +380,28 @@ impl<T: DeserializeOwned> Inbox<T> {
     ///
     /// Where what comes is no frame.
     pub(super) async fn next(&mut self) -> Result<Option<T>, Garbage> {
+        let Some(frame) = self.frame().await? else {
+            return Ok(None);
+        };
+        let read = postcard::from_bytes(&frame);
+        read.map(Some).map_err(|error| Garbage(error.to_string()))
+    }
+
+    /// What the other end says first; `None` where it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Where it says something else.
+    pub(super) async fn hello(&mut self) -> Result<Option<Hello>, Garbage> {
+        let Some(frame) = self.frame().await? else {
+            return Ok(None);
+        };
+        let read = serde_json::from_slice(&frame);
+        read.map(Some)
+            .map_err(|error| Garbage(format!("no hello: {error}")))
+    }
+
+    async fn frame(&mut self) -> Result<Option<BytesMut>, Garbage> {
         loop {
             if let Some(frame) = self.take()? {
                 return Ok(Some(frame));
@@ -342,7 +413,7 @@ impl<T: DeserializeOwned> Inbox<T> {
         }
     }
 
-    fn take(&mut self) -> Result<Option<T>, Garbage> {
+    fn take(&mut self) -> Result<Option<BytesMut>, Garbage> {
         let Some(length) = self.bytes.first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -357,22 +428,31 @@ impl<T: DeserializeOwned> Inbox<T> {
             return Ok(None);
         }
         self.bytes.advance(HEAD);
-        let frame = self.bytes.split_to(length);
-        let read = postcard::from_bytes(&frame);
-        read.map(Some).map_err(|error| Garbage(error.to_string()))
+        Ok(Some(self.bytes.split_to(length)))
     }
 }
 
 fn encode(frame: &impl Serialize) -> Vec<u8> {
+    let bytes = postcard::to_extend(frame, headed());
+    measured(bytes.expect("frames have no maps or sequences of unknown length"))
+}
+
+/// The beginning of a frame, with room for its length.
+fn headed() -> Vec<u8> {
     let mut bytes = Vec::with_capacity(USUAL);
     bytes.resize(HEAD, 0);
-    let bytes = postcard::to_extend(frame, bytes);
-    let mut bytes = bytes.expect("frames have no maps or sequences of unknown length");
+    bytes
+}
+
+/// A whole frame: it begins with its length.
+fn measured(mut bytes: Vec<u8>) -> Vec<u8> {
     let length = u32::try_from(bytes.len() - HEAD).unwrap_or(u32::MAX);
     bytes[..HEAD].copy_from_slice(&length.to_le_bytes());
     bytes
 }
 
+/// The name of the feature that is [`Order::Level`].
+const LEVEL: &str = "level";
 /// Bytes of a frame's length.
 const HEAD: usize = size_of::<u32>();
 /// The longest frame: an event of the largest body, its input, and room to spare.
@@ -386,6 +466,8 @@ const BUFFER: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     async fn pair() -> (OwnedReadHalf, OwnedWriteHalf) {
@@ -420,11 +502,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ends_agree_on_what_both_know_and_on_nothing_where_their_protocols_differ() {
+        let level = Ok(Features { level: true });
+        for (hello, agreed) in [
+            (json!({ "protocol": PROTOCOL, "features": ["level"] }), level),
+            (
+                json!({ "protocol": PROTOCOL, "features": ["of tomorrow", "level"], "more": 1 }),
+                level,
+            ),
+            (
+                json!({ "protocol": PROTOCOL, "features": ["of tomorrow"] }),
+                Ok(Features::default()),
+            ),
+            (json!({ "protocol": PROTOCOL }), Ok(Features::default())),
+            (
+                json!({ "protocol": PROTOCOL + 1, "features": ["level"] }),
+                Err(PROTOCOL + 1),
+            ),
+        ] {
+            let (read, mut write) = pair().await;
+            let mut bytes = headed();
+            bytes.extend(hello.to_string().bytes());
+            write.write_all(&measured(bytes)).await.unwrap();
+            let mut inbox = Inbox::<Order>::new(read);
+            assert_eq!(inbox.hello().await.unwrap().unwrap().agree(), agreed, "{hello}");
+        }
+        let (read, write) = pair().await;
+        let (outbox, writing) = outbox::<Order>(write);
+        outbox.greet().await.unwrap();
+        drop(outbox);
+        writing.await;
+        let ours = Inbox::<Order>::new(read).hello().await.unwrap().unwrap();
+        assert_eq!(ours.agree(), level);
+    }
+
+    #[tokio::test]
     async fn what_is_no_frame_is_an_error_and_takes_no_memory() {
         for garbage in [&[0xff; 64][..], &[2, 0, 0, 0, 0xfe, 0xff]] {
             let (read, mut write) = pair().await;
             write.write_all(garbage).await.unwrap();
             Inbox::<Order>::new(read).next().await.unwrap_err();
+            let (read, mut write) = pair().await;
+            write.write_all(garbage).await.unwrap();
+            Inbox::<Order>::new(read).hello().await.unwrap_err();
         }
     }
 
