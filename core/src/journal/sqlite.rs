@@ -25,6 +25,7 @@ mod prune;
 mod replay;
 mod ring;
 mod row;
+mod rules;
 mod schema;
 mod settled;
 mod store;
@@ -422,9 +423,18 @@ impl Journal for SqliteJournal {
     }
 
     async fn store_rules(&self, generation: &GenerationId, text: &str) -> Result<(), JournalError> {
-        let (generation, text, now) = (generation.clone(), text.to_owned(), self.clock.now());
-        self.ask(move |store| store.store_rules(&generation, &text, now.as_millis()))
-            .await
+        let (id, now) = (generation.clone(), self.clock.now().as_millis());
+        if self.ask(move |store| store.keep_rules(&id, now)).await? {
+            return Ok(());
+        }
+        let (first, more) = rules::pieces(text);
+        for (number, piece) in (1..).zip(more) {
+            let (id, piece) = (generation.clone(), piece.to_owned());
+            self.ask(move |store| store.store_piece(&id, number, &piece))
+                .await?;
+        }
+        let (id, first) = (generation.clone(), first.to_owned());
+        self.ask(move |store| store.store_rules(&id, &first, now)).await
     }
 
     async fn put_in_force(

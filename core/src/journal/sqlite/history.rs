@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId, Timestamp, join_payload};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter, types::Type};
 
-use super::{OpenError, pool::Pool, ring, row, schema};
+use super::{OpenError, pool::Pool, ring, row, rules, schema};
 use crate::{
     clock::Clock,
     delivery::State,
@@ -127,12 +127,7 @@ impl History for SqliteHistory {
     async fn rules(&self, generation: &GenerationId) -> Result<Option<String>, JournalError> {
         let hash = generation.0.clone();
         self.pool
-            .read(move |connection| {
-                connection
-                    .prepare_cached("SELECT text FROM rules WHERE hash = ? AND text <> ''")?
-                    .query_row([hash], |row| row.get(0))
-                    .optional()
-            })
+            .read(move |connection| rules::text(connection, &hash))
             .await
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Piece {
         share: u32,
         events: Vec<Candidate>,
     },
-    /// Generations that nothing names any more but their history.
+    /// A generation that nothing names any more but its history.
     Rules,
     /// Receipts of steps whose delivery there is not.
     Receipts(Vec<String>),
@@ -152,7 +152,7 @@ pub(super) fn forgotten(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(oldest.map_or(0, |last| last - 2 * super::store::BLOCK_EVENTS))
 }
 
-/// Generations whose text nothing needs: neither in force, nor displaced by what is, nor in force within what is
+/// A generation whose text nothing needs: neither in force, nor displaced by what is, nor in force within what is
 /// kept, nor named by what is not settled.
 ///
 /// Which events name a generation has no index, and needs none: those did that arrived while it was in force, and
@@ -164,7 +164,7 @@ pub(super) const UNNEEDED_RULES: &str = "SELECT seq FROM rules WHERE text <> '' 
      AND seq = (SELECT max(seq) FROM in_force)) \
      AND seq NOT IN (SELECT rules FROM delivery WHERE due IS NOT NULL UNION \
      SELECT rules FROM delivery WHERE lease IS NOT NULL UNION \
-     SELECT rules FROM delivery WHERE order_key IS NOT NULL AND settled IS NULL)";
+     SELECT rules FROM delivery WHERE order_key IS NOT NULL AND settled IS NULL) LIMIT 1";
 
 /// The moment before which a generation must have gone out of force.
 pub(super) fn rules_cutoff(connection: &Connection, ages: &Ages<'_>) -> rusqlite::Result<i64> {

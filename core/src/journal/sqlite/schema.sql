@@ -2,13 +2,22 @@
 -- file gets the same by `schema/<version>.sql`. Times are milliseconds since 1970; `seq` is the order of arrival.
 
 -- Rule text by content hash: a generation that an event or a delivery names is here before it. `stored` is when it was
--- last asked to be; the text is empty once nothing needs it any more.
+-- last asked to be; the text is empty once nothing needs it any more. Of more than 64 KB it is the beginning.
 CREATE TABLE rules (
     seq    INTEGER PRIMARY KEY,
     hash   TEXT NOT NULL UNIQUE,
     stored INTEGER NOT NULL,
     text   TEXT NOT NULL
 ) STRICT;
+
+-- The rest, in pieces from number 1 on. They come before the text that they go on from, each in a transaction of its own, so
+-- that thousands of rules hold nobody up.
+CREATE TABLE rules_piece (
+    hash   TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    text   TEXT NOT NULL,
+    PRIMARY KEY (hash, number)
+) STRICT, WITHOUT ROWID;
 
 -- When which generation came into force. `displaced` is that of the rule files, which a rollback keeps out of use.
 CREATE TABLE in_force (

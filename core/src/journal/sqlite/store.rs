@@ -10,14 +10,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, params
 
 use super::{
     dedup::{self, Dedup, Entry},
-    job::Fault,
     settled::Settled,
 };
-use crate::{
-    delivery::State,
-    journal::{Cause, JournalError},
-    router::GenerationId,
-};
+use crate::{delivery::State, router::GenerationId};
 
 /// The state of the one writer.
 pub(super) struct Store<'c> {
@@ -27,7 +22,8 @@ pub(super) struct Store<'c> {
     dedup_keys: usize,
     /// The newest event whose key is in a block.
     covered: i64,
-    rules: HashMap<GenerationId, i64>,
+    /// The rows of rules that were asked for.
+    pub(super) rules: HashMap<GenerationId, i64>,
     /// What changes with a transaction and goes back with it.
     pub(super) marks: Marks,
     /// What was settled in transactions that are committed.
@@ -57,7 +53,7 @@ pub(super) struct Marks {
 }
 
 impl<'c> Store<'c> {
-    /// Reads what the writer must know; ends the claims of routers that are gone.
+    /// Reads what the writer must know; ends the claims of routers that are gone, and removes what they left half done.
     pub(super) fn open(
         connection: &'c Connection,
         now: Timestamp,
@@ -103,7 +99,10 @@ impl<'c> Store<'c> {
         };
         store.load_dedup()?;
         store.catch_up_with_the_clock(now)?;
-        store.within_transaction(|store| store.end_claims(now, None))?;
+        store.within_transaction(|store| {
+            store.sweep_rules()?;
+            store.end_claims(now, None)
+        })?;
         Ok(store)
     }
 
@@ -250,59 +249,6 @@ impl<'c> Store<'c> {
     pub(super) fn entered(&mut self, state: State) {
         self.tally(state.word(), 1);
         self.marks.settled.count(state);
-    }
-
-    /// The row of a generation's rule text.
-    pub(super) fn rules(&mut self, generation: &GenerationId) -> Result<i64, Fault> {
-        if let Some(seq) = self.rules.get(generation) {
-            return Ok(*seq);
-        }
-        let seq: i64 = self
-            .cached("SELECT seq FROM rules WHERE hash = ?")?
-            .query_row([&generation.0], |row| row.get(0))
-            .optional()?
-            .ok_or_else(|| {
-                JournalError::NotFound(format!(
-                    "the rules of generation {generation} are not in the journal; store them before an event names them"
-                ))
-            })?;
-        self.rules.insert(generation.clone(), seq);
-        Ok(seq)
-    }
-
-    pub(super) fn store_rules(
-        &mut self,
-        generation: &GenerationId,
-        text: &str,
-        now: i64,
-    ) -> Result<(), Fault> {
-        // What was pruned comes back, and what is asked for now is not pruned before it is in force.
-        self.cached(
-            "INSERT INTO rules (hash, stored, text) VALUES (?, ?, ?) \
-             ON CONFLICT (hash) DO UPDATE SET stored = excluded.stored, text = excluded.text",
-        )?
-        .execute(params![generation.0, now, text])?;
-        Ok(())
-    }
-
-    pub(super) fn put_in_force(
-        &mut self,
-        generation: &GenerationId,
-        cause: Cause,
-        displaced: Option<&GenerationId>,
-        now: i64,
-    ) -> Result<(), Fault> {
-        let rules = self.rules(generation)?;
-        let displaced = displaced.map(|displaced| displaced.0.as_str());
-        let last: Option<(i64, Option<String>)> = self
-            .cached("SELECT rules, displaced FROM in_force ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        if last.is_none_or(|(last, beside)| (last, beside.as_deref()) != (rules, displaced)) {
-            self.cached("INSERT INTO in_force (rules, since, cause, displaced) VALUES (?, ?, ?, ?)")?
-                .execute(params![rules, now, cause.word(), displaced])?;
-        }
-        Ok(())
     }
 
     /// Puts the table of dedup keys together: from the blocks, and from the events since the last one.

@@ -177,3 +177,4 @@ mod load;
 mod power;
 mod pruning;
 mod reading;
+mod rules;

@@ -25,5 +25,7 @@ CREATE VIEW attempts AS
         attempt.reason, message, input, output
     FROM attempt JOIN delivery ON delivery.seq = attempt.delivery;
 CREATE VIEW generations AS
-    SELECT hash AS generation, datetime(since / 1000, 'unixepoch') AS since, cause, displaced, text
+    SELECT hash AS generation, datetime(since / 1000, 'unixepoch') AS since, cause, displaced,
+        text || coalesce((SELECT group_concat(text, '') FROM (SELECT text FROM rules_piece
+            WHERE rules_piece.hash = rules.hash ORDER BY number)), '') AS text
     FROM in_force JOIN rules ON rules.seq = in_force.rules;

@@ -1,6 +1,6 @@
 //! Removes what was found, after another look, within the writer's transaction.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use super::{Ages, Candidate, Layer, Piece, UNNEEDED_RULES, Verdict, WHOLE, forgotten, rules_cutoff};
 use crate::{
@@ -50,10 +50,11 @@ impl Store<'_> {
             }
             Piece::Rules => {
                 let cutoff = rules_cutoff(self.connection, &ages)?;
-                self.cached(&format!(
-                    "UPDATE rules SET text = '' WHERE seq IN ({UNNEEDED_RULES})"
-                ))?
-                .execute([cutoff])?;
+                let unneeded: Option<i64> = self
+                    .cached(UNNEEDED_RULES)?
+                    .query_row([cutoff], |row| row.get(0))
+                    .optional()?;
+                unneeded.map_or(Ok(()), |rules| self.forget_rules(rules))?;
             }
             Piece::Receipts(keys) => {
                 for key in keys {

@@ -51,3 +51,11 @@ CREATE TABLE bucket (
     until  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bucket_until ON bucket (until);
+
+-- Text of many rules in pieces.
+CREATE TABLE rules_piece (
+    hash   TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    text   TEXT NOT NULL,
+    PRIMARY KEY (hash, number)
+) STRICT, WITHOUT ROWID;

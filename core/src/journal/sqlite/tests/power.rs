@@ -131,11 +131,12 @@ async fn check(platter: &Platter, survivors: Survivors, disk: &Path, position: u
     let journal =
         SqliteJournal::open(&data(disk), Options::default()).unwrap_or_else(|error| panic!("{error} {cut}"));
     let was_told = |when: u64| when <= position;
-    for _ in told.rules.iter().filter(|when| was_told(**when)) {
-        assert!(
-            journal.rules(&generation()).await.unwrap().is_some(),
+    match journal.rules(&generation()).await.unwrap() {
+        Some(text) => assert_eq!(text, rules(), "of the rules there is a part {cut}"),
+        None => assert!(
+            !told.rules.iter().any(|when| was_told(*when)),
             "rules are lost {cut}"
-        );
+        ),
     }
     for (event, (_, deliveries)) in told.events.iter().filter(|(_, (when, _))| was_told(*when)) {
         let story = journal.event(*event).await.unwrap();
@@ -188,9 +189,14 @@ async fn sound(journal: &SqliteJournal, cut: &str) {
     journal.history.pool.read(look).await.unwrap();
 }
 
+/// Of two pieces.
+fn rules() -> String {
+    "rules ".repeat(20_000)
+}
+
 /// Whether a redelivery is known again, and the journal takes something new.
 async fn goes_on(journal: &SqliteJournal, told: &Told, position: u64, cut: &str) {
-    journal.store_rules(&generation(), "the rules").await.unwrap();
+    journal.store_rules(&generation(), &rules()).await.unwrap();
     if let Some((event, _)) = told.events.iter().rfind(|(_, (when, _))| *when <= position) {
         let again = journal.append(keyed(*event, vec![])).await.unwrap();
         assert_eq!((again.event(), again.is_duplicate()), (*event, true), "{cut}");
@@ -270,7 +276,7 @@ fn a_process_follows_a_script() {
         for rounds in [6, 4] {
             let directory = data(Path::new(&root));
             let journal = SqliteJournal::open(&directory, Options::default()).unwrap();
-            journal.store_rules(&generation(), "the rules").await.unwrap();
+            journal.store_rules(&generation(), &rules()).await.unwrap();
             tell("rules");
             journal
                 .put_in_force(&generation(), crate::journal::Cause::Start, None)
