@@ -21,9 +21,10 @@
 //! ```
 
 mod item;
+mod part;
 mod quantity;
 
-use std::ops::Range;
+use std::{ops::Range, vec};
 
 use toml::{
     Spanned,
@@ -35,12 +36,24 @@ pub use quantity::duration;
 
 use crate::fault::{Fault, Faults, Place, Source};
 
-/// One file, as far as it can be read.
+/// One file, or one part of it, as far as it can be read.
 #[derive(Debug)]
 pub struct Document<'t> {
     source: Source<'t>,
+    /// Where in the source it begins.
+    start: usize,
     root: DeTable<'t>,
     broken: bool,
+}
+
+/// The parts of one file, each a document.
+#[derive(Debug)]
+pub struct Parts<'t> {
+    source: Source<'t>,
+    list: &'t str,
+    /// What stands before the list, until it is read.
+    before: Option<Range<usize>>,
+    rest: vec::IntoIter<Range<usize>>,
 }
 
 /// A table of a document, and which of its keys were asked for.
@@ -56,13 +69,29 @@ pub struct Table<'d> {
 impl<'t> Document<'t> {
     /// Reads `text`, which came from `file`. Every syntax error is a fault, and what stands around it is kept.
     pub fn parse(file: &'t str, text: &'t str, faults: &mut Faults) -> Self {
-        let source = Source::new(file, text);
-        let (root, errors) = DeTable::parse_recoverable(text);
+        Self::part(Source::new(file, text), 0..text.len(), faults)
+    }
+
+    /// The parts of `text`: what stands before the first `[[list]]`, and each `[[list]]` with all that is below it. What is read
+    /// takes fifty times the memory of its text, so that a long list is better read part by part.
+    pub fn parts(file: &'t str, text: &'t str, list: &'t str) -> Parts<'t> {
+        let mut parts = part::parts(text, list).into_iter();
+        Parts {
+            source: Source::new(file, text),
+            list,
+            before: parts.next(),
+            rest: parts,
+        }
+    }
+
+    fn part(source: Source<'t>, part: Range<usize>, faults: &mut Faults) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(&source.text()[part.clone()]);
         for error in &errors {
-            faults.push_syntax(syntax_fault(&source, error));
+            faults.push_syntax(syntax_fault(&source, part.start, error));
         }
         Self {
             source,
+            start: part.start,
             root: root.into_inner(),
             broken: !errors.is_empty(),
         }
@@ -82,6 +111,29 @@ impl<'t> Document<'t> {
     /// The text with its places.
     pub fn source(&self) -> &Source<'t> {
         &self.source
+    }
+
+    /// Where in the source these bytes of the document stand.
+    fn span(&self, within: Range<usize>) -> Range<usize> {
+        self.start + within.start..self.start + within.end
+    }
+}
+
+impl<'t> Parts<'t> {
+    /// Reads the next one, best after the one before has been dropped.
+    pub fn read_next(&mut self, faults: &mut Faults) -> Option<Document<'t>> {
+        let Some(before) = self.before.take() else {
+            let part = self.rest.next()?;
+            return Some(Document::part(self.source.clone(), part, faults));
+        };
+        let document = Document::part(self.source.clone(), before, faults);
+        if self.rest.len() == 0 || !document.root.contains_key(self.list) {
+            return Some(document);
+        }
+        // A list that is begun in another way cannot go on with headers; read as a whole, the file says so.
+        self.rest = Vec::new().into_iter();
+        let whole = 0..self.source.text().len();
+        Some(Document::part(self.source.clone(), whole, faults))
     }
 }
 
@@ -246,14 +298,15 @@ impl<'d> Table<'d> {
             "" => key.get_ref().to_string(),
             name => format!("{name}.{}", key.get_ref()),
         };
-        Item::new(self.document, path, key.get_ref(), key.span(), value)
+        let key_span = self.document.span(key.span());
+        Item::new(self.document, path, key.get_ref(), key_span, value)
     }
 }
 
 /// What the parser found wrong, with a hint where the slip is a known one.
-fn syntax_fault(source: &Source<'_>, error: &toml::de::Error) -> Fault {
+fn syntax_fault(source: &Source<'_>, start: usize, error: &toml::de::Error) -> Fault {
     let span = error.span().unwrap_or(0..0);
-    let fault = source.fault(span, error.message());
+    let fault = source.fault(start + span.start..start + span.end, error.message());
     let line = fault.place.as_ref().and_then(|place| place.text.as_deref());
     match line.map(str::trim_start) {
         Some(line) if line.starts_with("$or") || line.contains(".$or") || line.contains("{ $or") => {
@@ -393,5 +446,73 @@ use = "slack"
         assert_eq!(with, Some(expected));
         assert_eq!(tables[0].place().line, 1);
         assert!(faults.is_empty(), "{faults}");
+    }
+
+    /// The names in `[[s]]` and what is wrong, read part by part, and how many parts there were.
+    fn by_parts(text: &str) -> (Vec<String>, String, usize) {
+        let (mut names, mut faults, mut count) = (Vec::new(), Faults::new(), 0);
+        let mut parts = Document::parts("t.toml", text, "s");
+        while let Some(document) = parts.read_next(&mut faults) {
+            let mut root = document.root();
+            for mut table in root.tables("s", &mut faults) {
+                names.extend(table.string("name", &mut faults));
+                table.finish(&mut faults);
+            }
+            root.finish(&mut faults);
+            count += 1;
+        }
+        (names, faults.to_string(), count)
+    }
+
+    #[test]
+    fn a_list_is_read_part_by_part_with_the_places_of_the_whole() {
+        let (names, faults, parts) = by_parts(
+            "# s\n[[s]]\nname = \"a\"\nnam = 1\n[[s]]\nname = [1, \"ä\"]\n[b]\n[[s]]\nname = \"c\"\n",
+        );
+        assert_eq!((names, parts), (vec!["a".to_owned(), "c".to_owned()], 4));
+        insta::assert_snapshot!(faults, @r#"
+        t.toml:4:1: `s` has no key `nam`
+          4 | nam = 1
+            | ^^^
+            = did you mean `name`?
+        t.toml:6:8: `s.name`: found a list, expected a string
+          6 | name = [1, "ä"]
+            |        ^^^^^^^^
+        t.toml:7:2: the file has no key `b`
+          7 | [b]
+            |  ^
+            = there is: `s`
+        "#);
+        let (names, faults, _) =
+            by_parts("[[s]]\nname = \"a\"\n[[s]]\nname = \"b\n[[s]]\nx = [\n[[s]]\nname = \"d\"");
+        assert_eq!(names, ["a", "b", "d"]);
+        insta::assert_snapshot!(faults, @r#"
+        t.toml:4:10: invalid basic string, expected `"`
+          4 | name = "b
+            |          ^
+        t.toml:6:6: unclosed array, expected `]`
+          6 | x = [
+            |      ^
+        "#);
+    }
+
+    #[test]
+    fn a_list_that_is_begun_otherwise_is_read_as_a_whole() {
+        for text in [
+            "s = []\n[[s]]\nname = \"a\"",
+            "s = [{ name = \"a\" }]\n[[s]]\nname = \"b\"",
+        ] {
+            let whole = faults_of(text, |_, _| ());
+            assert!(whole.contains("duplicate key"), "{whole}");
+            assert_eq!(by_parts(text).1, whole);
+        }
+        assert_eq!(
+            by_parts("[[\"s\"]]\nname = \"a\"\n[[s]]\nname = \"b\"").0,
+            ["a", "b"]
+        );
+        assert_eq!(
+            by_parts("s = [{ name = \"a\" }]\n"),
+            (vec!["a".to_owned()], String::new(), 1)
+        );
     }
 }

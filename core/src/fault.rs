@@ -5,7 +5,7 @@
 
 mod nearest;
 
-use std::{collections::BTreeSet, fmt, ops::Range};
+use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub use nearest::nearest;
 pub struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    lines: Vec<usize>,
+    lines: Arc<[usize]>,
 }
 
 /// Where something stands.

@@ -54,7 +54,7 @@ impl<'d> Item<'d> {
             path,
             key,
             key_span,
-            span: value.span(),
+            span: document.span(value.span()),
             value: value.get_ref(),
         }
     }
@@ -219,7 +219,8 @@ impl<'d> Item<'d> {
     pub fn as_array(&self) -> Option<Vec<Self>> {
         let values = self.value.as_array()?;
         let item = |value: &'d Spanned<DeValue<'d>>| {
-            Self::new(self.document, self.path.clone(), self.key, value.span(), value)
+            let span = self.document.span(value.span());
+            Self::new(self.document, self.path.clone(), self.key, span, value)
         };
         Some(values.iter().map(item).collect())
     }

@@ -101,14 +101,16 @@ pub(super) fn read(files: &[RuleFile], catalog: Option<&Catalog>) -> Result<Vec<
     let mut routes = Vec::new();
     let mut names = BTreeMap::new();
     for file in files {
-        let document = Document::parse(&file.name, &file.text, &mut faults);
-        let mut reader = read::Reader {
-            document: &document,
-            catalog,
-            faults: &mut faults,
-            names: &mut names,
-        };
-        routes.extend(reader.file());
+        let mut parts = Document::parts(&file.name, &file.text, read::LIST);
+        while let Some(document) = parts.read_next(&mut faults) {
+            let mut reader = read::Reader {
+                document: &document,
+                catalog,
+                faults: &mut faults,
+                names: &mut names,
+            };
+            routes.extend(reader.routes());
+        }
     }
     faults.give(Some(routes))
 }

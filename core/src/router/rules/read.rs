@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Reads one file.
+/// Reads one part of a file.
 pub(super) struct Reader<'a> {
     pub(super) document: &'a Document<'a>,
     pub(super) catalog: Option<&'a Catalog>,
@@ -26,10 +26,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The routes of the file that nothing is wrong with.
-    pub(super) fn file(&mut self) -> Vec<(Route, Pattern)> {
+    /// The routes of the part that nothing is wrong with.
+    pub(super) fn routes(&mut self) -> Vec<(Route, Pattern)> {
         let mut root = self.document.root();
-        let tables = root.tables("route", self.faults);
+        let tables = root.tables(LIST, self.faults);
         let routes = tables.into_iter().filter_map(|table| self.route(table)).collect();
         root.finish(self.faults);
         routes
@@ -165,6 +165,9 @@ pub(super) fn identifier(item: &Item<'_>, faults: &mut Faults) -> Option<String>
     }
     Some(name)
 }
+
+/// What the list of routes is called.
+pub(super) const LIST: &str = "route";
 
 /// Gives every step without an `id` that of its instance, numbered from 2 where that is taken.
 fn assign_ids(steps: &mut [Given<'_>], faults: &mut Faults) {
