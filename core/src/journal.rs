@@ -389,13 +389,13 @@ pub trait Journal: History {
     async fn store_rules(&self, generation: &GenerationId, text: &str) -> Result<(), JournalError>;
 
     /// Notes that a generation, whose text is stored, is in force from now on; in place of that of the rule files, where
-    /// that one is `displaced`. Where it is already, and in the same way, nothing changes.
+    /// that one is `displaced`. Where it is already, and in the same way, nothing changes. Gives what is noted.
     async fn put_in_force(
         &self,
         generation: &GenerationId,
         cause: Cause,
         displaced: Option<&GenerationId>,
-    ) -> Result<(), JournalError>;
+    ) -> Result<GenerationRecord, JournalError>;
 
     // What plugins keep.
 

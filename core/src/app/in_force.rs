@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     dispatcher::Generations,
     fault::{Fault, Faults},
-    journal::{Cause, GenerationRecord, Journal, JournalError},
+    journal::{Cause, Journal, JournalError},
     plugin::{self, Held},
     router::{Generation, GenerationId, RuleFile, RuleFiles},
     watch::Watch,
@@ -92,10 +92,10 @@ impl InForce {
         let generation = Arc::new(generation);
         let (id, displaced) = (generation.id(), displaced.as_ref());
         parts.journal.store_rules(id, generation.text()).await?;
-        parts.journal.put_in_force(id, Cause::Start, displaced).await?;
+        let in_force = parts.journal.put_in_force(id, Cause::Start, displaced).await?;
         drop(held);
         let standing = Standing {
-            in_force: parts.in_force().await?,
+            in_force,
             routes: generation.routes().len(),
             refused: None,
         };
@@ -222,8 +222,7 @@ impl InForce {
     ) -> Result<Taken, RulesError> {
         let (id, journal) = (generation.id(), &self.parts.journal);
         journal.store_rules(id, generation.text()).await?;
-        journal.put_in_force(id, cause, displaced.as_ref()).await?;
-        let in_force = self.parts.in_force().await?;
+        let in_force = journal.put_in_force(id, cause, displaced.as_ref()).await?;
         // From here on nothing fails: whoever is told of an error can rely on it that the rules are those from before.
         // The dispatcher is to know the generation before there is a delivery of it.
         self.generations.insert(Arc::clone(&generation));
@@ -358,12 +357,6 @@ impl Parts {
             faults.push(Fault::new(words));
             faults
         })?)
-    }
-
-    /// What the journal says of the rules in force.
-    async fn in_force(&self) -> Result<GenerationRecord, JournalError> {
-        let missing = || JournalError::NotFound("the journal knows of no rules in force".to_owned());
-        self.journal.generations(1).await?.pop().ok_or_else(missing)
     }
 
     /// Compiles the rules of every delivery that is not settled, from the journal.

@@ -442,9 +442,9 @@ impl Journal for SqliteJournal {
         generation: &GenerationId,
         cause: Cause,
         displaced: Option<&GenerationId>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<GenerationRecord, JournalError> {
         let (generation, displaced, now) = (generation.clone(), displaced.cloned(), self.clock.now());
-        self.ask(move |store| store.put_in_force(&generation, cause, displaced.as_ref(), now.as_millis()))
+        self.ask(move |store| store.put_in_force(&generation, cause, displaced.as_ref(), now))
             .await
     }
 

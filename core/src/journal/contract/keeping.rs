@@ -210,7 +210,8 @@ pub(crate) async fn it_is_known_which_generation_was_in_force_when(bench: Bench<
     let put = async |bench: &Bench<'_>, seconds, generation: &GenerationId, cause, displaced| {
         bench.set_clock(seconds);
         let put = bench.journal.put_in_force(generation, cause, displaced);
-        put.await.unwrap();
+        let noted = put.await.unwrap();
+        assert_eq!(bench.journal.generations(1).await.unwrap(), [noted]);
     };
     assert_eq!(bench.journal.generations(9).await.unwrap(), []);
     put(&bench, 1, &first, Cause::Start, None).await;

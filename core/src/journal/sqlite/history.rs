@@ -593,7 +593,7 @@ fn disk_use(connection: &Connection, log: &Path) -> rusqlite::Result<DiskUse> {
     })
 }
 
-fn generations(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<GenerationRecord>> {
+pub(super) fn generations(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<GenerationRecord>> {
     connection
         .prepare_cached(
             "SELECT hash, since, cause, displaced, (SELECT since FROM in_force AS next WHERE next.seq > in_force.seq \

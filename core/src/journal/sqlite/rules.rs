@@ -4,11 +4,12 @@
 //! pieces, each in a transaction of its own. The row's text, which comes last, says that all of it is there. So half of a text
 //! is none, and where its end never comes, the next start removes it.
 
+use jackfield_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{job::Fault, store::Store};
+use super::{history, job::Fault, store::Store};
 use crate::{
-    journal::{Cause, JournalError},
+    journal::{Cause, GenerationRecord, JournalError},
     router::GenerationId,
 };
 
@@ -105,19 +106,28 @@ impl Store<'_> {
         generation: &GenerationId,
         cause: Cause,
         displaced: Option<&GenerationId>,
-        now: i64,
-    ) -> Result<(), Fault> {
+        now: Timestamp,
+    ) -> Result<GenerationRecord, Fault> {
         let rules = self.rules(generation)?;
-        let displaced = displaced.map(|displaced| displaced.0.as_str());
-        let last: Option<(i64, Option<String>)> = self
-            .cached("SELECT rules, displaced FROM in_force ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        if last.is_none_or(|(last, beside)| (last, beside.as_deref()) != (rules, displaced)) {
-            self.cached("INSERT INTO in_force (rules, since, cause, displaced) VALUES (?, ?, ?, ?)")?
-                .execute(params![rules, now, cause.word(), displaced])?;
+        let last = history::generations(self.connection, 1)?.pop();
+        let same = |last: &GenerationRecord| (&last.id, last.displaced.as_ref()) == (generation, displaced);
+        if let Some(last) = last.filter(same) {
+            return Ok(last);
         }
-        Ok(())
+        self.cached("INSERT INTO in_force (rules, since, cause, displaced) VALUES (?, ?, ?, ?)")?
+            .execute(params![
+                rules,
+                now.as_millis(),
+                cause.word(),
+                displaced.map(|displaced| displaced.0.as_str())
+            ])?;
+        Ok(GenerationRecord {
+            id: generation.clone(),
+            since: now,
+            until: None,
+            cause,
+            displaced: displaced.cloned(),
+        })
     }
 
     /// Removes the text of one generation; its name stays in the history. What it leaves free is some megabytes at most.
