@@ -23,10 +23,8 @@ pub struct Config {
 pub struct Input {
     /// The number of the set of rules.
     set: u64,
-    /// What the event is about: for a delivery of several events, the newest.
-    job: String,
-    /// How many events the delivery stands for.
-    events: usize,
+    /// What the events are about that the delivery stands for, the newest last.
+    jobs: Vec<String>,
 }
 
 /// The plugin.
@@ -119,7 +117,7 @@ mod tests {
     use super::*;
 
     fn input() -> jackfield_sdk::serde_json::Value {
-        json!({ "set": 1, "job": "a-1", "events": 1 })
+        json!({ "set": 1, "jobs": ["a-1"] })
     }
 
     #[tokio::test]
@@ -154,7 +152,7 @@ mod tests {
             };
             let (report, line) = tokio::join!(plugin.call(Call::new(input())), tell);
             assert_eq!(report.outcome, ended, "{order}");
-            assert!(line.contains("\"job\":\"a-1\""), "{line}");
+            assert!(line.contains("\"jobs\":[\"a-1\"]"), "{line}");
         }
     }
 

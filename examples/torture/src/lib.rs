@@ -2,8 +2,11 @@
 //!
 //! [`run`] does it, and what was seen comes out as a [`Run`], which can be [told](Run::tell).
 
+mod archive;
+mod clock;
 mod master;
 mod misfortunes;
+mod operator;
 mod report;
 mod senders;
 mod site;
@@ -15,10 +18,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use fastrand::Rng;
-use jackfield::app;
-use jackfield_stage::{cargo::Built, disk::Injected, router::Router};
+use jackfield_stage::{cargo::Built, disk::Injected};
 use tokio::time::Instant;
 
 pub use site::PACKAGES;
@@ -52,6 +54,8 @@ pub struct Run {
     no_volume: Option<String>,
     befallen: Befallen,
     injected: Injected,
+    /// How many deliveries were seen to wait for a rate.
+    put_off: u64,
     refused: u64,
     unanswered: u64,
     promises: Promises,
@@ -81,61 +85,27 @@ async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -
     site.router.start().await?;
     let senders = Senders::start(site.router.ingress(), plan.senders, plan.pause, &mut random);
     let counted = senders.counted.clone();
-    let fate = Fate::new(site, &master, &counted, random.fork());
-    let befallen = fate.run(Instant::now() + plan.length, plan.say).await?;
+    let faults = site.faults.clone();
+    let no_volume = site.volume.as_ref().err().cloned();
+    let mut fate = Fate::new(site, &master, &counted, random.fork());
+    fate.run(Instant::now() + plan.length, plan.say).await?;
     let promises = senders.finish().await?;
-    settled(&site.router, &site.data()).await?;
-    site.router.stop().await?;
+    fate.settle().await?;
+    let ended = fate.end().await?;
     let calls = master.finish().await?;
-    let history = app::history(&site.data())?;
-    let verdict = verdict::judge(&*history, &promises, &calls, &befallen.canceled).await?;
+    let verdict = verdict::judge(&ended, &promises, &calls);
     let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     Ok(Run {
         plan,
-        no_volume: site.volume.as_ref().err().cloned(),
-        befallen,
-        injected: site.faults.injected()?,
+        no_volume,
+        befallen: ended.befallen,
+        injected: faults.injected()?,
+        put_off: ended.archive.put_off,
         refused: load(&counted.refused),
         unanswered: load(&counted.unanswered),
         promises,
         verdict,
     })
-}
-
-/// Waits until nothing is owed any more.
-async fn settled(router: &Router, data: &Path) -> anyhow::Result<()> {
-    let history = app::history(data)?;
-    let (mut patience, mut least) = (Instant::now() + PATIENCE, u64::MAX);
-    loop {
-        let counts = history.counts().await?;
-        let left: u64 = ["pending", "running", "waiting"]
-            .iter()
-            .map(|state| counts.deliveries[state])
-            .sum();
-        if left == 0 {
-            return Ok(());
-        }
-        if left < least {
-            (patience, least) = (Instant::now() + PATIENCE, left);
-        }
-        if Instant::now() > patience {
-            let owed = router.ask(&[
-                "deliveries",
-                "list",
-                "--state",
-                "pending",
-                "--state",
-                "running",
-                "--state",
-                "waiting",
-            ]);
-            bail!(
-                "{left} deliveries have not settled, and none did for {PATIENCE:?}; some of them: {:#}",
-                owed.await?
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// Copies the data directory to where it outlives its file system.
@@ -150,6 +120,3 @@ fn keep(data: &Path, home: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// How long nothing may settle when nothing goes wrong any more: longer than a plugin rests that kept crashing.
-const PATIENCE: Duration = Duration::from_secs(90);

@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +87,11 @@ impl Weather {
         (Order::Deaf, 4),
     ]);
 
+    /// The orders that are given, but for the usual one.
+    pub(crate) fn orders(self) -> impl Iterator<Item = Order> {
+        self.0.into_iter().map(|(order, _)| order)
+    }
+
     fn order(self, random: &mut Rng) -> Order {
         let mut drawn = random.u32(0..1000);
         for (order, share) in self.0 {
@@ -107,6 +113,7 @@ pub(crate) struct Call {
     pub(crate) life: u64,
     /// When it came, among all that happened here.
     pub(crate) came: u64,
+    pub(crate) at: Instant,
     /// When the puppet had heard its order, or nobody was there any more.
     pub(crate) went: u64,
     pub(crate) heard: bool,
@@ -130,8 +137,15 @@ pub(crate) struct Told {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Input {
     pub(crate) set: u64,
-    pub(crate) job: String,
-    pub(crate) events: usize,
+    /// What its events are about, the newest last.
+    pub(crate) jobs: Vec<String>,
+}
+
+impl Told {
+    /// What the newest of its events is about.
+    pub(crate) fn job(&self) -> &str {
+        self.input.jobs.last().map_or("", String::as_str)
+    }
 }
 
 /// Listens until it is finished.
@@ -192,6 +206,11 @@ impl Master {
         self.shared.life.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The next moment of all that happens.
+    pub(crate) fn moment(&self) -> u64 {
+        self.shared.moment()
+    }
+
     pub(crate) fn weather(&self, weather: Weather) {
         self.shared.state().weather = weather;
     }
@@ -244,6 +263,7 @@ impl Shared {
             order,
             life,
             came,
+            at: Instant::now(),
             went: u64::MAX,
             heard: false,
         });
@@ -294,3 +314,35 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 pub(crate) const IN_PROCESS: &str = "inner";
 /// The step that runs when another was given up.
 pub(crate) const MOURN: &str = "mourn";
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A call of the step `only` of a delivery `dlv`.
+    pub(crate) fn call(attempt: u32, order: Order, heard: bool) -> Call {
+        let told = Told {
+            event: "evt".into(),
+            delivery: "dlv".into(),
+            route: crate::site::ORDERED.into(),
+            step: "only".into(),
+            attempt,
+            key: "dlv/only".into(),
+            found: attempt - 1,
+            input: Input {
+                set: 0,
+                jobs: vec!["k01-000001".into()],
+            },
+        };
+        let (came, went) = (u64::from(attempt) * 2, u64::from(attempt) * 2 + 1);
+        Call {
+            told,
+            order,
+            life: 0,
+            came,
+            at: Instant::now(),
+            went,
+            heard,
+        }
+    }
+}

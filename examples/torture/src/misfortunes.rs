@@ -1,22 +1,22 @@
 //! What goes wrong, one thing after the other, as a seed has it; and each time that it is over, the router has to be well again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+mod people;
+
+use std::{collections::BTreeMap, fs, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use fastrand::Rng;
 use hyper::{HeaderMap, Method};
+use jackfield::app;
 use jackfield_stage::{change, http, router::Signal};
 use rustix::io::Errno;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    archive::Archive,
+    clock::{Clock, Settings},
     master::{Master, Weather},
+    operator::{self, Said},
     senders::Counted,
     site::{Site, rules},
 };
@@ -52,14 +52,21 @@ pub(crate) enum Misfortune {
     Slow,
     /// The wall clock jumps.
     Clock,
+    /// More than an hour has passed while the router was down, and it prunes its journal.
+    Age,
     /// Somebody replays what is dead.
     Replay,
     /// Somebody cancels what is owed.
     Cancel,
+    /// Somebody deals with what holds up its line or leaves a doubt, and the router may be killed over it.
+    Operator,
 }
 
 impl Misfortune {
-    pub(crate) const ALL: [Self; 16] = [
+    /// Those that take a file system of its own.
+    pub(crate) const OF_A_VOLUME: [Self; 2] = [Self::Full, Self::ReadOnlyStart];
+
+    pub(crate) const ALL: [Self; 18] = [
         // First, while there is no log of some megabytes in which there is room yet.
         Self::Full,
         Self::Kill,
@@ -75,8 +82,10 @@ impl Misfortune {
         Self::Syncs,
         Self::Slow,
         Self::Clock,
+        Self::Age,
         Self::Replay,
         Self::Cancel,
+        Self::Operator,
     ];
 
     pub(crate) fn words(self) -> &'static str {
@@ -95,8 +104,10 @@ impl Misfortune {
             Self::Syncs => "syncs failed",
             Self::Slow => "syncs slow",
             Self::Clock => "clock jumped",
+            Self::Age => "an hour passed and the journal pruned",
             Self::Replay => "dead letters replayed",
             Self::Cancel => "deliveries canceled",
+            Self::Operator => "dead letters dealt with",
         }
     }
 }
@@ -112,9 +123,27 @@ pub(crate) struct Befallen {
     pub(crate) rules_refused: u64,
     pub(crate) plugins_taken: u64,
     pub(crate) plugins_refused: u64,
-    pub(crate) replays: u64,
+    /// How often senders were refused while the disk was full.
+    pub(crate) without_room: u64,
+    /// What people said of dead letters.
+    pub(crate) said: Vec<Said>,
     /// Deliveries that somebody wanted canceled, in time or not.
-    pub(crate) canceled: BTreeSet<String>,
+    pub(crate) canceled: BTreeMap<String, Canceled>,
+}
+
+/// A delivery that somebody wanted canceled.
+#[derive(Clone, Debug)]
+pub(crate) struct Canceled {
+    pub(crate) route: String,
+    pub(crate) events: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) befallen: Befallen,
+    pub(crate) archive: Archive,
+    pub(crate) clock: Settings,
 }
 
 /// Brings it about.
@@ -124,9 +153,10 @@ pub(crate) struct Fate<'s> {
     counted: &'s Counted,
     random: Rng,
     befallen: Befallen,
+    archive: Archive,
+    clock: Clock,
     set: u64,
-    /// How far the clock is ahead, and how far it has been at most.
-    ahead: i64,
+    /// How far the clock has been ahead at most.
     furthest: i64,
     stormy: bool,
 }
@@ -134,40 +164,90 @@ pub(crate) struct Fate<'s> {
 impl<'s> Fate<'s> {
     pub(crate) fn new(site: &'s mut Site, master: &'s Master, counted: &'s Counted, random: Rng) -> Self {
         Self {
+            archive: Archive::new(site.data()),
+            clock: Clock::new(site.faults.clone()),
             site,
             master,
             counted,
             random,
             befallen: Befallen::default(),
             set: 0,
-            ahead: 0,
             furthest: 0,
             stormy: false,
         }
     }
 
     /// Each of them once, in any order and however long that takes, and then whatever comes, until `end`. Then all is well again.
-    pub(crate) async fn run(mut self, end: Instant, say: bool) -> anyhow::Result<Befallen> {
+    pub(crate) async fn run(&mut self, end: Instant, say: bool) -> anyhow::Result<()> {
+        let began = Instant::now();
         let mut first = Misfortune::ALL[1..].to_vec();
         self.random.shuffle(&mut first);
         first.push(Misfortune::Full);
         while !first.is_empty() || Instant::now() < end {
             let next = match first.pop() {
                 Some(next) => next,
-                // Kills are what most is about.
-                None if self.random.u8(0..4) == 0 => Misfortune::Kill,
-                None => self.random.choice(Misfortune::ALL).context("there are some")?,
+                // Kills are what most is about; and whoever holds a line up is not to do so for long.
+                None => match self.random.u8(0..8) {
+                    0 | 1 => Misfortune::Kill,
+                    2 => Misfortune::Operator,
+                    _ => self.random.choice(Misfortune::ALL).context("there are some")?,
+                },
             };
             self.rest(100..1200).await;
             if say {
-                println!("    {}", next.words());
+                println!("    {:5} s  {}", began.elapsed().as_secs(), next.words());
             }
             self.befall(next).await.with_context(|| next.words())?;
+            if self.archive.is_due() {
+                self.archive.look().await?;
+            }
         }
-        self.site.faults.shift_clock(self.furthest)?;
+        self.set_clock(self.furthest).await?;
         // A plugin that goes on crashing is given rests, and the lines before it take theirs.
         self.master.weather(Weather::FAIR);
-        Ok(self.befallen)
+        Ok(())
+    }
+
+    /// Waits until nothing is owed any more, and has a person let go of what holds it up.
+    pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
+        let (mut patience, mut least) = (Instant::now() + PATIENCE, u64::MAX);
+        loop {
+            for dead in operator::holding(&self.site.router).await? {
+                self.deal_with(&dead).await?;
+            }
+            let counts = app::history(&self.site.data())?.counts().await?;
+            let owed = ["pending", "running", "waiting"].map(|state| counts.deliveries[state]);
+            let left = owed.iter().sum();
+            if left == 0 && operator::holding(&self.site.router).await?.is_empty() {
+                return Ok(());
+            }
+            if left < least {
+                (patience, least) = (Instant::now() + PATIENCE, left);
+            }
+            if Instant::now() > patience {
+                let states = OWED.iter().flat_map(|state| ["--state", state]);
+                let command: Vec<_> = ["deliveries", "list"].into_iter().chain(states).collect();
+                let some = self.site.router.ask(&command).await?;
+                bail!(
+                    "{left} deliveries have not settled, and none did for {PATIENCE:?}; some of them: {some:#}"
+                );
+            }
+            if self.archive.is_due() {
+                self.archive.look().await?;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Stops the router, and has a last look at what it leaves.
+    pub(crate) async fn end(mut self) -> anyhow::Result<Ended> {
+        self.site.router.stop().await?;
+        self.archive.close().await?;
+        Ok(Ended {
+            befallen: self.befallen,
+            archive: self.archive,
+            clock: self.clock.into_settings(),
+        })
     }
 
     async fn befall(&mut self, misfortune: Misfortune) -> anyhow::Result<()> {
@@ -193,7 +273,7 @@ impl<'s> Fate<'s> {
             Misfortune::Full => match &self.site.volume {
                 Ok(volume) => {
                     let ballast = volume.fill()?;
-                    self.until_refused(Duration::from_secs(3)).await;
+                    self.befallen.without_room += self.until_refused(Duration::from_secs(3)).await;
                     self.maybe_die().await?;
                     drop(ballast);
                     self.alive_again().await?;
@@ -244,29 +324,13 @@ impl<'s> Fate<'s> {
                 } else {
                     20_000
                 };
-                self.ahead += self.random.i64(-far / 4..far);
-                self.furthest = self.furthest.max(self.ahead);
-                faults.shift_clock(self.ahead)?;
+                let ahead = self.clock.ahead() + self.random.i64(-far / 4..far);
+                self.set_clock(ahead).await?;
             }
-            Misfortune::Replay => {
-                let keys = if self.random.bool() { "keep" } else { "renew" };
-                for delivery in self.some(&["dead"], 5).await? {
-                    // Another look at it may find it replayed already, which is as good as any.
-                    let replay = ["replay", &delivery, "--keys", keys];
-                    let replayed = self.site.router.attempt(&replay).await?;
-                    self.befallen.replays += u64::from(replayed.status.success());
-                }
-            }
-            Misfortune::Cancel => {
-                for delivery in self.some(&["pending", "waiting", "running"], 3).await? {
-                    // What has settled meanwhile is not canceled.
-                    self.site
-                        .router
-                        .attempt(&["deliveries", "cancel", &delivery])
-                        .await?;
-                    self.befallen.canceled.insert(delivery);
-                }
-            }
+            Misfortune::Age => self.age().await?,
+            Misfortune::Replay => self.replay().await?,
+            Misfortune::Cancel => self.cancel().await?,
+            Misfortune::Operator => self.operate().await?,
         }
         *self.befallen.counts.entry(misfortune).or_default() += 1;
         Ok(())
@@ -332,6 +396,28 @@ impl<'s> Fate<'s> {
         self.site.router.start().await
     }
 
+    /// Sets the clock. Where it leaps far, what was settled may be pruned soon.
+    async fn set_clock(&mut self, ahead: i64) -> anyhow::Result<()> {
+        if ahead - self.clock.ahead() > FAR {
+            self.archive.look().await?;
+        }
+        self.furthest = self.furthest.max(ahead);
+        self.clock.set(ahead)
+    }
+
+    async fn age(&mut self) -> anyhow::Result<()> {
+        self.archive.look().await?;
+        self.site.router.kill().await?;
+        self.master.next_life();
+        self.befallen.kills += 1;
+        self.set_clock(self.clock.ahead() + AGE).await?;
+        // It prunes when it starts; and now and then it dies over it.
+        self.site.router.start().await?;
+        self.rest(0..1500).await;
+        self.maybe_die().await?;
+        self.alive_again().await
+    }
+
     async fn read_only_start(&mut self) -> anyhow::Result<()> {
         self.site.router.stop().await?;
         self.master.next_life();
@@ -360,7 +446,7 @@ impl<'s> Fate<'s> {
     async fn rules(&mut self) -> anyhow::Result<()> {
         self.set += 1;
         let mut text = rules(self.set);
-        let faulty = self.random.u8(0..4) == 0;
+        let faulty = self.befallen.rules_refused == 0 || self.random.u8(0..4) == 0;
         if faulty {
             text = text.replacen("use = \"puppet\"", "use = \"nobody\"", 1);
         }
@@ -389,7 +475,7 @@ impl<'s> Fate<'s> {
         // What follows the end of a library is nothing to it, but makes it another one.
         let another = |number: u64| [&good[..], &number.to_le_bytes()].concat();
         let (number, library) = (self.random.u64(..), self.site.library.clone());
-        if self.random.u8(0..4) == 0 {
+        if self.befallen.plugins_refused == 0 || self.random.u8(0..4) == 0 {
             let half = [&good[..good.len() / 2], &number.to_le_bytes()].concat();
             let refused = change::library(&self.site.router, &library, &half).await?;
             ensure!(refused.is_some(), "half a library was taken up");
@@ -401,26 +487,14 @@ impl<'s> Fate<'s> {
         Ok(())
     }
 
-    /// Any deliveries in one of these states, so many at most.
-    async fn some(&mut self, states: &[&str], most: usize) -> anyhow::Result<Vec<String>> {
-        let asked = states.iter().flat_map(|state| ["--state", state]);
-        let command: Vec<_> = ["deliveries", "list"].into_iter().chain(asked).collect();
-        let listed = self.site.router.ask(&command).await?;
-        let listed = listed.as_array().context("a list of deliveries")?;
-        let id = |delivery: &Value| delivery["id"].as_str().unwrap_or_default().to_owned();
-        let mut ids: Vec<_> = listed.iter().map(id).collect();
-        self.random.shuffle(&mut ids);
-        ids.truncate(most);
-        Ok(ids)
-    }
-
-    /// Waits until an answer is a refusal, or so long.
-    async fn until_refused(&self, patience: Duration) {
+    /// Waits until an answer is a refusal, or so long; and says how many were.
+    async fn until_refused(&self, patience: Duration) -> u64 {
         let before = self.counted.refused.load(Ordering::Relaxed);
         let end = Instant::now() + patience;
         while self.counted.refused.load(Ordering::Relaxed) == before && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        self.counted.refused.load(Ordering::Relaxed) - before
     }
 
     async fn rest(&mut self, milliseconds: std::ops::Range<u64>) {
@@ -428,5 +502,13 @@ impl<'s> Fate<'s> {
     }
 }
 
+/// The states of what is not settled.
+const OWED: [&str; 3] = ["pending", "running", "waiting"];
 /// How long the router may take to be ready when a misfortune is over.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// How long nothing may settle when nothing goes wrong any more: longer than a plugin rests that kept crashing.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A leap of the clock that brings the ages of retention nearer by much, in milliseconds.
+const FAR: i64 = 600_000;
+/// A little more than what retention keeps everything for, in milliseconds.
+const AGE: i64 = 65 * 60 * 1000;

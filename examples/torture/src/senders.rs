@@ -22,12 +22,23 @@ use tokio_util::sync::CancellationToken;
 /// What was promised, and how it came about.
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
-    /// The event that each job became, by an acknowledgement.
-    pub(crate) events: BTreeMap<String, String>,
-    /// Answers that named another event for a job than the first answer did.
-    pub(crate) strange: Vec<String>,
+    /// By job.
+    pub(crate) jobs: BTreeMap<String, Promise>,
     /// Acknowledgements of what had been acknowledged before.
     pub(crate) again: u64,
+}
+
+/// What was promised of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    /// The events that acknowledgements named: one, unless the router forgot it meanwhile, as it may in time.
+    pub(crate) events: Vec<String>,
+    /// When it was first posted.
+    pub(crate) posted: Instant,
+    /// When an answer first named an event.
+    pub(crate) acknowledged: Instant,
+    /// When it was last answered.
+    pub(crate) answered: Instant,
 }
 
 /// Counts while they post.
@@ -111,7 +122,8 @@ impl Sender {
     }
 
     async fn until_acknowledged(&mut self, job: &str, body: &[u8]) -> anyhow::Result<()> {
-        let patience = Instant::now() + PATIENCE;
+        let posted = Instant::now();
+        let patience = posted + PATIENCE;
         let mut last = "nothing was heard".to_owned();
         loop {
             ensure!(Instant::now() < patience, "{job} is not acknowledged: {last}");
@@ -119,7 +131,7 @@ impl Sender {
                 Ok(Ok(answer)) if answer.status == 200 => {
                     let event = answer.json()["id"].as_str().unwrap_or_default().to_owned();
                     self.counted.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    lock(&self.promises).note(job, event);
+                    lock(&self.promises).note(job, event, posted);
                     return Ok(());
                 }
                 Ok(Ok(answer)) => {
@@ -153,15 +165,22 @@ impl Sender {
 }
 
 impl Promises {
-    fn note(&mut self, job: &str, event: String) {
-        match self.events.get(job) {
-            Some(first) if *first == event => self.again += 1,
-            Some(first) => self
-                .strange
-                .push(format!("{job} was acknowledged as {first}, and then as {event}")),
-            None => {
-                self.events.insert(job.to_owned(), event);
-            }
+    fn note(&mut self, job: &str, event: String, posted: Instant) {
+        let now = Instant::now();
+        let Some(promise) = self.jobs.get_mut(job) else {
+            let promise = Promise {
+                events: vec![event],
+                posted,
+                acknowledged: now,
+                answered: now,
+            };
+            self.jobs.insert(job.to_owned(), promise);
+            return;
+        };
+        promise.answered = now;
+        match promise.events.last() == Some(&event) {
+            true => self.again += 1,
+            false => promise.events.push(event),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jackfield_stage::{
@@ -64,34 +65,63 @@ pub(crate) fn rules(set: u64) -> String {
     let step = |id: &str, instance: &str| {
         format!(
             "[[route.step]]\nid = \"{id}\"\nuse = \"{instance}\"\n\
-             with = {{ set = {set}, job = \"{{{{ event.data.resource.id }}}}\", events = \"{{{{ events | length }}}}\" }}\n\
+             with = {{ set = {set}, jobs = \"{{{{ events | map(attribute='data.resource.id') | list }}}}\" }}\n\
              retry = {{ attempts = {ATTEMPTS}, first = \"30ms\", max = \"300ms\" }}\n\n"
         )
     };
-    let mourn = step(MOURN, "puppet").replace("route.step", "route.on_failure");
     let route = |name: &str, keys: &str, steps: &str| {
-        format!("[[route]]\nname = \"{name}\"\n{keys}when.type = [\"io.supernova.job.success\"]\n\n{steps}")
+        let ends: Vec<_> = ends(name)
+            .iter()
+            .map(|end| format!("{{ suffix = \"{end}\" }}"))
+            .collect();
+        let some = match ends.is_empty() {
+            true => String::new(),
+            false => format!("when.data.resource.id = [{}]\n", ends.join(", ")),
+        };
+        format!(
+            "[[route]]\nname = \"{name}\"\n{keys}when.type = [\"io.supernova.job.success\"]\n{some}\n{steps}"
+        )
     };
+    let only = step("only", "puppet");
+    let mourn = step(MOURN, "puppet").replace("route.step", "route.on_failure");
     let order = "order_by = \"{{ event.data.project.id }}\"\n";
-    let mut text = route(
-        FREE,
-        "",
-        &(step("first", "puppet") + &step("second", "puppet") + &mourn),
-    );
-    text += &route(ORDERED, order, &step("only", "puppet"));
-    text += &route(IN_PROCESS, order, &step("only", "inner"));
-    text += &route(
-        NEWEST,
-        &format!("{order}supersede = true\n"),
-        &step("only", "puppet"),
-    );
+    let supersede = format!("{order}supersede = true\n");
     let coalesce = "coalesce = { window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"all\" }\n";
-    text += &route(BURST, &format!("{order}{coalesce}"), &step("only", "puppet"));
-    text
+    [
+        route(
+            FREE,
+            "",
+            &(step("first", "puppet") + &step("second", "puppet") + &mourn),
+        ),
+        route(ORDERED, order, &only),
+        route(IN_PROCESS, order, &step("only", "inner")),
+        route(NEWEST, &supersede, &only),
+        route(BURST, &format!("{order}{coalesce}"), &only),
+        route(PACED, &supersede, &step("only", "paced")),
+        route(HELD, &format!("{order}on_stuck = \"hold\"\n"), &only),
+        route(TIMELY, "deadline = \"4s\"\n", &only),
+    ]
+    .concat()
 }
 
-/// The routes that every event owes a delivery to.
-pub(crate) const ROUTES: [&str; 5] = [FREE, ORDERED, IN_PROCESS, NEWEST, BURST];
+/// The routes that come to owe a delivery for the event of this job.
+pub(crate) fn owed(job: &str) -> impl Iterator<Item = &'static str> {
+    let matches = |route: &&str| ends(route).is_empty() || ends(route).iter().any(|end| job.ends_with(end));
+    ROUTES.into_iter().filter(matches)
+}
+
+/// What the jobs end with that a route asks for; nothing, where it asks for all of them.
+fn ends(route: &str) -> &'static [&'static str] {
+    match route {
+        // Of what waits behind a dead one, there is to be no more than can be carried out in the end.
+        HELD => &["0", "5"],
+        TIMELY => &["2", "7"],
+        _ => &[],
+    }
+}
+
+/// All routes.
+pub(crate) const ROUTES: [&str; 8] = [FREE, ORDERED, IN_PROCESS, NEWEST, BURST, PACED, HELD, TIMELY];
 /// How often a step is tried.
 pub(crate) const ATTEMPTS: u32 = 5;
 /// Two steps, no order, and one that runs when they are given up.
@@ -102,12 +132,56 @@ pub(crate) const ORDERED: &str = "ordered";
 pub(crate) const NEWEST: &str = "newest";
 /// Several events become one delivery.
 pub(crate) const BURST: &str = "burst";
+/// The newest, and no faster than [`PACE`] and [`KEY_PACE`] allow. More comes than they do, so that some always wait.
+pub(crate) const PACED: &str = "paced";
+/// In order, where a dead one holds its line up until a person lets go of it.
+pub(crate) const HELD: &str = "held";
+/// Of use for some seconds.
+pub(crate) const TIMELY: &str = "timely";
+
+/// So many calls in some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// How many may begin at once.
+    pub(crate) burst: u32,
+    /// From one to the next.
+    pub(crate) interval: Duration,
+    /// How many run at once at most, so that they may be seen so much later than they began.
+    pub(crate) at_once: u32,
+}
+
+/// Of the instance, as it is configured.
+pub(crate) const PACE: Pace = Pace {
+    burst: 3,
+    interval: Duration::from_millis(250),
+    at_once: 4,
+};
+/// Of each order key.
+pub(crate) const KEY_PACE: Pace = Pace {
+    burst: 2,
+    interval: Duration::from_secs(4),
+    at_once: 1,
+};
+/// How many calls run at a time of all order keys that begin alike, and what of them tells.
+pub(crate) const GROUP_AT_ONCE: usize = 2;
+pub(crate) const GROUP: usize = 2;
+/// How long redeliveries are told: shorter than the clock leaps at times, so that what is older can be pruned.
+pub(crate) const DEDUP_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 const CONFIGURATION: &str = r#"
 [[source]]
 name = "exports"
 provider = "supernova"
 path_token = { env = "PATH_TOKEN" }
+dedup_window = "30m"
+
+[retention]
+payloads = "1h"
+events = "1h"
+outcomes = "1h"
+dead_letters = "1h"
+max_events = 1000
+max_size = "64MiB"
 
 [[instance]]
 name = "puppet"
@@ -124,6 +198,23 @@ isolation = "none"
 concurrency = 8
 timeout = "2s"
 config = { master = "{master}" }
+
+[[instance]]
+name = "paced"
+plugin = "puppet-plugin"
+concurrency = 4
+timeout = "2s"
+grant.network = ["{master}"]
+config = { master = "{master}" }
+rate = { calls = 4, per = "1s", burst = 3 }
+
+[[instance.limit]]
+by = "{{ event.data.project.id }}"
+rate = { calls = 1, per = "4s", burst = 2 }
+
+[[instance.limit]]
+by = "{{ event.data.project.id[:2] }}"
+concurrency = 2
 "#;
 
 #[cfg(test)]
@@ -136,6 +227,13 @@ mod tests {
         for route in ROUTES {
             assert!(text.contains(&format!("name = \"{route}\"")), "{route}");
         }
-        assert_eq!(text.matches("set = 7").count(), 7);
+        assert_eq!(text.matches("set = 7").count(), ROUTES.len() + 2);
+    }
+
+    #[test]
+    fn some_routes_ask_for_some_jobs() {
+        assert_eq!(owed("k01-000001").count(), 6);
+        assert!(owed("k01-000010").any(|route| route == HELD));
+        assert!(owed("k01-000012").any(|route| route == TIMELY));
     }
 }

@@ -3,19 +3,20 @@
 
 mod attempts;
 mod order;
+mod pace;
+mod pruned;
+mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use jackfield::{
-    delivery::{Outcome, Phase, State},
-    journal::{DeliveryMark, DeliveryStory, EventFilter, EventRecord, Failure, History},
-    reason::Reason,
-};
+use jackfield::delivery::State;
 
 use crate::{
+    archive::Story,
     master::{Call, Order},
-    senders::Promises,
-    site::{BURST, NEWEST, ROUTES},
+    misfortunes::Ended,
+    senders::{Promise, Promises},
+    site::{BURST, DEDUP_WINDOW, NEWEST, PACED, owed},
 };
 
 /// What was found.
@@ -30,225 +31,234 @@ pub(crate) struct Verdict {
     pub(crate) repeated: u64,
     /// Calls whose outcome the router did not hear.
     pub(crate) unheard: u64,
-    /// Redeliveries that the journal recognized.
-    pub(crate) recognized: u64,
+    /// Events that retention took.
+    pub(crate) pruned: u64,
+    /// Deliveries of those that nobody had seen settled: the puppets alone tell of their end.
+    pub(crate) told_by_puppets: u64,
+    /// Dead ones that held their lines up.
+    pub(crate) held: u64,
+    /// Calls of what is paced.
+    pub(crate) paced: u64,
     /// What is not as it must be.
     pub(crate) wrong: Vec<String>,
 }
 
 /// Everything that is held against everything else.
 struct Evidence<'e> {
+    ended: &'e Ended,
     promises: &'e Promises,
-    /// By delivery, each in the order in which they came.
-    calls: HashMap<&'e str, Vec<&'e Call>>,
-    /// The event that each job became in the journal.
-    events: BTreeMap<String, EventRecord>,
-    stories: BTreeMap<String, Story>,
+    /// In the order in which they came.
+    calls: &'e [Call],
+    by_delivery: HashMap<&'e str, Vec<&'e Call>>,
+    by_job: HashMap<&'e str, Vec<&'e Call>>,
+    /// The deliveries of each event that no person asked for.
+    owed: HashMap<&'e str, Vec<&'e Story>>,
+    /// What is known of each delivery.
+    stories: BTreeMap<&'e str, &'e Story>,
+    /// What each event is about.
+    jobs: BTreeMap<&'e str, &'e str>,
+    /// Events that retention took.
+    gone: HashSet<&'e str>,
 }
 
-/// What the journal says of a delivery, as far as anybody outside can know it.
-#[derive(Debug)]
-struct Story {
-    id: String,
-    route: String,
-    /// Whether a person asked for it: it replays another one.
-    is_replay: bool,
-    /// The newest last.
-    events: Vec<String>,
-    state: State,
-    failure: Option<Failure>,
-    attempts: Vec<Attempt>,
-}
-
-/// What it says of an attempt; 0 where a step ended without one.
-#[derive(Debug)]
-struct Attempt {
-    phase: Phase,
-    step: String,
-    number: u32,
-    outcome: Option<Outcome>,
-    reason: Option<Reason>,
-}
-
-impl From<DeliveryStory> for Story {
-    fn from(story: DeliveryStory) -> Self {
-        let record = story.record;
-        let attempts = story.attempts.into_iter().map(|attempt| Attempt {
-            phase: attempt.phase,
-            step: attempt.step_id,
-            number: attempt.attempt.unwrap_or(0),
-            outcome: attempt.outcome,
-            reason: attempt.reason,
-        });
-        Self {
-            id: record.id.to_string(),
-            route: record.route,
-            is_replay: record.parent.is_some(),
-            events: record.events.iter().map(ToString::to_string).collect(),
-            state: record.state,
-            failure: record.failure,
-            attempts: attempts.collect(),
-        }
-    }
-}
-
-/// Reads the whole journal and judges.
-pub(crate) async fn judge(
-    history: &dyn History,
-    promises: &Promises,
-    calls: &[Call],
-    canceled: &BTreeSet<String>,
-) -> anyhow::Result<Verdict> {
+/// Judges.
+pub(crate) fn judge(ended: &Ended, promises: &Promises, calls: &[Call]) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut evidence = Evidence {
-        promises,
-        calls: HashMap::new(),
-        events: BTreeMap::new(),
-        stories: BTreeMap::new(),
-    };
-    for call in calls {
-        evidence.calls.entry(&call.told.delivery).or_default().push(call);
-        *verdict.orders.entry(call.order).or_default() += 1;
-    }
-    evidence.read(history, &mut verdict).await?;
-    verdict.wrong.extend(promises.strange.iter().cloned());
+    let evidence = Evidence::gather(ended, promises, calls, &mut verdict);
     evidence.promised(&mut verdict);
     evidence.owed(&mut verdict);
     for (id, story) in &evidence.stories {
-        let calls = evidence.calls.get(id.as_str()).map_or(&[][..], Vec::as_slice);
         verdict.deliveries += 1;
+        verdict.held += u64::from(story.held);
         *verdict.states.entry(story.state.word()).or_default() += 1;
         if let Some(failure) = &story.failure {
             *verdict.reasons.entry(failure.reason.code()).or_default() += 1;
         }
-        attempts::check(story, calls, &mut verdict);
-        if story.state == State::Canceled && !canceled.contains(id) {
+        attempts::check(story, evidence.calls_of(id), &evidence, &mut verdict);
+        if story.state == State::Canceled && !ended.befallen.canceled.contains_key(*id) {
             verdict
                 .wrong
                 .push(format!("{id} is canceled, and nobody asked for it"));
         }
     }
-    for delivery in evidence
-        .calls
-        .keys()
-        .filter(|id| !evidence.stories.contains_key(**id))
-    {
-        verdict.wrong.push(format!(
-            "{delivery} was called for, and the journal does not know it"
-        ));
+    for (delivery, calls) in &evidence.by_delivery {
+        let is_gone = || {
+            calls
+                .iter()
+                .all(|call| evidence.gone.contains(call.told.event.as_str()))
+        };
+        if !evidence.stories.contains_key(delivery) && !is_gone() {
+            verdict.wrong.push(format!(
+                "{delivery} was called for, and the journal does not know it"
+            ));
+        }
     }
-    order::check(&evidence.stories, calls, &mut verdict);
+    order::check(&evidence, &mut verdict);
+    pace::check(&evidence, &mut verdict);
+    words::check(&evidence, &mut verdict);
     evidence.newest(&mut verdict);
-    Ok(verdict)
+    verdict
 }
 
-impl Evidence<'_> {
-    async fn read(&mut self, history: &dyn History, verdict: &mut Verdict) -> anyhow::Result<()> {
-        let mut before = None;
-        loop {
-            let filter = EventFilter {
-                before,
-                limit: PAGE,
-                ..EventFilter::default()
-            };
-            let page = history.events(filter).await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.id);
-            for event in page {
-                verdict.events += 1;
-                verdict.recognized += event.duplicates;
-                for delivery in &event.deliveries {
-                    if let Some(story) = history.delivery(delivery.id).await? {
-                        self.stories.insert(delivery.id.to_string(), story.into());
-                    }
+impl<'e> Evidence<'e> {
+    fn gather(ended: &'e Ended, promises: &'e Promises, calls: &'e [Call], verdict: &mut Verdict) -> Self {
+        let archive = &ended.archive;
+        let mut evidence = Self {
+            ended,
+            promises,
+            calls,
+            by_delivery: HashMap::new(),
+            by_job: HashMap::new(),
+            owed: HashMap::new(),
+            stories: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            gone: HashSet::new(),
+        };
+        for call in calls {
+            evidence
+                .by_delivery
+                .entry(&call.told.delivery)
+                .or_default()
+                .push(call);
+            for job in &call.told.input.jobs {
+                evidence.by_job.entry(job).or_default().push(call);
+            }
+            *verdict.orders.entry(call.order).or_default() += 1;
+        }
+        for (event, job) in &archive.events {
+            if let Some(job) = job {
+                evidence.jobs.insert(event, job);
+            }
+        }
+        for (job, promise) in &promises.jobs {
+            for event in &promise.events {
+                evidence.jobs.insert(event, job);
+            }
+        }
+        for event in archive
+            .events
+            .keys()
+            .map(String::as_str)
+            .chain(evidence.jobs.keys().copied())
+        {
+            if !archive.there.contains(event) {
+                evidence.gone.insert(event);
+            }
+        }
+        verdict.events = archive.there.len() as u64;
+        for (id, story) in &archive.stories {
+            evidence.stories.insert(id, story);
+            for event in story.events.iter().filter(|_| !story.is_replay) {
+                evidence.owed.entry(event).or_default().push(story);
+            }
+        }
+        evidence
+    }
+
+    fn calls_of(&self, delivery: &str) -> &[&'e Call] {
+        self.by_delivery.get(delivery).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Every acknowledged event is there, or may be pruned; and nobody knows of no other.
+    fn promised(&self, verdict: &mut Verdict) {
+        for (job, promise) in &self.promises.jobs {
+            for event in &promise.events {
+                match (self.gone.contains(event.as_str()), self.may_be_pruned(promise)) {
+                    (false, _) => {}
+                    (true, true) => verdict.pruned += 1,
+                    (true, false) => verdict
+                        .wrong
+                        .push(format!("{event} ({job}) was acknowledged and is lost")),
                 }
-                let job = event.subject.clone().unwrap_or_default();
-                let job = job.strip_prefix("job/").unwrap_or(&job).to_owned();
-                if let Some(other) = self.events.insert(job.clone(), event) {
+            }
+            if promise.events.len() > 1 && !self.may_be_forgotten(promise) {
+                verdict.wrong.push(format!(
+                    "{job} was acknowledged as {}",
+                    promise.events.join(" and as ")
+                ));
+            }
+        }
+        for event in self.ended.archive.events.keys() {
+            // What an attempt became that was not answered is another's, once it is forgotten.
+            let job = self.jobs.get(event.as_str()).copied();
+            let is_known = match job.and_then(|job| self.promises.jobs.get(job)) {
+                Some(promise) => promise.events.contains(event) || self.may_be_forgotten(promise),
+                None => false,
+            };
+            if !is_known {
+                verdict.wrong.push(format!(
+                    "{event} ({job:?}) is there, and its sender knows nothing of it"
+                ));
+            }
+        }
+    }
+
+    /// Whether what was posted again may have been taken for something new: its key holds for a time of the clock.
+    fn may_be_forgotten(&self, promise: &Promise) -> bool {
+        let first = (promise.posted, promise.acknowledged);
+        self.ended
+            .clock
+            .may_have_passed(DEDUP_WINDOW, first, promise.answered)
+    }
+
+    /// Whether the event's key may have expired since; until then its rows stay.
+    fn may_be_pruned(&self, promise: &Promise) -> bool {
+        let posted = (promise.posted, promise.answered);
+        let now = self.ended.archive.looked();
+        self.ended.clock.may_have_passed(DEDUP_WINDOW, posted, now)
+    }
+
+    /// Every event owes one delivery to each route that asks for it, all of them by one set of rules.
+    fn owed(&self, verdict: &mut Verdict) {
+        for (event, job) in &self.jobs {
+            let routes: BTreeSet<_> = owed(job).collect();
+            let found = self.owed.get(event).map_or(&[][..], Vec::as_slice);
+            let names: BTreeSet<_> = found.iter().map(|story| story.route.as_str()).collect();
+            let gone = self.gone.contains(event);
+            if names.len() != found.len() || !names.is_subset(&routes) || (!gone && names != routes) {
+                verdict
+                    .wrong
+                    .push(format!("{event} ({job}) owes to {names:?}, not to {routes:?}"));
+            }
+            for route in routes.iter().filter(|route| gone && !names.contains(*route)) {
+                verdict.told_by_puppets += 1;
+                if let Err(wrong) = self.came_to_its_end(event, job, route) {
                     verdict
                         .wrong
-                        .push(format!("{job} became two events, one of them {}", other.id));
+                        .push(format!("{event} ({job}) was pruned, and of `{route}` {wrong}"));
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Every acknowledged event is there, and no other.
-    fn promised(&self, verdict: &mut Verdict) {
-        for (job, event) in &self.promises.events {
-            match self.events.get(job) {
-                Some(found) if found.id.to_string() == *event => {}
-                Some(found) => verdict
-                    .wrong
-                    .push(format!("{job} was acknowledged as {event} and is {}", found.id)),
-                None => verdict
-                    .wrong
-                    .push(format!("{event} ({job}) was acknowledged and is lost")),
-            }
-        }
-        for (job, event) in &self.events {
-            if !self.promises.events.contains_key(job) {
-                verdict.wrong.push(format!(
-                    "{} ({job}) is there, and its sender knows nothing of it",
-                    event.id
-                ));
-            }
-        }
-    }
-
-    /// Every event owes one delivery to each route, all of them by one set of rules.
-    fn owed(&self, verdict: &mut Verdict) {
-        let routes: BTreeSet<_> = ROUTES.into_iter().collect();
-        for (job, event) in &self.events {
-            let marks = || event.deliveries.iter().filter(|mark| !self.is_replay(mark));
-            let owed: BTreeSet<_> = marks().map(|mark| mark.route.as_str()).collect();
-            if owed != routes || marks().count() != routes.len() {
-                verdict.wrong.push(format!(
-                    "{} ({job}) owes to {owed:?}, not to {routes:?}",
-                    event.id
-                ));
-            }
             // A burst is one delivery of several events, which different rules may have decided about.
-            let of_its_own = event.deliveries.iter().filter(|mark| mark.route != BURST);
-            let calls = of_its_own.filter_map(|mark| self.calls.get(mark.id.to_string().as_str()));
-            let sets: BTreeSet<_> = calls.flatten().map(|call| call.told.input.set).collect();
+            let of_its_own = found.iter().filter(|story| story.route != BURST);
+            let calls = of_its_own.flat_map(|story| self.calls_of(&story.id));
+            let sets: BTreeSet<_> = calls.map(|call| call.told.input.set).collect();
             if sets.len() > 1 {
                 verdict.wrong.push(format!(
-                    "{} ({job}) was handled by several sets of rules: {sets:?}",
-                    event.id
+                    "{event} ({job}) was handled by several sets of rules: {sets:?}"
                 ));
             }
         }
-    }
-
-    fn is_replay(&self, mark: &DeliveryMark) -> bool {
-        let story = self.stories.get(&mark.id.to_string());
-        story.is_some_and(|story| story.is_replay)
     }
 
     /// Where newer ones take the place of older ones, the newest of all is among those that were carried out.
     fn newest(&self, verdict: &mut Verdict) {
-        let mut last: BTreeMap<&str, (&str, &EventRecord)> = BTreeMap::new();
-        for (job, event) in &self.events {
+        let mut last: BTreeMap<&str, (&str, &Promise)> = BTreeMap::new();
+        for (job, promise) in &self.promises.jobs {
             // Jobs are in order, and so are their numbers within a key.
-            last.insert(order::key(job), (job, event));
+            last.insert(order::key(job), (job, promise));
         }
-        for (key, (job, event)) in last {
-            for mark in event
-                .deliveries
-                .iter()
-                .filter(|mark| [NEWEST, BURST].contains(&mark.route.as_str()) && !self.is_replay(mark))
-            {
-                if mark.state == State::Superseded {
-                    verdict.wrong.push(format!(
-                        "{} is superseded, and {job} is the newest of {key}",
-                        mark.id
-                    ));
+        for (key, (job, promise)) in last {
+            let event = promise.events.last().map_or("", String::as_str);
+            let stories = self.owed.get(event).into_iter().flatten();
+            for story in stories.filter(|story| [NEWEST, BURST, PACED].contains(&story.route.as_str())) {
+                let id = &story.id;
+                if story.state == State::Superseded {
+                    verdict
+                        .wrong
+                        .push(format!("{id} is superseded, and {job} is the newest of {key}"));
                 }
-                let id = mark.id.to_string();
-                let calls = self.calls.get(id.as_str()).map_or(&[][..], Vec::as_slice);
-                if mark.state == State::Succeeded && !calls.iter().any(|call| call.told.input.job == *job) {
+                let is_told = |call: &&&Call| call.told.input.jobs.iter().any(|told| told == job);
+                if story.state == State::Succeeded && self.calls_of(id).iter().find(is_told).is_none() {
                     verdict.wrong.push(format!(
                         "{id} succeeded without a word of {job}, the newest of {key}"
                     ));
@@ -258,5 +268,175 @@ impl Evidence<'_> {
     }
 }
 
-/// How many events are read at a time.
-const PAGE: usize = 2000;
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        archive::Archive,
+        clock::Settings,
+        master::tests::call,
+        misfortunes::Befallen,
+        operator::{Heard, Said, Word},
+        site::{HELD, ORDERED},
+    };
+
+    /// A run in which jobs were promised as `evt_` and their name, and what became of it.
+    struct Case {
+        ended: Ended,
+        promises: Promises,
+        calls: Vec<Call>,
+    }
+
+    impl Case {
+        fn of(jobs: &[&str], clock: Settings) -> Self {
+            let now = Instant::now();
+            let promise = |job: &&str| {
+                let promise = Promise {
+                    events: vec![format!("evt_{job}")],
+                    posted: now,
+                    acknowledged: now,
+                    answered: now,
+                };
+                ((*job).to_owned(), promise)
+            };
+            Self {
+                ended: Ended {
+                    befallen: Befallen::default(),
+                    archive: Archive::new("nowhere".into()),
+                    clock,
+                },
+                promises: Promises {
+                    jobs: jobs.iter().map(promise).collect(),
+                    again: 0,
+                },
+                calls: Vec::new(),
+            }
+        }
+
+        fn call(&mut self, route: &str, job: &str, delivery: &str, order: Order) {
+            let mut call = call(1, order, true);
+            call.told.event = format!("evt_{job}");
+            call.told.input.jobs = vec![job.to_owned()];
+            call.told.key = format!("{delivery}/only");
+            (call.told.route, call.told.delivery) = (route.to_owned(), delivery.to_owned());
+            (call.came, call.went) = (self.moment(), self.moment() + 1);
+            self.calls.push(call);
+        }
+
+        fn say(&mut self, delivery: &str, word: Word, made: &[&str]) {
+            let said = Said {
+                word,
+                delivery: delivery.to_owned(),
+                at: self.moment(),
+                heard: Heard::Yes(made.iter().map(|made| (*made).to_owned()).collect()),
+            };
+            self.ended.befallen.said.push(said);
+        }
+
+        fn moment(&self) -> u64 {
+            10 * (self.calls.len() + self.ended.befallen.said.len()) as u64
+        }
+
+        fn story(&mut self, route: &str, job: &str, delivery: &str, state: State) {
+            let story = Story {
+                id: delivery.to_owned(),
+                route: route.to_owned(),
+                is_replay: false,
+                parent: None,
+                events: vec![format!("evt_{job}")],
+                state,
+                held: false,
+                deadline: None,
+                failure: None,
+                attempts: Vec::new(),
+            };
+            self.ended.archive.stories.insert(delivery.to_owned(), story);
+        }
+
+        /// What is found that says so.
+        fn found(&self, words: &str) -> usize {
+            let verdict = judge(&self.ended, &self.promises, &self.calls);
+            verdict.wrong.iter().filter(|wrong| wrong.contains(words)).count()
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_lost_until_its_key_may_have_expired() {
+        let lost = "was acknowledged and is lost";
+        assert_eq!(Case::of(&["k01-000001"], Settings::never()).found(lost), 1);
+        assert_eq!(
+            Case::of(&["k01-000001"], Settings::leaping(DEDUP_WINDOW)).found(lost),
+            0
+        );
+        let short = DEDUP_WINDOW - Duration::from_secs(60);
+        assert_eq!(Case::of(&["k01-000001"], Settings::leaping(short)).found(lost), 1);
+    }
+
+    #[test]
+    fn what_was_pruned_had_come_to_its_end() {
+        let job = "k01-000001";
+        for (order, wrong) in [
+            (Order::Done, 0),
+            (Order::Fatal, 0),
+            (Order::Retry, 1),
+            (Order::Panic, 1),
+        ] {
+            let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+            case.call(ORDERED, job, "dlv_1", order);
+            assert_eq!(case.found("was pruned, and of `ordered`"), wrong, "{order:?}");
+        }
+        let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+        assert_eq!(
+            case.found("was pruned, and of `ordered` nothing was ever called"),
+            1
+        );
+        case.story(ORDERED, job, "dlv_1", State::Dead);
+        assert_eq!(
+            case.found("was pruned, and of `ordered`"),
+            0,
+            "it was seen settled"
+        );
+    }
+
+    #[test]
+    fn behind_one_that_holds_its_line_up_nothing_comes_before_a_word() {
+        let jobs = ["k01-000005", "k01-000010"];
+        let mut case = Case::of(&jobs, Settings::leaping(DEDUP_WINDOW));
+        case.story(HELD, jobs[0], "dlv_1", State::Dead);
+        case.call(HELD, jobs[0], "dlv_1", Order::Fatal);
+        let mut too_soon = Case::of(&jobs, Settings::leaping(DEDUP_WINDOW));
+        std::mem::swap(&mut too_soon.ended, &mut case.ended);
+        too_soon.calls = case.calls.clone();
+        too_soon.call(HELD, jobs[1], "dlv_2", Order::Done);
+        assert_eq!(too_soon.found("before anybody let it go"), 1);
+
+        let mut in_time = too_soon;
+        in_time.calls.pop();
+        in_time.say("dlv_1", Word::Skip, &[]);
+        in_time.call(HELD, jobs[1], "dlv_2", Order::Done);
+        assert_eq!(in_time.found("before anybody let it go"), 0);
+    }
+
+    #[test]
+    fn what_is_made_for_a_word_is_as_it_was_asked_for() {
+        let job = "k01-000005";
+        let check = |word, key: &str, wrong| {
+            let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+            case.call(HELD, job, "dlv_1", Order::Ambiguous);
+            case.say("dlv_1", word, &["dlv_2"]);
+            case.story(HELD, job, "dlv_2", State::Succeeded);
+            case.call(HELD, job, "dlv_2", Order::Done);
+            case.calls[1].told.key = key.to_owned();
+            assert_eq!(case.found("for which dlv_2 was made"), wrong, "{word:?} {key}");
+        };
+        check(Word::Keep, "dlv_1/only", 0);
+        check(Word::Keep, "dlv_2/only", 1);
+        check(Word::Renew, "dlv_2/only", 0);
+        check(Word::Repeat, "dlv_1/only", 1);
+        check(Word::Done, "dlv_2/only", 1);
+    }
+}

@@ -1,18 +1,84 @@
 //! A delivery's attempts and its end, as the journal has them, against what the puppets were told.
 
+use std::time::Duration;
+
 use jackfield::{
     delivery::{Outcome, Phase, State},
     reason::Reason,
 };
 
-use super::{Attempt, Story, Verdict};
+use super::{Evidence, Verdict};
 use crate::{
+    archive::{Attempt, Story},
     master::{Call, MOURN, Order},
-    site::{ATTEMPTS, FREE, NEWEST},
+    site::{ATTEMPTS, FREE, NEWEST, PACED},
 };
 
-pub(super) fn check(story: &Story, calls: &[&Call], verdict: &mut Verdict) {
+/// Checks a delivery and all calls of it.
+pub(super) fn check(story: &Story, calls: &[&Call], evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let mut wrong = Vec::new();
+    told(story, calls, verdict, &mut wrong);
+    for call in calls {
+        events(story, call, evidence, &mut wrong);
+        if let Some(deadline) = story.deadline {
+            in_time(call, deadline, evidence, &mut wrong);
+        }
+    }
+    let Story { id, route, .. } = story;
+    verdict.wrong.extend(
+        wrong
+            .into_iter()
+            .map(|wrong| format!("{id} of `{route}`: {wrong}")),
+    );
+}
+
+/// It was of the delivery's events; but for those that retention took before anybody looked.
+fn events(story: &Story, call: &Call, evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    let told = &call.told;
+    let jobs: Vec<_> = story
+        .events
+        .iter()
+        .filter_map(|event| evidence.jobs.get(event.as_str()).copied())
+        .collect();
+    let mut missing = told.input.jobs.iter().filter(|job| !jobs.contains(&job.as_str()));
+    let may_be_missing = |job: &String| {
+        let promise = evidence.promises.jobs.get(job);
+        promise.is_some_and(|promise| {
+            promise
+                .events
+                .iter()
+                .any(|event| evidence.gone.contains(event.as_str()))
+        })
+    };
+    let is_of_them = jobs
+        .iter()
+        .all(|job| told.input.jobs.iter().any(|told| told == job));
+    let is_newest = story.events.last() == Some(&told.event) || evidence.gone.contains(told.event.as_str());
+    if !is_of_them || !is_newest || !missing.all(may_be_missing) {
+        wrong.push(format!(
+            "{} was of {:?} and {}, not of {jobs:?} and {:?}",
+            said(call),
+            told.input.jobs,
+            told.event,
+            story.events.last()
+        ));
+    }
+}
+
+/// It was not begun after the deadline. Until it is seen, some time passes.
+fn in_time(call: &Call, deadline: i64, evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    let begun = call.at.checked_sub(UNDER_WAY).unwrap_or(call.at);
+    let earliest = evidence.ended.clock.earliest(begun, call.at);
+    if call.told.step != MOURN && earliest > deadline {
+        wrong.push(format!(
+            "{} was begun {} ms or more after its deadline",
+            said(call),
+            earliest - deadline
+        ));
+    }
+}
+
+fn told(story: &Story, calls: &[&Call], verdict: &mut Verdict, wrong: &mut Vec<String>) {
     for call in calls {
         match record_of(story, call) {
             None => wrong.push(format!(
@@ -28,14 +94,6 @@ pub(super) fn check(story: &Story, calls: &[&Call], verdict: &mut Verdict) {
                 record.reason
             )),
             Some(record) => verdict.unheard += u64::from(is_unheard(record, call)),
-        }
-        let (event, events) = (&call.told.event, call.told.input.events);
-        if story.events.last() != Some(event) || story.events.len() != events {
-            wrong.push(format!(
-                "{} was of {event}, the last of {events}, not of {:?}",
-                said(call),
-                story.events
-            ));
         }
     }
     for record in &story.attempts {
@@ -55,15 +113,9 @@ pub(super) fn check(story: &Story, calls: &[&Call], verdict: &mut Verdict) {
             ));
         }
     }
-    repeated(story, calls, verdict, &mut wrong);
-    receipts(story, calls, &mut wrong);
-    end(story, &mut wrong);
-    let Story { id, route, .. } = story;
-    verdict.wrong.extend(
-        wrong
-            .into_iter()
-            .map(|wrong| format!("{id} of `{route}`: {wrong}")),
-    );
+    repeated(story, calls, verdict, wrong);
+    receipts(story, calls, wrong);
+    end(story, wrong);
 }
 
 fn said(call: &Call) -> String {
@@ -135,6 +187,8 @@ fn agree(record: &Attempt, call: &Call) -> bool {
 /// Whether the journal says what only a puppet can have said.
 fn claims_to_know(record: &Attempt) -> bool {
     match (record.outcome, record.reason) {
+        // Or what a person said.
+        (Some(Outcome::Done), Some(Reason::Resolved)) => record.number > 0,
         (Some(Outcome::Done | Outcome::Skipped | Outcome::Ambiguous), _) => true,
         (Some(Outcome::Fatal), reason) => reason == Some(Reason::PluginFatal),
         (Some(Outcome::Retry) | None, _) => false,
@@ -215,6 +269,9 @@ fn end(story: &Story, wrong: &mut Vec<String>) {
                     ) && story.attempts.iter().filter(|record| record.step == step).count()
                         >= ATTEMPTS as usize
                 }
+                Reason::DeadlinePassed => {
+                    story.deadline.is_some() && !matches!(outcome, Some(Outcome::Done | Outcome::Skipped))
+                }
                 _ => false,
             };
             if !is_so {
@@ -227,19 +284,22 @@ fn end(story: &Story, wrong: &mut Vec<String>) {
                 wrong.push("it is dead, and nobody mourned".into());
             }
         }
-        (State::Superseded, None) if story.route == NEWEST => {}
+        (State::Superseded, None) if [NEWEST, PACED].contains(&story.route.as_str()) => {}
         // Whether somebody asked for it is looked at elsewhere.
         (State::Canceled, _) => {}
         (state, failure) => wrong.push(format!("it is {} with {failure:?}", state.word())),
     }
 }
 
+/// How long the start of a call is on its way at most: its commit waits for the disk, and a process may stand still.
+const UNDER_WAY: Duration = Duration::from_secs(25);
+
 #[cfg(test)]
 mod tests {
     use jackfield::journal::Failure;
 
     use super::*;
-    use crate::master::{Input, Told};
+    use crate::master::tests::call;
 
     /// A delivery of one step with these attempts, and what its puppets were told.
     fn found(state: &str, failure: &str, attempts: &[&str], calls: &[(u32, Order, bool)]) -> Vec<String> {
@@ -248,9 +308,14 @@ mod tests {
             .iter()
             .map(|(attempt, order, heard)| call(*attempt, *order, *heard))
             .collect();
-        let mut verdict = Verdict::default();
-        check(&story, &calls.iter().collect::<Vec<_>>(), &mut verdict);
-        verdict.wrong
+        let (mut verdict, mut wrong) = (Verdict::default(), Vec::new());
+        told(
+            &story,
+            &calls.iter().collect::<Vec<_>>(),
+            &mut verdict,
+            &mut wrong,
+        );
+        wrong
     }
 
     fn story(state: &str, failure: &str, attempts: &[&str]) -> Story {
@@ -268,6 +333,9 @@ mod tests {
             id: "dlv".into(),
             route: crate::site::ORDERED.into(),
             is_replay: false,
+            parent: None,
+            held: false,
+            deadline: None,
             events: vec!["evt".into()],
             state: word(state).unwrap(),
             failure: word(failure).map(|reason| Failure {
@@ -281,32 +349,6 @@ mod tests {
 
     fn word<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
         serde_json::from_value(word.into()).ok()
-    }
-
-    fn call(attempt: u32, order: Order, heard: bool) -> Call {
-        let told = Told {
-            event: "evt".into(),
-            delivery: "dlv".into(),
-            route: crate::site::ORDERED.into(),
-            step: "only".into(),
-            attempt,
-            key: "dlv/only".into(),
-            found: attempt - 1,
-            input: Input {
-                set: 0,
-                job: "k01-000001".into(),
-                events: 1,
-            },
-        };
-        let (came, went) = (u64::from(attempt) * 2, u64::from(attempt) * 2 + 1);
-        Call {
-            told,
-            order,
-            life: 0,
-            came,
-            went,
-            heard,
-        }
     }
 
     #[track_caller]

@@ -1,11 +1,11 @@
 //! Within an order key, one delivery at a time, in the order in which the events came.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use super::{Story, Verdict, attempts::was_heard};
+use super::{Evidence, Verdict, attempts::was_heard};
 use crate::{
     master::{Call, IN_PROCESS},
-    site::{BURST, NEWEST, ORDERED},
+    site::{BURST, HELD, NEWEST, ORDERED, PACED},
 };
 
 /// The order key of a job.
@@ -13,36 +13,42 @@ pub(super) fn key(job: &str) -> &str {
     job.split_once('-').map_or(job, |(key, _)| key)
 }
 
-pub(super) fn check(stories: &BTreeMap<String, Story>, calls: &[Call], verdict: &mut Verdict) {
-    let mut last: HashMap<(&str, &str), &Call> = HashMap::new();
-    let in_order = [ORDERED, IN_PROCESS, NEWEST, BURST];
-    // A replay comes when somebody asks for it.
-    let is_replay = |call: &Call| {
-        stories
-            .get(&call.told.delivery)
-            .is_some_and(|story| story.is_replay)
-    };
-    for call in calls
-        .iter()
-        .filter(|call| in_order.contains(&call.told.route.as_str()) && !is_replay(call))
-    {
-        let (route, job) = (call.told.route.as_str(), call.told.input.job.as_str());
-        let before = last.insert((route, key(job)), call);
-        let Some(before) = before.filter(|before| before.told.input.job != job) else {
+pub(super) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
+    let in_order = [ORDERED, IN_PROCESS, NEWEST, BURST, PACED, HELD];
+    let (mut last, mut newest) = (HashMap::new(), HashMap::new());
+    for call in evidence.calls {
+        let (route, job) = (call.told.route.as_str(), call.told.job());
+        // Of what is gone unseen nobody knows whether somebody asked for it.
+        let story = evidence.stories.get(call.told.delivery.as_str());
+        let (true, Some(story)) = (in_order.contains(&route), story) else {
             continue;
         };
-        let earlier = before.told.input.job.as_str();
-        if earlier > job {
+        let line = (route, key(job));
+        let before: Option<&Call> = last.insert(line, call);
+        let before = before.filter(|before| before.told.delivery != call.told.delivery);
+        // Of a call of which the router did not hear, it could not wait for the end.
+        let is_heard = |before: &&Call| {
+            let story = evidence.stories.get(before.told.delivery.as_str());
+            story.is_some_and(|story| was_heard(story, before))
+        };
+        if let Some(before) = before.filter(is_heard)
+            && call.came < before.went
+        {
+            verdict.wrong.push(format!(
+                "of `{route}`, {job} was called for while {} was under way",
+                before.told.job()
+            ));
+        }
+        // A replay comes when somebody asks for it.
+        if story.is_replay {
+            continue;
+        }
+        if let Some(earlier) = newest.insert(line, job)
+            && earlier > job
+        {
             verdict
                 .wrong
                 .push(format!("of `{route}`, {job} was called for after {earlier}"));
-        }
-        // Of a call of which the router did not hear, it could not wait for the end.
-        let story = stories.get(&before.told.delivery);
-        if call.came < before.went && story.is_some_and(|story| was_heard(story, before)) {
-            verdict.wrong.push(format!(
-                "of `{route}`, {job} was called for while {earlier} was under way"
-            ));
         }
     }
 }
