@@ -26,7 +26,10 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -381,7 +384,7 @@ impl App {
         let left = deadline
             .saturating_duration_since(Instant::now())
             .max(LEAST_GRACE);
-        self.plugins.shutdown(left).await;
+        plugins_ended(self.plugins.shutdown(left), left).await;
         watching.cancel();
         drivers
             .ended(ADMIN, deadline.max(Instant::now() + LEAST_GRACE))
@@ -391,6 +394,13 @@ impl App {
         }
         tracing::info!("router stopped");
         fallen.map_or(Ok(()), |name| Err(RunError::Ended(name)))
+    }
+}
+
+/// Waits for plugins that have `grace` to end: whatever they do, they do not keep the router from its own end.
+async fn plugins_ended(shutdown: impl Future<Output = ()>, grace: Duration) {
+    if timeout(grace + PLUGINS_LATE, shutdown).await.is_err() {
+        tracing::error!("plugins outlived their grace; their workers are killed as the router ends");
     }
 }
 
@@ -449,6 +459,8 @@ const ADMIN: &str = "admin side";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Plugins and the admin side get this even where the grace is used up.
 const LEAST_GRACE: Duration = Duration::from_millis(500);
+/// How much longer than their grace plugins are waited for: more than it takes to kill a worker, with all that it started.
+const PLUGINS_LATE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -474,6 +486,11 @@ mod tests {
         let begun = Instant::now();
         drivers.ended(INGRESS, begun + Duration::from_secs(25)).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plugins_that_do_not_end_keep_nobody_waiting_for_ever() {
+        plugins_ended(std::future::pending(), LEAST_GRACE).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,15 +8,16 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use jackfield::plugin::{Grant, InstanceOptions, PluginState, Registry, unenforced};
+use jackfield::plugin::{Grant, Instance, InstanceOptions, PluginState, Registry, Report, unenforced};
 use serde_json::{Value, json};
 
 use crate::{
     built,
     host::Recorder,
-    trial::{Bench, log},
+    trial::{Bench, log, logged},
 };
 
 /// A plugin that wants out, and what it may.
@@ -42,15 +43,20 @@ impl Prison {
         Self::new(Bench::new(), "", Grant::default()).await
     }
 
-    /// How an attempt ends.
-    async fn attempt(&self, input: Value) -> String {
-        let instance = self
-            .registry
-            .instance("escape")
-            .unwrap_or_else(|| panic!("{:?}", self.registry.instances()));
+    fn instance(&self) -> Arc<Instance> {
+        let instance = self.registry.instance("escape");
+        instance.unwrap_or_else(|| panic!("{:?}", self.registry.instances()))
+    }
+
+    async fn call(&self, input: &Value) -> Report {
         let mut call = self.bench.call("");
         call.input = input.to_string().into();
-        let report = instance.caller.call(call).await;
+        self.instance().caller.call(call).await
+    }
+
+    /// How an attempt ends.
+    async fn attempt(&self, input: Value) -> String {
+        let report = self.call(&input).await;
         let output = report
             .output
             .unwrap_or_else(|| panic!("{input}: {:?}", report.message));
@@ -125,6 +131,23 @@ async fn a_plugin_that_is_granted_nothing_reaches_no_file() {
     ];
     prison.all(attempts).await;
     assert_eq!(fs::read_to_string(there).unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_worker_that_asks_and_reads_no_answer_is_ended_and_started_again() {
+    let prison = Prison::closed().await;
+    let instance = prison.instance();
+    let process = || instance.caller.vitals().process;
+    let first = process().unwrap();
+    // Whether its end is heard before that of its worker is chance.
+    drop(prison.call(&json!({ "act": "ask on" })).await);
+    while process().is_none_or(|process| process == first) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(logged().contains("more than 256 questions"), "{}", logged());
+    assert_eq!(prison.attempt(json!({ "act": "thread" })).await, "done");
+    prison.registry.shutdown(Duration::from_secs(10)).await;
+    assert_eq!(process(), None);
 }
 
 #[tokio::test]

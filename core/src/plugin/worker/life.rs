@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    pin::pin,
     process::{ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -30,8 +31,8 @@ use super::{
     Housing,
     process::COMMAND,
     wire::{
-        self, Answer, Call, Features, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received,
-        Refusal, Start,
+        self, Answer, Call, Features, Garbage, Given, Inbox, Notice, Order, Outbox, PROTOCOL, QUESTIONS,
+        Question, Received, Refusal, Start,
     },
 };
 use crate::plugin::{
@@ -39,7 +40,7 @@ use crate::plugin::{
     describe::signal_name,
     egress::{self, Pass},
     elf, limits, log,
-    report::{self, Stopped, stuck},
+    report::{self, Stopped, not_begun, stuck},
     stage::Staged,
     work::Work,
 };
@@ -125,8 +126,10 @@ pub(super) struct Watch {
     words: Arc<Mutex<VecDeque<String>>>,
     listening: JoinHandle<()>,
     answering: TaskTracker,
-    /// One permit for each question that is being answered: no more are read meanwhile.
+    /// One permit for each question that may be asked before others are answered.
     questions: Arc<Semaphore>,
+    /// One permit for each answer that may be long.
+    reading: Arc<Semaphore>,
 }
 
 impl Life {
@@ -158,17 +161,30 @@ impl Life {
         let in_flight = InFlight { life: self, id };
         let (cancelled, deadline) = (work.cancelled().clone(), work.deadline());
         self.tell_level();
-        // Where the worker is gone, so is whoever would end the call: that is told below.
-        let _ = self.orders.send(&order(id, work)).await;
+        let stopped = async {
+            tokio::select! {
+                () = cancelled.cancelled() => Stopped::Cancelled,
+                // The worker knows the deadline too, and asks the plugin to end.
+                () = sleep_until(deadline) => Stopped::Deadline,
+            }
+        };
+        let mut stopped = pin!(stopped);
+        let order = order(id, work);
+        tokio::select! {
+            biased;
+            // Where the worker is gone, so is whoever would end the call: that is told below.
+            _ = self.orders.send(&order) => {}
+            stopped = &mut stopped => {
+                return Ok(not_begun(stopped, "its worker has not taken what came before"));
+            }
+        }
         let stopped = tokio::select! {
             biased;
             report = &mut ended => return report.map_err(|_| self.death()),
-            () = cancelled.cancelled() => Stopped::Cancelled,
-            // The worker knows the deadline too, and asks the plugin to end.
-            () = sleep_until(deadline) => Stopped::Deadline,
+            stopped = stopped => stopped,
         };
         if matches!(stopped, Stopped::Cancelled) {
-            let _ = self.orders.send(&Order::Cancel(id)).await;
+            self.orders.offer(&Order::Cancel(id));
         }
         let report = match timeout(setup.grace + LATE, &mut ended).await {
             Ok(report) => report.map_err(|_| self.death()),
@@ -227,6 +243,25 @@ impl Life {
         }
     }
 
+    /// Refuses what it may not ask, before anything is kept of it.
+    fn admit(&self, question: &Question) -> Result<(), HostError> {
+        if !self.may_ask(question) {
+            return Err(HostError::Invalid(
+                "no call of this instance with that key is running".to_owned(),
+            ));
+        }
+        match question {
+            Question::Value { key } | Question::Secret { name: key } => limits::check_key(key),
+            Question::Put { key, value, .. } => {
+                limits::check_key(key)?;
+                value.as_deref().map_or(Ok(()), limits::check_value)
+            }
+            Question::Receipt { .. } => Ok(()),
+            Question::Keep { receipt, .. } => limits::check_value(&receipt.body),
+            Question::Emit { event, .. } => limits::check_value(event),
+        }
+    }
+
     fn death(&self) -> Death {
         self.death
             .get()
@@ -282,9 +317,11 @@ impl Watch {
                             return End::Spent;
                         }
                     }
-                    Ok(Some(notice)) => self.heed(notice, setup).await,
+                    Ok(Some(notice)) => if let Err(error) = self.heed(notice, setup) {
+                        break Some(senseless(&error));
+                    },
                     Ok(None) => break None,
-                    Err(error) => break Some(format!("sent what makes no sense ({error})")),
+                    Err(error) => break Some(senseless(&error)),
                 },
                 // Whatever it has started may hold its socket open.
                 _ = self.child.wait() => {
@@ -310,9 +347,9 @@ impl Watch {
 
     /// Heeds what a process that has died said before.
     async fn hear_out(&mut self, setup: &Setup) {
-        while let Ok(Ok(Some(notice))) = timeout(HEARING, self.notices.next()).await {
-            self.heed(notice, setup).await;
-        }
+        while let Ok(Ok(Some(notice))) = timeout(HEARING, self.notices.next()).await
+            && self.heed(notice, setup).is_ok()
+        {}
     }
 
     /// Ends the process, whatever is in it.
@@ -322,17 +359,17 @@ impl Watch {
 
     /// Ends the instance within `grace`, and then the process. Whether all of the instance ended in time.
     pub(super) async fn end(mut self, setup: &Setup, grace: Duration) -> bool {
-        let _ = self.life.orders.send(&Order::End(grace)).await;
         let over = async {
+            let _ = self.life.orders.send(&Order::End(grace)).await;
             while let Ok(Some(notice)) = self.notices.next().await {
                 match notice {
-                    Notice::Over { whole } => return whole,
-                    notice => self.heed(notice, setup).await,
+                    Notice::Over { whole } => return Some(whole),
+                    notice => self.heed(notice, setup).ok()?,
                 }
             }
-            false
+            None
         };
-        let whole = matches!(timeout(grace + LATE, over).await, Ok(true));
+        let whole = matches!(timeout(grace + LATE, over).await, Ok(Some(true)));
         if !whole {
             tracing::warn!(
                 plugin = setup.plugin,
@@ -373,20 +410,17 @@ impl Watch {
                 Notice::Started(Err(Refusal { words, own })) => {
                     return Err(Some(WorkerError::Refused { words, own }));
                 }
-                notice => self.heed(notice, setup).await,
+                notice => self.heed(notice, setup).map_err(not_ours)?,
             }
         }
     }
 
     async fn notice(&mut self) -> Result<Notice, Option<WorkerError>> {
-        match self.notices.next().await {
-            Ok(notice) => notice.ok_or(None),
-            Err(garbage) => Err(Some(io::Error::from(garbage).into())),
-        }
+        self.notices.next().await.map_err(not_ours)?.ok_or(None)
     }
 
-    /// Does what one notice asks for.
-    async fn heed(&self, notice: Notice, setup: &Setup) {
+    /// Does what one notice asks for, and waits for nothing: while it does, nobody would notice that the process is silent.
+    fn heed(&self, notice: Notice, setup: &Setup) -> Result<(), Garbage> {
         let Setup {
             plugin,
             instance,
@@ -407,19 +441,29 @@ impl Watch {
                 }
             }
             Notice::Ask(id, question) => {
-                let permit = Arc::clone(&self.questions).acquire_owned().await;
-                let (host, instance, orders) = (Arc::clone(host), instance.clone(), self.life.orders.clone());
-                let may = self.life.may_ask(&question);
+                let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
+                    return Err(Garbage(format!(
+                        "more than {QUESTIONS} questions that are not answered yet"
+                    )));
+                };
+                let (host, instance) = (Arc::clone(host), instance.clone());
+                let (orders, reading) = (self.life.orders.clone(), Arc::clone(&self.reading));
+                let admitted = self.life.admit(&question).map(|()| question);
                 self.answering.spawn(async move {
-                    let answer = match may {
-                        true => answer(&*host, &instance, question).await,
-                        false => Err(HostError::Invalid(
-                            "no call of this instance with that key is running".to_owned(),
-                        )),
+                    let long = match &admitted {
+                        Ok(question) if question.is_to_read() => reading.acquire().await.ok(),
+                        Ok(_) | Err(_) => None,
+                    };
+                    let answer = match admitted {
+                        Ok(question) => answer(&*host, &instance, question).await,
+                        Err(refused) => Err(refused),
                     };
                     // Where the worker has died, nobody asks any more.
-                    let _ = orders.send(&Order::Answer(id, answer)).await;
-                    drop(permit);
+                    if let Ok(place) = orders.place(&Order::Answer(id, answer)).await {
+                        // Whoever reads the answer may ask again at once.
+                        drop((permit, long));
+                        place.take();
+                    }
                 });
             }
             Notice::Metric { name, labels, value } => match log::check_metric(&name, &labels, value) {
@@ -457,6 +501,7 @@ impl Watch {
             // Said once, at the start or the end, and heard there.
             Notice::Started(_) | Notice::Pong(..) | Notice::Over { .. } => {}
         }
+        Ok(())
     }
 
     /// Makes sure that the process is dead, and tells everybody who waits for it how that came.
@@ -521,20 +566,23 @@ fn start_of(staged: &Staged, setup: &Setup, housing: &Housing, level: u32) -> St
     }
 }
 
+/// What is not said as the two have agreed.
+fn not_ours(garbage: Garbage) -> Option<WorkerError> {
+    Some(io::Error::from(garbage).into())
+}
+
+fn senseless(garbage: &Garbage) -> String {
+    format!("sent what makes no sense ({garbage})")
+}
+
 async fn answer(host: &dyn crate::plugin::Host, instance: &str, question: Question) -> Answer {
     Ok(match question {
-        Question::Value { key } => {
-            limits::check_key(&key)?;
-            Given::Value(host.kv_get(instance, &key).await?)
-        }
+        Question::Value { key } => Given::Value(host.kv_get(instance, &key).await?),
         Question::Put { key, value, ttl } => {
-            limits::check_key(&key)?;
-            value.as_deref().map_or(Ok(()), limits::check_value)?;
             host.kv_put(instance, &key, value, ttl).await?;
             Given::Value(None)
         }
         Question::Secret { name } => {
-            limits::check_key(&name)?;
             let secret = host.secret(instance, &name).await?;
             Given::Value(secret.map(|secret| secret.expose().to_owned().into_bytes().into()))
         }
@@ -608,6 +656,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
         listening: answering.spawn(listening),
         answering,
         questions: Arc::new(Semaphore::new(QUESTIONS)),
+        reading: Arc::new(Semaphore::new(READS)),
     })
 }
 
@@ -685,8 +734,8 @@ const DYING: Duration = Duration::from_millis(500);
 const HEARING: Duration = Duration::from_millis(20);
 /// How long a process that was asked to end may take before it is killed.
 const TIDYING: Duration = Duration::from_secs(2);
-/// Questions of one plugin that are answered at a time.
-const QUESTIONS: usize = 256;
+/// Answers of one plugin that may be a megabyte long, and are made or wait for room at a time: more than the journal has readers.
+const READS: usize = 16;
 /// How long a line of its standard error may be, in bytes; and how many of the last ones are told with its death.
 const LONGEST_LINE: usize = 4096;
 const LAST_WORDS: usize = 3;
@@ -698,7 +747,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::plugin::{RequestCall, StepCall};
+    use crate::{
+        plugin::{RequestCall, StepCall, rehearsal::Rehearsal, vitals::Tally},
+        reason::Reason,
+    };
 
     fn call(idempotency_key: &str) -> Work {
         Work::Step(StepCall {
@@ -783,6 +835,40 @@ mod tests {
             ),
         ] {
             assert_eq!(life.may_ask(&question), may, "{question:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_in_time_where_its_worker_takes_nothing() {
+        // Nobody writes what is handed in, as where the socket is full.
+        let (life, _writing, _theirs) = life(Features::default());
+        while timeout(LATE, life.orders.send(&Order::Cancel(0))).await.is_ok() {}
+        let life = Arc::new(life);
+        let setup = Setup {
+            plugin: "plugin".to_owned(),
+            instance: "instance".to_owned(),
+            config: serde_json::Value::Null,
+            secrets: std::collections::BTreeMap::new(),
+            host: Arc::new(Rehearsal::default()),
+            runtime: Handle::current(),
+            limit: LATE,
+            grace: LATE,
+            busy: false,
+            tally: Arc::<Tally>::default(),
+        };
+        let Work::Step(mut cancelled) = call("dlv_1/post") else {
+            unreachable!("it is a step");
+        };
+        cancelled.deadline += Duration::from_secs(3600);
+        cancelled.cancelled.cancel();
+        for (work, reason) in [
+            (call("dlv_1/post"), Reason::TimedOut),
+            (Work::Step(cancelled), Reason::Interrupted),
+        ] {
+            let report = life.call(work, &setup).await.unwrap();
+            assert_eq!(report.reason, Some(reason));
+            assert!(report.message.unwrap().contains("was not begun"));
+            assert!(life.is_idle());
         }
     }
 }

@@ -18,7 +18,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, Signal};
 use serde_json::{Map, Value};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{
     Event, Instrument as _, Subscriber,
@@ -34,7 +37,8 @@ use tracing_subscriber::{
 };
 
 use super::wire::{
-    self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, Question, Received, Refusal, Start,
+    self, Answer, Call, Given, Inbox, Notice, Order, Outbox, PROTOCOL, QUESTIONS, Question, Received,
+    Refusal, Start,
 };
 use crate::{
     plugin::{
@@ -109,6 +113,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
     let remote = Arc::new(Remote {
         notices: notices.clone(),
         next: AtomicU64::new(1),
+        room: Arc::new(Semaphore::new(QUESTIONS)),
         questions: Mutex::default(),
     });
     // The plugin may ask for something while it starts, so that orders are read meanwhile.
@@ -294,20 +299,26 @@ impl Served {
 struct Remote {
     notices: Outbox<Notice>,
     next: AtomicU64,
+    /// One permit for each question that is not answered.
+    room: Arc<Semaphore>,
     /// Who waits for which answer. A leaf lock.
-    questions: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    questions: Mutex<HashMap<u64, Asker>>,
 }
+
+/// Who waits for an answer, and the question's permit: the question is the router's until it is answered, also where nobody
+/// waits any more.
+type Asker = (oneshot::Sender<Answer>, OwnedSemaphorePermit);
 
 impl Remote {
     async fn ask(&self, question: Question) -> Answer {
         let gone = || HostError::Unavailable("the router is gone".to_owned());
         let id = self.next.fetch_add(1, Relaxed);
         let (sender, answer) = oneshot::channel();
-        lock(&self.questions).insert(id, sender);
-        self.notices
-            .send(&Notice::Ask(id, question))
-            .await
-            .map_err(|_| gone())?;
+        let permit = Arc::clone(&self.room).acquire_owned().await.map_err(|_| gone())?;
+        let ask = Notice::Ask(id, question);
+        let place = self.notices.place(&ask).await.map_err(|_| gone())?;
+        lock(&self.questions).insert(id, (sender, permit));
+        place.take();
         answer.await.map_err(|_| gone())?
     }
 
@@ -320,7 +331,7 @@ impl Remote {
     }
 
     fn answered(&self, id: u64, answer: Answer) {
-        if let Some(asker) = lock(&self.questions).remove(&id) {
+        if let Some((asker, _permit)) = lock(&self.questions).remove(&id) {
             // Whoever asked may have been given up.
             let _ = asker.send(answer);
         }

@@ -14,6 +14,7 @@ use std::{
     fmt, io,
     marker::PhantomData,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,10 @@ use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall, 
 
 /// What both ends must agree on. It counts up when something changes that was there before; what is only added is a feature.
 pub(super) const PROTOCOL: u32 = 5;
+
+/// How many questions a worker may have that are not answered yet. Who asks more does not read what it is answered, and does
+/// not speak this protocol.
+pub(super) const QUESTIONS: usize = 256;
 
 /// What an end says first, before it has heard anything. It is JSON, of which either end reads what it knows, so that two that
 /// differ still understand each other so far.
@@ -265,6 +270,16 @@ pub(super) enum Question {
     },
 }
 
+impl Question {
+    /// Whether it is about what the router has, so that its answer may be long.
+    pub(super) fn is_to_read(&self) -> bool {
+        match self {
+            Self::Value { .. } | Self::Secret { .. } | Self::Receipt { .. } => true,
+            Self::Put { .. } | Self::Keep { .. } | Self::Emit { .. } => false,
+        }
+    }
+}
+
 /// What it is answered.
 pub(super) type Answer = Result<Given, HostError>;
 
@@ -277,16 +292,37 @@ pub(super) enum Given {
 }
 
 /// Where frames of one kind are handed in. They are written by what [`outbox`] returns beside it.
+///
+/// So much may wait to be written and no more, in bytes and in number, since the other end need not read at all.
 #[derive(Debug)]
 pub(super) struct Outbox<T> {
-    frames: mpsc::Sender<Vec<u8>>,
+    frames: mpsc::Sender<Waiting>,
+    /// One permit for each byte.
+    room: Arc<Semaphore>,
     kind: PhantomData<fn(T)>,
+}
+
+/// A frame, and its room, which is free again when it is written.
+type Waiting = (Vec<u8>, Option<OwnedSemaphorePermit>);
+
+/// A frame that there is room for.
+pub(super) struct Place<'o> {
+    slot: mpsc::Permit<'o, Waiting>,
+    waiting: Waiting,
+}
+
+impl Place<'_> {
+    /// Hands it in.
+    pub(super) fn take(self) {
+        self.slot.send(self.waiting);
+    }
 }
 
 impl<T> Clone for Outbox<T> {
     fn clone(&self) -> Self {
         Self {
             frames: self.frames.clone(),
+            room: Arc::clone(&self.room),
             kind: PhantomData,
         }
     }
@@ -299,7 +335,7 @@ pub(super) struct Gone;
 /// What came is no frame.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Garbage(String);
+pub(super) struct Garbage(pub(super) String);
 
 impl From<Garbage> for io::Error {
     fn from(garbage: Garbage) -> Self {
@@ -312,44 +348,64 @@ impl<T: Serialize> Outbox<T> {
     pub(super) async fn greet(&self) -> Result<(), Gone> {
         let mut bytes = headed();
         serde_json::to_writer(&mut bytes, &Hello::ours()).expect("it is a number and names");
-        self.frames.send(measured(bytes)).await.map_err(|_| Gone)
+        let hello = (measured(bytes), None);
+        self.frames.send(hello).await.map_err(|_| Gone)
     }
 
     /// Hands a frame in, once there is room for it.
     pub(super) async fn send(&self, frame: &T) -> Result<(), Gone> {
-        self.frames.send(encode(frame)).await.map_err(|_| Gone)
+        self.place(frame).await.map(Place::take)
     }
 
-    /// Hands a frame in where there is room; `false` where there is none and it is lost.
+    /// Waits for room for a frame, which is handed in as it is taken. Whoever came before is served before.
+    pub(super) async fn place(&self, frame: &T) -> Result<Place<'_>, Gone> {
+        let frame = encode(frame);
+        // One that is longer than all the room goes when it has that for itself.
+        let bytes = u32::try_from(frame.len()).map_or(ROOM, |bytes| bytes.clamp(LEAST, ROOM));
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes);
+        let room = room.await.map_err(|_| Gone)?;
+        let slot = self.frames.reserve().await.map_err(|_| Gone)?;
+        Ok(Place {
+            slot,
+            waiting: (frame, Some(room)),
+        })
+    }
+
+    /// Hands a short frame in where there is a place left; `false` where there is none and it is lost. It needs no room, so that
+    /// what waits for room does not stand in its way.
     pub(super) fn offer(&self, frame: &T) -> bool {
-        self.frames.try_send(encode(frame)).is_ok()
+        self.frames.try_send((encode(frame), None)).is_ok()
     }
 }
 
 /// An outbox, and the work of writing what is handed in: until the other end is gone, or nobody can hand in any more.
 pub(super) fn outbox<T>(mut stream: OwnedWriteHalf) -> (Outbox<T>, impl Future<Output = ()> + Send) {
-    let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
+    let (frames, mut waiting) = mpsc::channel::<Waiting>(WAITING);
     let write = async move {
         let (mut batch, mut bytes) = (Vec::new(), Vec::new());
         while waiting.recv_many(&mut batch, WAITING).await > 0 {
             // Whoever else is about to hand something in does so first: one write for many frames.
             tokio::task::yield_now().await;
-            while let Ok(frame) = waiting.try_recv() {
+            while batch.len() < WAITING
+                && let Ok(frame) = waiting.try_recv()
+            {
                 batch.push(frame);
             }
             bytes.clear();
-            for frame in batch.drain(..) {
-                bytes.extend_from_slice(&frame);
+            for (frame, _) in &batch {
+                bytes.extend_from_slice(frame);
             }
             if stream.write_all(&bytes).await.is_err() {
                 return;
             }
+            batch.clear();
             bytes.shrink_to(BUFFER);
         }
     };
     (
         Outbox {
             frames,
+            room: Arc::new(Semaphore::new(ROOM.try_into().unwrap_or(usize::MAX))),
             kind: PhantomData,
         },
         write,
@@ -461,6 +517,10 @@ const LONGEST: usize = 64 << 20;
 const USUAL: usize = 1024;
 /// Frames that may wait to be written.
 const WAITING: usize = 1024;
+/// Bytes of those that wait for room: one event of the largest body, or many of the usual size.
+const ROOM: u32 = 8 << 20;
+/// What the shortest of them counts for, so that they leave half of the places to what is offered.
+const LEAST: u32 = ROOM / 512;
 /// Bytes of a buffer that is kept.
 const BUFFER: usize = 64 << 10;
 
@@ -546,6 +606,45 @@ mod tests {
             write.write_all(garbage).await.unwrap();
             Inbox::<Order>::new(read).hello().await.unwrap_err();
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_waits_than_there_is_room_for_whoever_does_not_read() {
+        let (mut read, write) = pair().await;
+        let (outbox, writing) = outbox::<Order>(write);
+        let long = |id| Order::Answer(id, Ok(Given::Value(Some(vec![0; 3 << 20].into()))));
+        let mut writing = std::pin::pin!(writing);
+        let mut handed_in = 0;
+        // What is being written counts until it is.
+        while let Some(Ok(())) = tokio::select! {
+            biased;
+            () = &mut writing => None,
+            sent = outbox.send(&long(handed_in)) => Some(sent),
+            () = std::future::ready(()) => None,
+        } {
+            handed_in += 1;
+        }
+        assert_eq!(handed_in, 2);
+        for number in 0..100 {
+            assert!(
+                outbox.offer(&Order::Ping(number)),
+                "it is short, and waits for no room"
+            );
+        }
+        let longer = Order::Answer(7, Ok(Given::Value(Some(vec![0; 9 << 20].into()))));
+        let handing_in = async {
+            // Dropped, its place is somebody else's.
+            drop(outbox.place(&longer).await.unwrap());
+            outbox.send(&longer).await.unwrap();
+            drop(outbox);
+        };
+        let reading = async {
+            let mut bytes = Vec::new();
+            read.read_to_end(&mut bytes).await.unwrap();
+            bytes.len()
+        };
+        let ((), (), length) = tokio::join!(handing_in, writing, reading);
+        assert!((15 << 20..16 << 20).contains(&length), "{length}");
     }
 
     #[tokio::test]
