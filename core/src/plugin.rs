@@ -39,6 +39,7 @@ pub mod trust;
 mod vitals;
 mod watch;
 mod work;
+mod workdir;
 pub mod worker;
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -68,6 +69,7 @@ pub use survey::Survey;
 pub use vitals::{Tally, Vitals};
 pub use watch::Watch;
 pub use work::RequestCall;
+pub(crate) use workdir::remove as remove_workdir;
 pub use worker::{Exit, Housing, Limits, Worker, worker_main};
 
 use crate::{delivery::Outcome, reason::Reason, secret::Secret};

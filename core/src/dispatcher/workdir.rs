@@ -18,7 +18,7 @@ use std::{
 use jackfield_event::DeliveryId;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
-use crate::journal::Journal;
+use crate::{journal::Journal, plugin::remove_workdir};
 
 /// Where all work directories are.
 #[derive(Debug)]
@@ -58,9 +58,7 @@ impl WorkRoot {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {}
             Ok(()) | Err(_) => return,
         }
-        if let Err(error) = unblock(move || fs::remove_dir_all(path)).await
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = unblock(move || remove_workdir(&path)).await {
             tracing::warn!(delivery.id = %delivery, error = %error, "a work directory could not be removed");
         }
     }

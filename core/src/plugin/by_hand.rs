@@ -1,11 +1,6 @@
 //! One call that a person makes, beside all deliveries: with the instance's permits and time-out, and nothing written down.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, Timestamp};
@@ -14,7 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant as Moment, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Instance, Report, StepCall, log::Listening};
+use super::{Instance, Report, StepCall, log::Listening, workdir};
 use crate::{
     delivery::Outcome,
     reason::Reason,
@@ -179,18 +174,11 @@ impl Workdir {
             return self.path.exists().then_some(self.path);
         }
         let path = self.path.clone();
-        let removed = tokio::task::spawn_blocking(move || remove(&path)).await;
+        let removed = tokio::task::spawn_blocking(move || workdir::remove(&path)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(path = %self.path.display(), error = %error, "the work directory of a call could not be removed");
         }
         None
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 
