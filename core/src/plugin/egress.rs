@@ -19,7 +19,7 @@ mod socks;
 mod tunnel;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt, io,
     net::Ipv4Addr,
     sync::{
@@ -34,7 +34,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -178,12 +178,8 @@ impl fmt::Debug for Passes {
 }
 
 async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, closing: CancellationToken) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let mut strangers = Strangers::default();
     loop {
-        // Whoever has not shown a pass yet waits in a short line; the rest waits in the system's.
-        let Ok(place) = Arc::clone(&strangers).acquire_owned().await else {
-            return;
-        };
         let stream = tokio::select! {
             () = closing.cancelled() => return,
             accepted = listener.accept() => match accepted {
@@ -196,6 +192,7 @@ async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, 
                 }
             },
         };
+        let place = strangers.place();
         let passes = Arc::clone(&passes);
         let closed = closing.clone();
         tasks.spawn(async move {
@@ -207,16 +204,36 @@ async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, 
     }
 }
 
-async fn serve(mut stream: TcpStream, passes: &Passes, place: tokio::sync::OwnedSemaphorePermit) {
+/// Those who have not shown a pass yet, the oldest first. Anybody on this machine may be one, and any plugin very many.
+#[derive(Default)]
+struct Strangers(VecDeque<oneshot::Sender<()>>);
+
+impl Strangers {
+    /// A place for one more, until that is dropped or resolves: whoever has been here for longest and said nothing loses his.
+    fn place(&mut self) -> oneshot::Receiver<()> {
+        self.0.retain(|stranger| !stranger.is_closed());
+        if self.0.len() == STRANGERS {
+            self.0.pop_front();
+        }
+        let (stranger, place) = oneshot::channel();
+        self.0.push_back(stranger);
+        place
+    }
+}
+
+async fn serve(mut stream: TcpStream, passes: &Passes, place: oneshot::Receiver<()>) {
     let greeting = socks::greet(&mut stream, |number, token| passes.find(number, token));
-    let holder = match tokio::time::timeout(GREETING, greeting).await {
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(GREETING, greeting) => greeted,
+        _ = place => return tracing::debug!("somebody lost a place at the egress proxy to others"),
+    };
+    let holder = match greeted {
         Ok(Ok(holder)) => holder,
         Ok(Err(error)) => {
             return tracing::debug!(error = %error, "nobody with a pass came to the egress proxy");
         }
         Err(_) => return tracing::debug!("somebody came to the egress proxy and said nothing"),
     };
-    drop(place);
     tokio::select! {
         () = tunnel::carry(stream, &holder) => {}
         () = holder.over.cancelled() => {}
@@ -238,7 +255,7 @@ const CONNECTIONS: usize = 1024;
 /// Names of one process that are looked up at a time.
 const LOOKUPS: usize = 16;
 /// Connections at a time that have not shown a pass.
-const STRANGERS: usize = 64;
+const STRANGERS: usize = 128;
 /// How long they may take to.
 const GREETING: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(100);
@@ -273,6 +290,25 @@ mod tests {
             let mixed = others.replace("//1:", "//0:");
             assert_ne!(mixed, others);
             assert!(connect(&mixed, "127.0.0.1", port).is_err());
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn who_comes_and_says_nothing_stands_in_nobodys_way() {
+        let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = host.local_addr().unwrap().port();
+        let granted = [format!("127.0.0.1:{port}").parse().unwrap()];
+        let egress = Egress::open(&Handle::current()).await.unwrap();
+        let pass = egress.admit("plugin", "one", &granted).unwrap();
+        tokio::task::block_in_place(|| {
+            let come = || std::net::TcpStream::connect(("127.0.0.1", egress.port())).unwrap();
+            let mut strangers: Vec<_> = (0..2 * STRANGERS).map(|_| come()).collect();
+            connect(&pass.url(), "127.0.0.1", port).unwrap();
+            let (first, last) = (0, strangers.len() - 1);
+            assert_eq!(strangers[first].read(&mut [0; 8]).unwrap_or(0), 0, "it is closed");
+            strangers[last].set_nonblocking(true).unwrap();
+            let nothing = strangers[last].read(&mut [0; 8]).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock, "it may still speak");
         });
     }
 }
