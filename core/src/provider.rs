@@ -34,6 +34,7 @@ use jackfield_event::{Event, EventId, Timestamp, Verification};
 use crate::reason::Reason;
 
 pub use body::MAX_DEPTH;
+pub(crate) use body::nests_deeper_than;
 pub use foreign::{Foreign, Judge, Judged, Unheard, Way, plugin_of};
 pub use options::{BuildError, Options, build, event_types, names, verification};
 pub use sending::{SignedRequest, sign};

@@ -35,7 +35,7 @@ fn not_utf8(body: &[u8], valid: usize) -> TranslateError {
 ///
 /// Most bodies have fewer than `limit` brackets in all. Only where there are more are strings told from
 /// structure.
-fn nests_deeper_than(limit: usize, body: &[u8]) -> bool {
+pub(crate) fn nests_deeper_than(limit: usize, body: &[u8]) -> bool {
     opening(body) > limit && deepest(body, limit) > limit
 }
 
