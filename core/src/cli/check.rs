@@ -127,6 +127,10 @@ fn rolled_back(config: &Config, generation: &Generation) -> Option<String> {
 
 fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String {
     let mut sources = Table::new(["SOURCE", "PROVIDER", "ADDRESS"]);
+    let scheme = match config.listen.tls {
+        Some(_) => "https",
+        None => "http",
+    };
     for source in &config.sources {
         let token = if source.options.path_token.is_some() {
             "/<token>"
@@ -136,7 +140,10 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
         sources.row([
             source.name.clone(),
             source.options.provider.clone(),
-            format!("POST http://{}/in/{}{token}", config.listen.address, source.name),
+            format!(
+                "POST {scheme}://{}/in/{}{token}",
+                config.listen.address, source.name
+            ),
         ]);
     }
     let mut instances = Table::new(["INSTANCE", "PLUGIN"]);

@@ -1,5 +1,7 @@
 //! `send`: plays a provider for a configured source.
 
+mod tls;
+
 use std::{
     fs,
     io::Read,
@@ -28,6 +30,8 @@ use crate::{
     provider::{self, SignedRequest, plugin_of},
 };
 
+use tls::Tls;
+
 /// Play a provider: sign a payload as it would and post it to a source.
 ///
 /// The payload is the provider's documented one, another sample of it, or a file. The source's own secrets sign it; how the
@@ -46,8 +50,8 @@ pub(super) struct Send {
     /// Send this header, too.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
-    /// The router's address, where it is not the configured one.
-    #[arg(long, value_name = "http://HOST:PORT")]
+    /// The router's address, where it is not the configured one, or that of what stands in front of it.
+    #[arg(long, value_name = "http[s]://HOST:PORT")]
     to: Option<String>,
     /// The provider's id of this delivery; the same again is a redelivery. Not every provider sends one.
     #[arg(long, value_name = "ID")]
@@ -194,28 +198,34 @@ impl Send {
         })
     }
 
-    /// The host and port to post to.
-    fn address(&self, config: &Config) -> anyhow::Result<String> {
+    /// Where to post to.
+    fn address(&self, config: &Config) -> anyhow::Result<Address> {
         let Some(to) = &self.to else {
             let mut address = config.listen.address;
             // A router that listens everywhere is found on this machine.
             if address.ip().is_unspecified() {
                 address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
             }
-            return Ok(address.to_string());
+            let tls = config.listen.tls.as_ref();
+            return Ok(Address {
+                host: address.to_string(),
+                tls: tls.map(|tls| Tls::of(tls.files()[0])).transpose()?,
+            });
         };
-        let Some(rest) = to.strip_prefix("http://") else {
-            bail!("`{to}` does not begin with http://; TLS is left to what stands in front of the router");
+        let (host, port, tls) = match to.split_once("://") {
+            Some(("http", host)) => (host, 80, None),
+            Some(("https", host)) => (host, 443, Some(Tls::of_system()?)),
+            _ => bail!("`{to}` begins neither with http:// nor with https://"),
         };
-        let host = rest.trim_end_matches('/');
+        let host = host.trim_end_matches('/');
         let has_port = host
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        Ok(if has_port {
-            host.to_owned()
-        } else {
-            format!("{host}:80")
-        })
+        let host = match has_port {
+            true => host.to_owned(),
+            false => format!("{host}:{port}"),
+        };
+        Ok(Address { host, tls })
     }
 
     fn print(&self, answer: &Answer) -> anyhow::Result<()> {
@@ -252,18 +262,31 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-async fn post(to: &str, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    let address = to
+/// Where requests go to.
+struct Address {
+    /// With the port.
+    host: String,
+    /// Where it is spoken there.
+    tls: Option<Tls>,
+}
+
+async fn post(to: &Address, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    let Address { host, tls } = to;
+    let addresses: Vec<_> = host
         .to_socket_addrs()
-        .with_context(|| format!("{to} has no address"))?
-        .next()
-        .with_context(|| format!("{to} has no address"))?;
+        .with_context(|| format!("{host} has no address"))?
+        .collect();
     request
         .headers_mut()
-        .insert("host", to.parse().context("the host is no header")?);
-    let stream = tokio::net::TcpStream::connect(address)
+        .insert("host", host.parse().context("the host is no header")?);
+    let stream = tokio::net::TcpStream::connect(addresses.as_slice())
         .await
-        .with_context(|| format!("nothing listens at {to}; is `jackfield run` running?"))?;
+        .with_context(|| format!("nothing listens at {host}; is `jackfield run` running?"))?;
+    let Some(tls) = tls else {
+        return exchange(stream, request).await;
+    };
+    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+    let stream = tls.connect(name.trim_matches(['[', ']']), stream).await?;
     exchange(stream, request).await
 }
 

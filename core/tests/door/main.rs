@@ -174,6 +174,23 @@ async fn events_come_in_over_tls_and_the_certificate_is_replaced_while_they_do()
     let refused = router.ask(&["refused", "list"]).await.unwrap();
     assert_eq!(refused[0]["reason"], "tls-failed", "{refused}");
 
+    // A person finds it as well, and trusts the certificate that is configured, whoever vouches for it.
+    let checked = router.command(&["check"]).await.unwrap();
+    let address = format!("POST https://{}/in/design-system/<token>", router.ingress());
+    assert!(checked.contains(&address), "{checked}");
+    let sent = router.ask(&["send", "design-system"]).await.unwrap();
+    assert_eq!(sent["status"], 200, "{sent}");
+    // Elsewhere it is the system's authorities that vouch.
+    let elsewhere = format!("https://localhost:{}", router.ingress().port());
+    let send = ["send", "design-system", "--to", &elsewhere];
+    router.set("SSL_CERT_FILE", &file("first.pem").display().to_string());
+    assert_eq!(router.ask(&send).await.unwrap()["status"], 200);
+    router.set("SSL_CERT_FILE", &file("second.pem").display().to_string());
+    let output = router.attempt(&send).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("there is no talking TLS to localhost"), "{said}");
+
     // A certificate that cannot be used changes nothing; the next one does.
     assert!(second.connect(router.ingress()).await.is_err());
     fs::copy(file("second.pem"), home.path().join("certificate.pem")).unwrap();
