@@ -71,7 +71,7 @@ reasons! {
     ProviderUnavailable = "provider-unavailable",
     /// The journal could not commit.
     JournalUnavailable = "journal-unavailable",
-    /// More requests wait for the journal than memory is set aside for.
+    /// More requests are on their way, or wait for the journal, than memory is set aside for.
     Overloaded = "overloaded",
 
     // Events and deliveries.

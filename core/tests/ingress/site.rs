@@ -177,16 +177,12 @@ impl Site {
         }
     }
 
-    /// Posts to `path` until there is no memory for it.
-    pub(crate) async fn until_503(&self, path: &str) {
-        while self
-            .connect()
-            .await
-            .exchange(&post(path, &[], b"{}"))
-            .await
-            .status
-            != 503
-        {}
+    /// Posts to `path` again and again, which is answered as if nobody else were there.
+    pub(crate) async fn is_answered(&self, path: &str) {
+        loop {
+            let answer = self.connect().await.exchange(&post(path, &[], b"{}")).await;
+            assert_eq!(answer.status, 200);
+        }
     }
 
     /// Waits until the headers of so many requests to `screens` have arrived.
