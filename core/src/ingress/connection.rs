@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     net::IpAddr,
     pin::{Pin, pin},
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{Version, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
@@ -78,6 +78,7 @@ impl Server {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             heard: AtomicUsize::new(0),
+            multiplexed: AtomicBool::new(false),
             unread: AtomicBool::new(false),
         });
         let wire = match &self.shared.tls {
@@ -108,13 +109,19 @@ impl Server {
                     result = &mut connection => return peer.ended_with(result),
                     () = &mut stopping, if !stopped => {
                         stopped = true;
-                        if peer.begun.load(Relaxed) > 0 {
+                        seen = peer.begun.load(Relaxed);
+                        if peer.is_about_to_ask() {
+                            // hyper would cut it off.
+                            tick.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
+                        } else {
                             draining = true;
                             connection.as_mut().graceful_shutdown();
-                        } else {
-                            // What was just accepted is about to ask, or in the midst of a handshake. hyper would cut it off.
-                            tick.as_mut().reset(tokio::time::Instant::now() + FIRST_REQUEST);
                         }
+                    }
+                    // It has asked, and the answer says that it is the last. Looked at whenever the connection was.
+                    () = poll_fn(|_| peer.has_begun(seen)), if stopped && !draining => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
                     }
                     // HTTP/1 has hyper's own clock for headers. This one covers what that does not: a client that
                     // never says which version it speaks, and an HTTP/2 connection that asks for nothing.
@@ -151,11 +158,30 @@ pub(super) struct Peer {
     ended: AtomicU64,
     /// How many bytes came since the last request ended.
     heard: AtomicUsize,
+    /// Whether it is HTTP/2, where bytes between requests need be none of a next one.
+    multiplexed: AtomicBool,
     /// Whether a body was answered before its end, so that more of it may still be on its way.
     unread: AtomicBool,
 }
 
 impl Peer {
+    /// Whether a request is to be expected yet: of what was just accepted, and where a part of its head is here.
+    fn is_about_to_ask(&self) -> bool {
+        match self.begun.load(Relaxed) {
+            0 => true,
+            begun if begun > self.ended.load(Relaxed) => false,
+            _ => self.heard.load(Relaxed) > 0 && !self.multiplexed.load(Relaxed),
+        }
+    }
+
+    /// Ready when more than `before` requests have begun.
+    fn has_begun(&self, before: u64) -> Poll<()> {
+        match self.begun.load(Relaxed) > before {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     /// Records what the client did wrong, where no request tells.
     fn ended_with(&self, result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
         let Err(error) = result else { return };
@@ -193,6 +219,8 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<super::answer::Response, Infallible> {
     peer.begun.fetch_add(1, Relaxed);
+    peer.multiplexed
+        .store(request.version() == Version::HTTP_2, Relaxed);
     let _ended = Ended(&peer);
     Ok(receive::receive(&peer.shared, request, peer.remote, || {
         peer.unread.store(true, Relaxed)
@@ -311,8 +339,8 @@ impl AsyncWrite for Lingering {
     }
 }
 
-/// How long a connection that was just accepted has for its first request when the router stops.
-const FIRST_REQUEST: Duration = Duration::from_secs(2);
+/// How long a connection has for a request that it is about to make when the router stops.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
 /// How long the words are by which HTTP/2 is told from HTTP/1.
 const PREFACE: usize = 24;
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before we read.

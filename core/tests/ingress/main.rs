@@ -324,3 +324,24 @@ async fn what_is_in_flight_is_answered_after_the_stop_and_nothing_else() {
     site.ended().await.unwrap();
     assert!(Client::connect(site.address).await.is_err());
 }
+
+#[tokio::test]
+async fn half_a_head_is_heard_out_after_the_stop_on_a_kept_connection_as_on_a_new_one() {
+    let mut site = Site::with_one_acceptor().await;
+    let (mut fresh, mut kept) = (site.connect().await, site.connect().await);
+    assert_eq!(kept.exchange(&site.zeplin("d1")).await.status, 200);
+    let (of_fresh, of_kept) = (site.zeplin("d2"), site.zeplin("d3"));
+    fresh.send(&of_fresh[..40]).await;
+    kept.send(&of_kept[..40]).await;
+    // One thread reads what comes in the order in which it came.
+    assert_eq!(
+        site.connect().await.exchange(&site.zeplin("d4")).await.status,
+        200
+    );
+    site.stop();
+    for (client, rest) in [(&mut fresh, &of_fresh[40..]), (&mut kept, &of_kept[40..])] {
+        let answer = client.exchange(rest).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    }
+    site.ended().await.unwrap();
+}

@@ -75,7 +75,15 @@ impl Site {
         Self::with(Limits::default(), options).await
     }
 
+    pub(crate) async fn with_one_acceptor() -> Self {
+        Self::of(1, Limits::default(), journal::Options::default()).await
+    }
+
     async fn with(limits: Limits, options: journal::Options) -> Self {
+        Self::of(2, limits, options).await
+    }
+
+    async fn of(acceptors: usize, limits: Limits, options: journal::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let journal = Arc::new(SqliteJournal::open(directory.path(), options).unwrap());
         let mut metrics = Registry::default();
@@ -98,7 +106,7 @@ impl Site {
         };
         let options = Options {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            acceptors: NonZeroUsize::new(2).unwrap(),
+            acceptors: NonZeroUsize::new(acceptors).unwrap(),
             tls: None,
             limits,
             grace: Duration::from_secs(30),
