@@ -7,6 +7,7 @@
 mod activation;
 mod aside;
 mod certificate;
+mod descriptors;
 mod hand_over;
 mod host;
 mod in_force;
@@ -180,10 +181,12 @@ struct App {
 
 impl App {
     async fn build(
-        config: Config,
+        mut config: Config,
         sockets: Vec<std::net::TcpListener>,
         journal: Arc<dyn Journal>,
     ) -> Result<Self, RunError> {
+        let connections = &mut config.listen.limits.connections;
+        *connections = descriptors::connections(*connections);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut metrics = Registry::with_prefix("jackfield");
         // Whatever a plugin calls by a relative path lies with the router's own data, wherever it was started.

@@ -62,7 +62,7 @@ fn listen() -> Value {
         "address": address("127.0.0.1:8080", "Where webhooks come in."),
         "tls": tls(),
         "acceptors": count("Threads that accept and serve; by default one for each core."),
-        "connections": count("Connections open at a time."),
+        "connections": count("Connections open at a time; fewer, where so few files may be open."),
         "headers": count("Headers of one request."),
         "header_size": size("16KiB", "All headers of one request."),
         "header_timeout": time("30s", "To send the headers, and for a connection to lie idle."),

@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use hyper::{HeaderMap, StatusCode};
 use jackfield_stage::{http, router::Router};
@@ -45,7 +45,11 @@ use = "nobody"
 const PATH: &str = "/in/design-system/t0ken";
 
 fn prepared(home: &TempDir, configuration: &str) -> Router {
-    let mut router = Router::prepare(Path::new(BINARY), home.path(), &[]).unwrap();
+    prepared_as(Path::new(BINARY), home, configuration)
+}
+
+fn prepared_as(binary: &Path, home: &TempDir, configuration: &str) -> Router {
+    let mut router = Router::prepare(binary, home.path(), &[]).unwrap();
     router.set("TOKEN", "t0ken");
     router
         .configure(
@@ -362,6 +366,40 @@ async fn who_has_just_connected_when_the_router_stops_is_still_answered() {
     logs(&router, "router stops").await;
     assert_eq!(exchange(connected, &export(2)).await.unwrap(), OK);
     assert!(router.ended().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_leaves_descriptors_for_the_rest() {
+    let home = tempfile::tempdir().unwrap();
+    // More than it begins with it may take, but not enough for 4096 connections.
+    let bounded = home.path().join("bounded");
+    let script = format!("#!/bin/sh\nulimit -n 256\nulimit -S -n 192\nexec '{BINARY}' \"$@\"\n");
+    fs::write(&bounded, script).unwrap();
+    fs::set_permissions(&bounded, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut router = prepared_as(&bounded, &home, "");
+    router.start().await.unwrap();
+    logs(&router, "fewer connections are taken than configured").await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(router.ingress()).await.unwrap());
+    }
+    for path in ["/healthz", "/readyz", "/metrics"].repeat(5) {
+        let method = hyper::Method::GET;
+        let told = http::send(router.admin(), method, path, &HeaderMap::new(), "")
+            .await
+            .unwrap();
+        assert_eq!(told.status, StatusCode::OK, "{path}");
+    }
+    router.ask(&["routes", "reload"]).await.unwrap();
+    drop(silent);
+    let stream = TcpStream::connect(router.ingress()).await.unwrap();
+    assert_eq!(exchange(stream, &export(1)).await.unwrap(), OK);
+    assert!(
+        !router.log().contains("could not be accepted"),
+        "{}",
+        router.end_of_log()
+    );
+    router.stop().await.unwrap();
 }
 
 /// Waits until the router's log says so.
