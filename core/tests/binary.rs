@@ -9,6 +9,7 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
+use jackfield::admin::PIECE;
 use jackfield_stage::{http, router::Router};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,6 +197,30 @@ async fn writes_go_through_a_socket_of_the_users_own_which_outlives_no_kill() {
     let plugins = stage.router.ask(&["plugin", "list"]).await.unwrap();
     assert_eq!(plugins["instances"][0]["state"], "parked");
     stage.router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_made_is_told_whatever_else_was_refused() {
+    let stage = Stage::started().await;
+    let sent = stage.router.ask(&["send", "design-system"]).await.unwrap();
+    // One after as many as go into a request, so that it is alone in the next.
+    let unknown = "evt_01kdvdna000000000000000000";
+    let mut arguments = vec![unknown; PIECE + 1];
+    arguments[0] = sent["body"]["id"].as_str().unwrap();
+    arguments.splice(..0, ["replay", "-o", "json"]);
+    let output = stage.router.attempt(&arguments).await.unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["deliveries"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(told["refused"].as_array().unwrap().len(), PIECE);
+    let words = said(&output);
+    let end = format!("{PIECE} of {} were not replayed", PIECE + 1);
+    assert!(
+        words.contains("there is no event") && words.contains(&end),
+        "{words}"
+    );
+
+    let words = said(&stage.router.attempt(&["replay", unknown]).await.unwrap());
+    assert!(words.contains("the router refused: there is no event"), "{words}");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! `POST /v1/replay`: a person asks for something again.
 //!
 //! What is to be made of what is asked for is worked out by [`plan`], in one way for whoever only wants to know and for the
-//! router, which then has the journal make it.
+//! router, which then has the journal make it. What could not be made is told beside what was: of several things each stands
+//! for itself, and the answer about one is not lost by another.
 
 pub(super) mod plan;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, answer};
 use crate::{
-    journal::{Asker, JournalError, ReplayKeys},
+    journal::{self, Asker, JournalError, ReplayKeys},
     router::{Generation, GenerationId},
 };
 
@@ -89,22 +90,27 @@ pub(super) async fn replay(shared: &Shared, body: Incoming) -> Result<Replayed, 
         );
         return Err(Problem::new(400, words));
     }
-    let alone = replay.ids.len() == 1;
     let mut replayed = Replayed::default();
     let mut deliveries = Vec::new();
     for id in &replay.ids {
-        match plan(&replay, id, &*shared.journal, shared).await {
-            Ok(Plan::Delivery(plan)) => deliveries.push(*plan),
+        let made = match plan(&replay, id, &*shared.journal, shared).await {
+            Ok(Plan::Delivery(plan)) => {
+                deliveries.push(plan.replay);
+                continue;
+            }
             Ok(Plan::Event(plan)) => {
                 let EventPlan { event, routed, asked } = *plan;
-                let made = shared.journal.replay_event(event, routed, asked).await?;
-                replayed.deliveries.extend(made);
+                let made = shared.journal.replay_event(event, routed, asked).await;
+                made.map_err(Problem::from)
             }
-            Err(problem) if alone || problem.status >= 500 => return Err(problem),
+            Err(problem) => Err(problem),
+        };
+        match made {
+            Ok(made) => replayed.deliveries.extend(made),
             Err(problem) => replayed.refuse(id, problem.error),
         }
     }
-    make(shared, deliveries, alone, &mut replayed).await?;
+    make(shared, deliveries, &mut replayed).await;
     tracing::info!(
         asked = replay.ids.len(),
         made = replayed.deliveries.len(),
@@ -115,30 +121,31 @@ pub(super) async fn replay(shared: &Shared, body: Incoming) -> Result<Replayed, 
     Ok(replayed)
 }
 
-/// Has the journal make what was planned. Where only one thing was asked for, that it is refused is the answer.
-pub(super) async fn make(
-    shared: &Shared,
-    plans: Vec<DeliveryPlan>,
-    alone: bool,
-    replayed: &mut Replayed,
-) -> Result<(), Problem> {
-    if plans.is_empty() {
-        return Ok(());
+/// Has the journal make what was planned: all that can be made, in one transaction.
+async fn make(shared: &Shared, replays: Vec<journal::Replay>, replayed: &mut Replayed) {
+    if replays.is_empty() {
+        return;
     }
-    let replays: Vec<_> = plans.into_iter().map(|plan| plan.replay).collect();
     let parents: Vec<_> = replays.iter().map(|replay| replay.parent).collect();
-    let made = shared.journal.replay(replays).await?;
+    let made = match shared.journal.replay(replays).await {
+        Ok(made) => made,
+        Err(error) => parents.iter().map(|_| Err(error.clone())).collect(),
+    };
     for (parent, made) in parents.into_iter().zip(made) {
         match made {
             Ok(delivery) => replayed.deliveries.push(delivery),
-            Err(error) if alone => return Err(error.into()),
             Err(error) => replayed.refuse(&parent.to_string(), error.to_string()),
         }
     }
-    Ok(())
 }
 
 impl Replayed {
+    /// Takes in what came of more.
+    pub fn add(&mut self, more: Self) {
+        self.deliveries.extend(more.deliveries);
+        self.refused.extend(more.refused);
+    }
+
     fn refuse(&mut self, id: &str, error: String) {
         self.refused.push(Refused {
             id: id.to_owned(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Problem, Shared, answer,
     replay::{
-        self, Replayed,
+        Replayed,
         plan::{self, Verdict},
     },
 };
@@ -55,10 +55,13 @@ pub(super) async fn resolve(shared: &Shared, body: Incoming) -> Result<Replayed,
     let by = asker.by.clone();
     let done = matches!(verdict, Verdict::Done(_));
     let planned = plan::resolve(id, verdict, asker, &*shared.journal, shared).await?;
-    let mut replayed = Replayed::default();
-    replay::make(shared, vec![planned], true, &mut replayed).await?;
+    let made = shared.journal.replay(vec![planned.replay]).await?.into_iter();
+    let deliveries = made.collect::<Result<_, _>>()?;
     tracing::info!(delivery.id = %id, by, done, "a doubt was settled by a person");
-    Ok(replayed)
+    Ok(Replayed {
+        deliveries,
+        ..Replayed::default()
+    })
 }
 
 /// Room for an output as large as a plugin may give.

@@ -125,20 +125,24 @@ impl Replay {
 
     /// Asks for what was named.
     fn named(self, data_dir: &Path, ids: Vec<String>) -> anyhow::Result<()> {
-        let (output, routes, count) = (self.output, self.route.clone(), ids.len());
+        let (output, routes) = (self.output, self.route.clone());
         let mut request = self.request(false);
         request.routes = routes;
         let mut all = Replayed::default();
-        for piece in ids.chunks(admin::PIECE) {
-            request.ids = piece.to_vec();
-            let replayed: Replayed = wait(post(data_dir, "/v1/replay", &request))??;
-            all.deliveries.extend(replayed.deliveries);
-            all.refused.extend(replayed.refused);
-        }
+        let asked = wait(async {
+            for piece in ids.chunks(admin::PIECE) {
+                request.ids = piece.to_vec();
+                all.add(post(data_dir, "/v1/replay", &request).await?);
+            }
+            anyhow::Ok(())
+        })?;
+        // Whatever came in between, what was made is told.
+        let is_nothing = all.deliveries.is_empty() && all.refused.is_empty();
         match output.output {
+            Shape::Json if is_nothing && asked.is_err() => {}
             Shape::Json => say_json(&all)?,
             Shape::Table => {
-                if all.deliveries.is_empty() && all.refused.is_empty() {
+                if is_nothing && asked.is_ok() {
                     say("no route matches, so that nothing is owed")?;
                 }
                 for delivery in &all.deliveries {
@@ -148,11 +152,7 @@ impl Replay {
                 }
             }
         }
-        tell_refused(&all);
-        match all.refused.len() {
-            0 => Ok(()),
-            refused => bail!("{refused} of {count} were not replayed"),
-        }
+        end(&all, ids.len() as u64, asked)
     }
 
     /// Says what would be made.
@@ -182,51 +182,57 @@ async fn many(
     let mut progress = Progress::of(chosen.count, chosen.count > PIECE as u64);
     let mut all = Replayed::default();
     let (mut last, mut done) = (None, 0);
-    let mut interrupted = false;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-    while !interrupted {
-        let ids = chosen.piece(history, last, PIECE, done).await?;
-        let Some(newest) = ids.last() else { break };
-        last = Some(*newest);
-        let piece = admin::Replay {
-            ids: ids.iter().map(ToString::to_string).collect(),
-            ..request.clone()
-        };
-        let mut answer = std::pin::pin!(post::<_, Replayed>(data_dir, "/v1/replay", &piece));
-        // What was asked for is brought to its end: it takes no longer than one transaction.
-        let replayed = tokio::select! {
-            replayed = &mut answer => replayed?,
-            _ = &mut interrupt => {
-                interrupted = true;
-                answer.await?
+    let asked = async {
+        loop {
+            let ids = chosen.piece(history, last, PIECE, done).await?;
+            let Some(newest) = ids.last() else { return Ok(()) };
+            last = Some(*newest);
+            let piece = admin::Replay {
+                ids: ids.iter().map(ToString::to_string).collect(),
+                ..request.clone()
+            };
+            let mut answer = std::pin::pin!(post::<_, Replayed>(data_dir, "/v1/replay", &piece));
+            // What was asked for is brought to its end: it takes no longer than one transaction.
+            let (replayed, interrupted) = tokio::select! {
+                replayed = &mut answer => (replayed?, false),
+                _ = &mut interrupt => (answer.await?, true),
+            };
+            done += ids.len() as u64;
+            all.add(replayed);
+            progress.show(done);
+            match interrupted {
+                true if done < chosen.count => bail!(
+                    "stopped after {done} of {}; the same command goes on with the rest",
+                    chosen.count
+                ),
+                true => return Ok(()),
+                false => {}
             }
-        };
-        done += ids.len() as u64;
-        all.deliveries.extend(replayed.deliveries);
-        all.refused.extend(replayed.refused);
-        progress.show(done);
+        }
     }
+    .await;
     progress.end();
+    // Whatever came in between, what was made is told.
     match output.output {
         Shape::Json => say_json(&all)?,
         Shape::Table => say(format!("{} deliveries are owed anew", all.deliveries.len()))?,
     }
-    tell_refused(&all);
-    if interrupted && done < chosen.count {
-        bail!(
-            "stopped after {done} of {}; the same command goes on with the rest",
-            chosen.count
-        );
-    }
-    match all.refused.len() {
-        0 => Ok(()),
-        refused => bail!("{refused} of {done} were not replayed"),
-    }
+    end(&all, done, asked)
 }
 
-fn tell_refused(replayed: &Replayed) {
-    for refused in &replayed.refused {
+/// Tells what was refused of `count`, and why it was not gone on with.
+fn end(all: &Replayed, count: u64, asked: anyhow::Result<()>) -> anyhow::Result<()> {
+    if let (1, [refused]) = (count, all.refused.as_slice()) {
+        bail!("the router refused: {}", refused.error);
+    }
+    for refused in &all.refused {
         eprintln!("error: {}", refused.error);
+    }
+    asked?;
+    match all.refused.len() {
+        0 => Ok(()),
+        refused => bail!("{refused} of {count} were not replayed"),
     }
 }
 
