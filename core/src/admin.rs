@@ -3,7 +3,7 @@
 //! Two doors lead to one small HTTP server. A loopback address answers `GET /healthz`, `/readyz`, `/metrics` and
 //! `/v1/plugins`, `/v1/routes` and `/v1/events/<id>/explain` and changes nothing; it asks for a loopback `Host`, so that no web page can read it through a
 //! name that it made point here. A Unix socket in the data directory, open to the router's own user alone, takes
-//! `POST /v1/replay`, `/v1/resolve`, `/v1/cancel`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
+//! `POST /v1/replay`, `/v1/resolve`, `/v1/cancel`, `/v1/skip`, `/v1/call`, `/v1/routes/reload` and `/v1/routes/rollback` as well. The socket's file is replaced without asking who made it: whoever holds the journal's
 //! lock is the only router here, so a file that lies there is left over from one that was killed.
 
 mod answer;
@@ -15,7 +15,6 @@ mod plugins;
 mod replay;
 mod rules;
 mod settle;
-mod skip;
 mod socket;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -39,8 +38,7 @@ pub use replay::{
     plan::Verdict,
 };
 pub use rules::{RefusedRules, RollBack, Rules, RulesError, Standing, Taken};
-pub use settle::{Cancel, Resolve};
-pub use skip::Skip;
+pub use settle::{Cancel, Resolve, Skip};
 pub use socket::{connect, listen};
 
 use answer::Response;
@@ -257,7 +255,7 @@ impl Shared {
             "/v1/cancel" => answer::result(settle::cancel(self, request.into_body()).await),
             "/v1/resolve" => answer::result(settle::resolve(self, request.into_body()).await),
             "/v1/replay" => answer::result(replay::replay(self, request.into_body()).await),
-            "/v1/skip" => answer::result(skip::skip(self, request.into_body()).await),
+            "/v1/skip" => answer::result(settle::skip(self, request.into_body()).await),
             _ => answer::text(404, "there is nothing here\n"),
         }
     }

@@ -1,4 +1,4 @@
-//! `POST /v1/cancel` and `/v1/resolve`: a person decides what becomes of a delivery.
+//! `POST /v1/cancel`, `/v1/resolve` and `/v1/skip`: a person decides what becomes of a delivery, or of those behind it.
 
 use hyper::body::Incoming;
 use jackfield_event::DeliveryId;
@@ -37,6 +37,17 @@ pub struct Resolve {
     pub asker: Asker,
 }
 
+/// A dead delivery that holds up those of its order key, which are let go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skip {
+    /// Which.
+    pub id: DeliveryId,
+    /// Who asks.
+    #[serde(default)]
+    pub asker: Asker,
+}
+
 pub(super) async fn cancel(shared: &Shared, body: Incoming) -> Result<Canceled, Problem> {
     let Cancel { id, asker } = answer::read(body, LONGEST).await?;
     let by = asker.by.clone();
@@ -62,6 +73,13 @@ pub(super) async fn resolve(shared: &Shared, body: Incoming) -> Result<Replayed,
         deliveries,
         ..Replayed::default()
     })
+}
+
+pub(super) async fn skip(shared: &Shared, body: Incoming) -> Result<DeliveryId, Problem> {
+    let Skip { id, asker } = answer::read(body, LONGEST).await?;
+    shared.journal.skip(id).await?;
+    tracing::info!(delivery.id = %id, by = asker.by, note = asker.note, "skipped by a person");
+    Ok(id)
 }
 
 /// Room for an output as large as a plugin may give.

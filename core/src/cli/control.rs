@@ -6,26 +6,16 @@ use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
-use jackfield_event::DeliveryId;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     http::{Answer, exchange},
-    say, wait,
+    wait,
 };
 use crate::{
     admin::{self, Problem},
     app,
 };
-
-/// Lets go of what waits behind a dead delivery.
-pub(super) fn skip(data_dir: &Path, id: DeliveryId) -> anyhow::Result<()> {
-    let request = serde_json::to_vec(&admin::Skip { id })?;
-    ask(data_dir, Method::POST, "/v1/skip", request)?;
-    Ok(say(format!(
-        "{id}  is skipped and stays dead; what waited behind it goes on"
-    ))?)
-}
 
 /// Whether a router runs whose data lies in `data_dir`.
 pub(super) fn is_running(data_dir: &Path) -> anyhow::Result<bool> {

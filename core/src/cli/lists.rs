@@ -9,7 +9,7 @@ use jackfield_event::{DeliveryId, EventId, Timestamp};
 use super::{
     Output, Shape,
     capture::Capture,
-    control, history, say, say_json, settle, show,
+    history, say, say_json, settle, show,
     table::{Table, age, short, state, until},
     wait,
 };
@@ -68,11 +68,7 @@ pub(super) enum Deliveries {
     },
     Cancel(settle::Cancel),
     Resolve(settle::Resolve),
-    /// Let those go that wait behind a dead delivery of a route with `on_stuck = "hold"`; it stays dead.
-    Skip {
-        /// The delivery, as dlv_…
-        id: DeliveryId,
-    },
+    Skip(settle::Skip),
 }
 
 /// Deliveries that were given up.
@@ -202,7 +198,7 @@ impl Deliveries {
             }
             Self::Cancel(cancel) => cancel.run(&config::data_dir(config)?),
             Self::Resolve(resolve) => resolve.run(&config::data_dir(config)?),
-            Self::Skip { id } => control::skip(&config::data_dir(config)?, id),
+            Self::Skip(skip) => skip.run(&config::data_dir(config)?),
             Self::Show { id, output } => {
                 let Some(story) = wait(history(config)?.delivery(id))?? else {
                     bail!("there is no delivery {id}");

@@ -1,4 +1,5 @@
-//! `deliveries cancel` and `deliveries resolve`: a person decides what becomes of a delivery.
+//! `deliveries cancel`, `deliveries resolve` and `deliveries skip`: a person decides what becomes of a delivery, or of those
+//! behind it.
 
 use std::path::Path;
 
@@ -44,6 +45,15 @@ pub(super) struct Resolve {
     /// With --done: what the step would have put out, where later steps need it.
     #[arg(long, value_name = "JSON", requires = "done")]
     output: Option<String>,
+    #[command(flatten)]
+    note: Note,
+}
+
+/// Let those go that wait behind a dead delivery of a route with `on_stuck = "hold"`; it stays dead.
+#[derive(Debug, Args)]
+pub(super) struct Skip {
+    /// The delivery, as dlv_…
+    id: DeliveryId,
     #[command(flatten)]
     note: Note,
 }
@@ -118,6 +128,19 @@ impl Resolve {
             ))?;
         }
         Ok(())
+    }
+}
+
+impl Skip {
+    pub(super) fn run(self, data_dir: &Path) -> anyhow::Result<()> {
+        let skip = admin::Skip {
+            id: self.id,
+            asker: self.note.asker(),
+        };
+        let id: DeliveryId = wait(post(data_dir, "/v1/skip", &skip))??;
+        Ok(say(format!(
+            "{id}  is skipped and stays dead; what waited behind it goes on"
+        ))?)
     }
 }
 
