@@ -616,12 +616,14 @@ mod tests {
         let mut writing = std::pin::pin!(writing);
         let mut handed_in = 0;
         // What is being written counts until it is.
-        while let Some(Ok(())) = tokio::select! {
-            biased;
-            () = &mut writing => None,
-            sent = outbox.send(&long(handed_in)) => Some(sent),
-            () = std::future::ready(()) => None,
-        } {
+        loop {
+            let order = long(handed_in);
+            tokio::select! {
+                biased;
+                () = &mut writing => panic!("nobody reads, and so it does not end"),
+                sent = outbox.send(&order) => sent.unwrap(),
+                () = std::future::ready(()) => break,
+            }
             handed_in += 1;
         }
         assert_eq!(handed_in, 2);
