@@ -190,10 +190,11 @@ impl InForce {
         if cause == Cause::Change && displaced.as_ref() == Some(&id) {
             return Ok(self.taken(&in_force));
         }
-        let generation = match id == *in_force.id() {
-            true => in_force,
-            false => Arc::new(self.parts.compile(files, held).await?),
-        };
+        if id == *in_force.id() {
+            return self.put_in_force(in_force, cause, None).await;
+        }
+        self.forget(&in_force).await;
+        let generation = Arc::new(self.parts.compile(files, held).await?);
         self.put_in_force(generation, cause, None).await
     }
 
@@ -201,13 +202,15 @@ impl InForce {
     async fn roll_back(&self, name: &str) -> Result<Taken, RulesError> {
         let held = self.parts.plugins.hold().await;
         let id = self.parts.journal.generation(name).await?;
-        if id == *self.routes.load().id() {
+        let in_force = self.routes.load_full();
+        if id == *in_force.id() {
             let words = format!("the generation {id} is in force already");
             return Err(JournalError::Refused(words).into());
         }
         // Files that cannot even be read are displaced by nothing: they have to change before they are of any use.
         let displaced = self.parts.files().await.ok().map(|(_, files)| files);
         let displaced = displaced.filter(|files| *files != id);
+        self.forget(&in_force).await;
         let generation = Arc::new(self.parts.stored(&id, &held).await?);
         let taken = self.put_in_force(generation, Cause::Rollback, displaced).await?;
         self.metrics.taken(&taken);
@@ -245,7 +248,6 @@ impl InForce {
         if taken.generation != taken.before {
             warn_of_unindexed(&generation);
             self.parts.plugins.reconsider();
-            self.forget([generation, before]).await;
         }
         Ok(taken)
     }
@@ -261,15 +263,16 @@ impl InForce {
         }
     }
 
-    /// Lets go of generations that nothing is owed under, but for the last two: an event may still be on its way to the
+    /// Lets go of generations that nothing is owed under, but for that in force: before another is compiled, so that there are
+    /// never more of them than two for that. The one before it is kept until then, since an event may be on its way to the
     /// journal that has just been routed.
-    async fn forget(&self, last: [Arc<Generation>; 2]) {
+    async fn forget(&self, in_force: &Generation) {
         let mut needed = match self.parts.journal.unsettled_generations().await {
             Ok(needed) => needed,
             // Then they are kept until the next time.
             Err(error) => return tracing::warn!(%error, "the journal could not say which rules are needed"),
         };
-        needed.extend(last.iter().map(|generation| generation.id().clone()));
+        needed.push(in_force.id().clone());
         let forgotten = self.generations.retain(&needed);
         // Taking thousands of routes apart takes a while.
         self.parts.aside.does(move || drop(forgotten)).await;
