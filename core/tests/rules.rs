@@ -436,7 +436,7 @@ async fn a_plan_tells_what_other_rules_would_have_made_of_what_came_in() {
     let (code, said) = stage.attempt(&plan).await;
     assert_eq!(code, Some(3), "{said}");
     assert!(
-        said.contains("~ greet: of 1 that take it, given something else by 1 event"),
+        said.contains("~ greet: of 1 that take it, dealt with otherwise by 1 event"),
         "{said}"
     );
     let [before, after] = ["before  \"Ada\"", "after   \"Grace\""];

@@ -65,6 +65,26 @@ impl Line {
     }
 }
 
+impl NewestBy {
+    /// The word as it is spelled everywhere.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl OnStuck {
+    /// The word as it is spelled everywhere.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::GoOn => "go-on",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 impl Keep {
     /// The word as it is spelled everywhere.
     pub const fn word(self) -> &'static str {

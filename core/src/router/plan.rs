@@ -1,4 +1,5 @@
-//! What other rules would make of an event: which routes it would gain or lose, and which inputs would differ.
+//! What other rules would make of an event: which routes it would gain or lose, and what would be otherwise in those that it
+//! keeps: its line, its deadline, and what the steps are given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,9 @@ use super::{
     Context, Generation, NotJson, Route,
     context::Parsed,
     step::{Field, Step, dotted, join},
+    template::{Escape, Template},
 };
-use crate::delivery::Phase;
+use crate::delivery::{Line, Phase};
 
 /// Two generations, the one in force and one that could be, to be held against events.
 #[derive(Debug)]
@@ -29,8 +31,8 @@ pub enum Change<'g> {
     Gained(&'g str),
     /// Only the old ones do.
     Lost(&'g str),
-    /// Both do, with other inputs.
-    Inputs(&'g str, Vec<Difference>),
+    /// Both do, and deal with it otherwise.
+    Altered(&'g str, Vec<Difference>),
 }
 
 /// What both make of one event.
@@ -42,12 +44,14 @@ pub struct Compared<'g> {
     pub changes: Vec<Change<'g>>,
 }
 
-/// A field of a step that comes out differently.
+/// A field of a route, or of one of its steps, that comes out differently.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Difference {
-    /// The step's id.
-    pub step: String,
-    /// The field: `with.text`, `if`; or `use` where the step is another one, or only in one of the two.
+    /// The step's id, where it is a step's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The field: `order_by`, `coalesce.window`; of a step, `with.text`, `if`, or `use` where the step is another one, or only in
+    /// one of the two.
     pub field: String,
     /// What it was, in JSON; or why it could not be rendered. What an earlier step would have put out stands in it by its name.
     pub before: String,
@@ -107,9 +111,9 @@ impl<'g> Comparison<'g> {
                 Some(event) => event,
                 None => event.insert(parse(envelope, payload)?),
             };
-            let differences = inputs(old, route, event);
+            let differences = differences(old, route, event);
             if !differences.is_empty() {
-                compared.changes.push(Change::Inputs(name, differences));
+                compared.changes.push(Change::Altered(name, differences));
             }
         }
         let lost = before.iter().map(|route| route.name());
@@ -129,8 +133,8 @@ fn parse(envelope: &[u8], payload: &[u8]) -> Result<Parsed, NotJson> {
     Parsed::event(&whole).map_err(|error| NotJson(error.to_string()))
 }
 
-/// All that decides what the steps of a route are given.
-fn definition(route: &Route) -> Vec<(Phase, &str, &str, Option<&str>, Value)> {
+/// All that decides what becomes of an event on a route.
+fn definition(route: &Route) -> impl PartialEq {
     let steps = PHASES.iter().flat_map(|phase| {
         let steps = route.steps(*phase).iter();
         steps.map(|step| {
@@ -144,19 +148,31 @@ fn definition(route: &Route) -> Vec<(Phase, &str, &str, Option<&str>, Value)> {
             )
         })
     });
-    steps.collect()
+    let [order_by, deadline] = [&route.order_by, &route.deadline].map(said);
+    (order_by, deadline, *route.line(), steps.collect::<Vec<_>>())
 }
 
-/// What the steps of two routes of one name would be given that is not alike.
-fn inputs(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference> {
+fn said(template: &Option<Template>) -> Option<&str> {
+    template.as_ref().map(Template::source)
+}
+
+/// In what two routes of one name would deal with an event otherwise.
+fn differences(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference> {
     let context = Context::unperformed(after.name(), event);
     let mut differences = Vec::new();
+    let mut found = Found {
+        step: None,
+        differences: &mut differences,
+    };
+    found.text("order_by", &before.order_by, &after.order_by, &context);
+    found.line(before.line(), after.line());
+    found.text("deadline", &before.deadline, &after.deadline, &context);
     for phase in PHASES {
         let old: BTreeMap<_, _> = steps(before, phase).collect();
         let new: BTreeMap<_, _> = steps(after, phase).collect();
         for step in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
             let mut found = Found {
-                step,
+                step: Some(step),
                 differences: &mut differences,
             };
             match (old.get(step), new.get(step)) {
@@ -176,9 +192,9 @@ fn steps(route: &Route, phase: Phase) -> impl Iterator<Item = (&str, &Step)> {
     route.steps(phase).iter().map(|step| (step.id(), step))
 }
 
-/// Where the differences of one step go.
+/// Where the differences of a route go, or of one of its steps.
 struct Found<'a> {
-    step: &'a str,
+    step: Option<&'a str>,
     differences: &'a mut Vec<Difference>,
 }
 
@@ -186,12 +202,49 @@ impl Found<'_> {
     fn add(&mut self, field: &str, before: String, after: String) {
         if before != after {
             self.differences.push(Difference {
-                step: self.step.to_owned(),
+                step: self.step.map(str::to_owned),
                 field: field.to_owned(),
                 before,
                 after,
             });
         }
+    }
+
+    /// What is rendered before there is a delivery.
+    fn text(&mut self, field: &str, before: &Option<Template>, after: &Option<Template>, context: &Context) {
+        if said(before) != said(after) {
+            let [before, after] = [before, after].map(|template| match template {
+                None => NOTHING.to_owned(),
+                Some(template) => match template.text(context.root(), Escape::None) {
+                    Ok(text) => Value::from(text).to_string(),
+                    Err(error) => error,
+                },
+            });
+            self.add(field, before, after);
+        }
+    }
+
+    fn line(&mut self, before: &Line, after: &Line) {
+        let lines = [before, after];
+        let mut add = |field, shown: &dyn Fn(&Line) -> Option<String>| {
+            let [before, after] = lines.map(|line| shown(line).unwrap_or_else(|| NOTHING.to_owned()));
+            self.add(field, before, after);
+        };
+        add("supersede", &|line| Some(line.supersede.to_string()));
+        add("newest_by", &|line| Some(line.newest_by.word().to_owned()));
+        add("on_stuck", &|line| Some(line.on_stuck.word().to_owned()));
+        add("coalesce.window", &|line| {
+            Some(format!("{:?}", line.coalesce?.window))
+        });
+        add("coalesce.max_wait", &|line| {
+            Some(format!("{:?}", line.coalesce?.max_wait))
+        });
+        add("coalesce.max_items", &|line| {
+            Some(line.coalesce?.max_items.to_string())
+        });
+        add("coalesce.keep", &|line| {
+            Some(line.coalesce?.keep.word().to_owned())
+        });
     }
 
     fn step(&mut self, before: &Step, after: &Step, context: &Context) {
@@ -289,12 +342,11 @@ mod tests {
         let line = |change: &Change<'_>| match change {
             Change::Gained(route) => format!("+ {route}"),
             Change::Lost(route) => format!("- {route}"),
-            Change::Inputs(route, differences) => {
+            Change::Altered(route, differences) => {
                 let differences = differences.iter().map(|found| {
-                    format!(
-                        "{}.{}: {} → {}",
-                        found.step, found.field, found.before, found.after
-                    )
+                    let step = found.step.iter().map(|step| format!("{step}."));
+                    let step: String = step.collect();
+                    format!("{step}{}: {} → {}", found.field, found.before, found.after)
                 });
                 format!("~ {route}: {}", differences.collect::<Vec<_>>().join("; "))
             }
@@ -370,5 +422,46 @@ mod tests {
         assert_eq!(changes(one, &two), ["~ r: x.use: one → two"]);
         assert_eq!(changes(one, &more), ["~ r: y.use: no such step → one"]);
         assert_eq!(changes(&more, one), ["~ r: y.use: one → no such step"]);
+    }
+
+    #[test]
+    fn another_line_or_deadline_is_told() {
+        let with = |keys: &str| route("r", "a", "").replacen("when.", &format!("{keys}\nwhen."), 1);
+        let told = |before: &str, after: &str| changes(&with(before), &with(after)).concat();
+        for (before, after, expected) in [
+            (
+                "deadline = '24h'",
+                "deadline = '12h'",
+                "~ r: deadline: \"24h\" → \"12h\"",
+            ),
+            (
+                "",
+                "deadline = '{{ event.time }}'",
+                "~ r: deadline: nothing → `event` has no `time`",
+            ),
+            (
+                "deadline = '{{ event.data.title }}'",
+                "deadline = '{{ event.data.title | default(\"1h\") }}'",
+                "",
+            ),
+            (
+                "order_by = '{{ event.data.title }}'",
+                "order_by = '{{ event.type }}'\non_stuck = 'hold'",
+                "~ r: order_by: \"Home\" → \"a\"; on_stuck: go-on → hold",
+            ),
+            (
+                "supersede = true",
+                "supersede = true\nnewest_by = 'time'",
+                "~ r: newest_by: arrival → time",
+            ),
+            (
+                "coalesce = { window = '30s' }",
+                "coalesce = { window = '1m', keep = 'all' }",
+                "~ r: coalesce.window: 30s → 60s; coalesce.max_wait: 300s → 600s; coalesce.keep: newest → all",
+            ),
+        ] {
+            assert_eq!(told(before, after), expected);
+        }
+        assert!(told("", "coalesce = { window = '30s' }").contains("coalesce.window: nothing → 30s"));
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 /// Say what other rules would have made of the events that came in; nothing is done.
 ///
 /// Every stored event is held against the rules in force and against the others: which routes it would take or leave,
-/// and what their steps would be given. What an earlier step would have put out stands there by its name. Exits with
+/// in what line and until when, and what their steps would be given. What an earlier step would have put out stands there by its name. Exits with
 /// 0 where nothing would be different, and with 3 where something would.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Plan {
@@ -70,10 +70,10 @@ struct Fate {
     gained: Marks,
     /// Events that took it and would not.
     lost: Marks,
-    /// Events that take it either way, and those of them whose steps would be given something else.
+    /// Events that take it either way, and those of them that would be dealt with otherwise.
     kept: u64,
-    inputs: Marks,
-    /// What those would be given, a few in full.
+    altered: Marks,
+    /// In what, a few in full.
     differences: Vec<Example>,
 }
 
@@ -84,7 +84,7 @@ struct Marks {
     examples: Vec<EventId>,
 }
 
-/// What one event would give to a step that is not what it gave.
+/// What is otherwise for one event.
 #[derive(Debug, Serialize)]
 struct Example {
     event: EventId,
@@ -163,13 +163,13 @@ async fn outlook<'g>(
 
 impl<'g> Outlook<'g> {
     fn note(&mut self, event: EventId, change: Change<'g>) {
-        let (Change::Gained(route) | Change::Lost(route) | Change::Inputs(route, _)) = change;
+        let (Change::Gained(route) | Change::Lost(route) | Change::Altered(route, _)) = change;
         let fate = self.routes.entry(route).or_default();
         match change {
             Change::Gained(_) => fate.gained.add(event),
             Change::Lost(_) => fate.lost.add(event),
-            Change::Inputs(_, differences) => {
-                fate.inputs.add(event);
+            Change::Altered(_, differences) => {
+                fate.altered.add(event);
                 // One of each field tells what changes; a second one of the same field adds nothing.
                 for difference in differences {
                     let is_new = fate.differences.iter().all(|known| {
@@ -232,11 +232,11 @@ impl<'g> Outlook<'g> {
                     "31",
                 ));
             }
-            if fate.inputs.count > 0 {
+            if fate.altered.count > 0 {
                 let of = format!(
                     "of {} that take it, {}",
                     fate.kept,
-                    fate.inputs.words("given something else")
+                    fate.altered.words("dealt with otherwise")
                 );
                 lines.push(paint(&format!("~ {name}: {of}"), "33"));
             }
@@ -247,11 +247,9 @@ impl<'g> Outlook<'g> {
                     before,
                     after,
                 } = difference;
-                lines.push(format!(
-                    "    step {}, {}, for {event}:",
-                    short(step, 64),
-                    short(field, 64)
-                ));
+                let step = step.iter().map(|step| format!("step {}, ", short(step, 64)));
+                let step: String = step.collect();
+                lines.push(format!("    {step}{}, for {event}:", short(field, 64)));
                 lines.push(format!("      before  {}", short(before, 200)));
                 lines.push(format!("      after   {}", short(after, 200)));
             }
@@ -262,7 +260,7 @@ impl<'g> Outlook<'g> {
 
 impl Fate {
     fn is_changed(&self) -> bool {
-        [&self.gained, &self.lost, &self.inputs]
+        [&self.gained, &self.lost, &self.altered]
             .iter()
             .any(|marks| marks.count > 0)
     }

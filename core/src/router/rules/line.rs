@@ -31,9 +31,9 @@ pub(super) fn read(table: &mut Table<'_>, ordered: bool, faults: &mut Faults) ->
         );
         faults.push(fault.help("write `order_by = \"{{ … }}\"` beside it, or leave it out"));
     }
-    let words = [("arrival", NewestBy::Arrival), ("time", NewestBy::Time)];
+    let words = [NewestBy::Arrival, NewestBy::Time].map(|by| (by.word(), by));
     let newest_by = newest_by.and_then(|item| item.one_of(&words, faults));
-    let words = [("go-on", OnStuck::GoOn), ("hold", OnStuck::Hold)];
+    let words = [OnStuck::GoOn, OnStuck::Hold].map(|what| (what.word(), what));
     let on_stuck = on_stuck.and_then(|item| item.one_of(&words, faults));
     Line {
         supersede,
