@@ -11,6 +11,7 @@ mod judge;
 mod occurrence;
 mod read;
 mod redact;
+mod schema;
 mod update;
 mod write;
 
@@ -26,6 +27,7 @@ use jackfield_event::Event;
 use serde_json::Value;
 
 pub use judge::Mismatch;
+pub use schema::schema;
 pub use update::update;
 
 use crate::{

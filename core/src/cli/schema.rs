@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{load_without_secrets, say_json, scratch::Scratch, wait};
 use crate::{
-    app,
+    app, case,
     plugin::{self, InstanceOptions, Runner, Survey, trust},
     router,
     schema::Catalog,
@@ -34,6 +34,8 @@ enum Of {
     Config,
     /// Rule files, with what each instance of the configuration takes as input.
     Routes,
+    /// Files of cases, `*.case.toml`: events, and what the rules are to make of them.
+    Case,
 }
 
 impl Schema {
@@ -46,6 +48,7 @@ impl Schema {
             Of::Event => say_json(&jackfield_event::schema()),
             Of::Config => say_json(&crate::config::schema()),
             Of::Routes => say_json(&router::schema(&self.catalog(config)?)),
+            Of::Case => say_json(&case::schema()),
         }
     }
 
@@ -83,4 +86,6 @@ fn alone(dir: PathBuf, scratch: &Scratch) -> anyhow::Result<Catalog> {
 const EXAMPLES: &str = "\
 Editors take the schema of a TOML file from its first line:
   jackfield schema routes > routes.schema.json
-  #:schema ./routes.schema.json             at the head of routes.toml";
+  #:schema ./routes.schema.json             at the head of routes.toml
+  jackfield schema case > case.schema.json
+  #:schema ./case.schema.json               at the head of routes.case.toml";
