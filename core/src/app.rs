@@ -48,7 +48,7 @@ use crate::{
 use hand_over::{HandOver, Predecessor};
 
 pub use activation::sockets;
-pub use load::{back_up, history, plugin_options, rules};
+pub use load::{back_up, history, limits, plugin_options, rules};
 
 /// Why the router did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub enum RunError {
     /// The rules are faulty.
     #[error("the rules are faulty")]
     Faults(#[from] Faults),
+    /// What is configured does not go with the plugins that there are.
+    #[error("the configuration does not fit the plugins")]
+    Unfit(#[source] Faults),
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -206,6 +209,7 @@ impl App {
         let watch = watch.map(|dir| plugin::Watch::begin(dir, config.plugins.trust.lock.clone()));
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
+        limits(&config.limits, &plugins.catalog()).map_err(RunError::Unfit)?;
         let parts = in_force::Parts {
             path: config.routes.clone(),
             journal: Arc::clone(&journal),
@@ -218,10 +222,11 @@ impl App {
         };
         let rules = in_force::InForce::start(parts, &mut metrics).await?;
         let routes = late_routes.get_or_init(|| rules.routes());
-        let in_force = Arc::clone(routes);
+        let (in_force, bounds) = (Arc::clone(routes), config.limits.clone());
         plugins.have_approved(Box::new(move |catalog| {
             let checked = in_force.load().check(catalog);
-            checked.map_err(|faults| format!("the rules in force do not fit it: {faults}"))
+            checked.map_err(|faults| format!("the rules in force do not fit it: {faults}"))?;
+            limits(&bounds, catalog).map_err(|faults| format!("the configuration does not fit it: {faults}"))
         }));
 
         let work_root = config.data_dir.join("work");

@@ -1,11 +1,12 @@
 //! What a configuration names, found and opened: the journal, the plugins, the rules.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     clock::SystemClock,
     config::{Config, Source},
-    fault::Faults,
+    dispatcher::Limits,
+    fault::{Fault, Faults},
     ingress,
     journal::{self, History, Journal, OpenError, SqliteHistory, SqliteJournal},
     plugin::{self, Runner},
@@ -65,6 +66,30 @@ pub fn rules(path: &Path, catalog: &Catalog) -> Result<Generation, Faults> {
     Generation::compile(&RuleFile::load(path)?, Some(catalog))
 }
 
+/// Holds what limits of instances count by against what the plugins of these take.
+///
+/// # Errors
+///
+/// Everything that they ask of inputs that none has: no call of such an instance could begin.
+pub fn limits(limits: &BTreeMap<String, Limits>, catalog: &Catalog) -> Result<(), Faults> {
+    let mut faults = Faults::new();
+    for (instance, Limits { keys, .. }) in limits {
+        let Some(Some(schema)) = catalog.get(instance) else {
+            continue;
+        };
+        for by in keys.iter().map(|key| &key.by) {
+            for misfit in by.misfits(schema) {
+                let fault = Fault::new(format!(
+                    "instance `{instance}`, limit by `{}`: {misfit}",
+                    by.source()
+                ));
+                faults.push(fault.help("a limit counts by what the steps give its plugin, and by the event"));
+            }
+        }
+    }
+    faults.give(Some(()))
+}
+
 impl From<Source> for ingress::Source {
     fn from(source: Source) -> Self {
         Self {
@@ -73,5 +98,45 @@ impl From<Source> for ingress::Source {
             body_limit: source.body_size,
             dedup_window: source.dedup_window,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{dispatcher::KeyLimit, router::LimitKey, schema::Schema};
+
+    #[test]
+    fn a_limit_that_counts_by_what_its_plugin_does_not_take_is_told() {
+        let by = |source| KeyLimit {
+            by: LimitKey::compile(source).unwrap(),
+            rate: None,
+            concurrency: None,
+        };
+        let keys = || {
+            vec![
+                by("{{ input.channel }}"),
+                by("{{ event.type }}: {{ input.chanel }}"),
+            ]
+        };
+        let bounds = ["slack", "parked", "gone"].map(|instance| {
+            let limits = Limits {
+                keys: keys(),
+                ..Limits::default()
+            };
+            (instance.to_owned(), limits)
+        });
+        let schema =
+            json!({ "additionalProperties": false, "properties": { "channel": { "type": "string" } } });
+        let schema = Arc::new(Schema::compile(schema).unwrap());
+        // Of a plugin that is parked, nobody knows what it takes.
+        let catalog = Catalog::from([("slack".to_owned(), Some(schema)), ("parked".to_owned(), None)]);
+        let faults = limits(&BTreeMap::from(bounds), &catalog).unwrap_err();
+        insta::assert_snapshot!(faults, @"
+        instance `slack`, limit by `{{ event.type }}: {{ input.chanel }}`: `chanel`: unknown; did you mean `channel`?
+            = a limit counts by what the steps give its plugin, and by the event
+        ");
     }
 }

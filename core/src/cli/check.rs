@@ -29,6 +29,9 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     let rules = app::rules(&config.routes, &survey.catalog());
     faults.extend(parked(&survey));
     faults.extend(providers(&config, &survey));
+    if let Err(others) = app::limits(&config.limits, &survey.catalog()) {
+        faults.extend(others);
+    }
     match rules {
         Ok(generation) if faults.is_empty() => Ok(say(summary(&config, &survey, &generation))?),
         Ok(_) => Err(faults.into()),

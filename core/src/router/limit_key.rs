@@ -7,8 +7,9 @@ use serde::Deserialize as _;
 
 use super::{
     Context,
-    template::{Escape, Names, Template, check},
+    template::{Escape, Names, Template, check, check_input},
 };
+use crate::schema::{Schema, Violation};
 
 /// A template whose text tells calls apart: those with an equal one share a limit. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,6 +42,11 @@ impl LimitKey {
     /// The template as it was given.
     pub fn source(&self) -> &str {
         self.0.source()
+    }
+
+    /// What it asks of inputs that none of them has which fit the schema.
+    pub fn misfits(&self, schema: &Schema) -> Vec<Violation> {
+        check_input(&self.0, schema)
     }
 
     /// The key of a call.
@@ -101,6 +107,64 @@ mod tests {
         for (source, expected) in table {
             let error = render(source).unwrap_err();
             assert!(error.starts_with(expected), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_no_input_has_is_told_before_there_is_one() {
+        let schema = Schema::compile(json!({
+            "type": "object",
+            "required": ["channel"],
+            "additionalProperties": false,
+            "properties": {
+                "channel": { "type": "string" },
+                "fields": { "type": "array", "items": { "$ref": "#/$defs/field" } },
+                "labels": { "type": "object" },
+                "target": { "oneOf": [
+                    { "type": "object", "additionalProperties": false, "properties": { "name": { "type": "string" } } },
+                    {
+                        "type": "object", "additionalProperties": false, "required": ["user", "team"],
+                        "properties": { "user": { "type": "string" }, "team": { "type": "string" } }
+                    }
+                ] }
+            },
+            "$defs": { "field": {
+                "type": "object", "additionalProperties": false, "properties": { "title": { "type": "string" } }
+            } }
+        }))
+        .unwrap();
+        let misfits = |source: &str| {
+            let misfits = LimitKey::compile(source).unwrap().misfits(&schema);
+            crate::schema::listed(&misfits)
+        };
+        for fits in [
+            "{{ input.channel }}",
+            "{{ input.fields[1].title }}{{ input.labels.any.thing }}",
+            "{{ input.target.name | default(input.target.user) }}",
+            "{% for field in input.fields %}{{ field.titel }}{% endfor %}",
+            "{{ input | json }}{{ event.type }}",
+        ] {
+            assert_eq!(misfits(fits), "", "{fits}");
+        }
+        for (source, expected) in [
+            (
+                "{{ input.chanel }}/{{ event.type }}",
+                "`chanel`: unknown; did you mean `channel`?",
+            ),
+            (
+                "{{ input.channel.name }}",
+                "`channel`: found a table, expected a string",
+            ),
+            (
+                "{{ input.fields[3].titel | default('x') }}",
+                "`fields[0].titel`: unknown; did you mean `title`?",
+            ),
+            (
+                "{% if input.chanel %}{{ input.channel }}{% endif %}",
+                "`chanel`: unknown; did you mean `channel`?",
+            ),
+        ] {
+            assert_eq!(misfits(source), expected, "{source}");
         }
     }
 }

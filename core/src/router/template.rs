@@ -14,7 +14,7 @@ mod scan;
 
 use minijinja::Value;
 
-pub(super) use check::{Names, check, check_expression};
+pub(super) use check::{Names, check, check_expression, check_input};
 pub(super) use engine::Expression;
 pub(super) use escape::Escape;
 

@@ -2,11 +2,17 @@
 
 use std::collections::HashSet;
 
+use serde_json::{Value, json};
+
 use super::{
     Expression, Form, Part, Template, engine,
     scan::{self, Path, Step},
 };
-use crate::{fault::nearest, router::shape};
+use crate::{
+    fault::nearest,
+    router::{shape, step::join},
+    schema::{Schema, Violation},
+};
 
 /// The names that a template may use where it stands.
 #[derive(Clone, Debug, Default)]
@@ -27,29 +33,105 @@ pub(in crate::router) struct Names<'a> {
 
 /// Everything that is wrong with the names of a template, in words.
 pub(in crate::router) fn check(template: &Template, names: &Names<'_>) -> Vec<String> {
-    match &template.form {
-        Form::Text => Vec::new(),
-        Form::Typed(expression) => check_expression(expression, names),
-        Form::Parts(parts) => parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text(_) => None,
-                Part::Value(expression) => Some(check_expression(expression, names)),
-            })
-            .flatten()
-            .collect(),
-        Form::Blocks => {
-            let free = engine::free_names_of_blocks(&template.source);
-            let tags = scan::tags(&template.source).into_iter();
-            tags.flat_map(|(_, tag)| names.check_all(tag, &free)).collect()
-        }
-    }
+    let expressions = expressions(template).into_iter();
+    expressions
+        .flat_map(|(expression, free)| names.check_all(expression, &free))
+        .collect()
 }
 
 /// Everything that is wrong with the names of an expression, in words.
 pub(in crate::router) fn check_expression(expression: &Expression, names: &Names<'_>) -> Vec<String> {
     let source = expression.source();
     names.check_all(source, &engine::free_names(source))
+}
+
+/// What a template asks of `input` that no input has which fits the schema.
+pub(in crate::router) fn check_input(template: &Template, schema: &Schema) -> Vec<Violation> {
+    let known: HashSet<_> = schema.fields().into_iter().map(|field| field.path).collect();
+    let mut violations = Vec::new();
+    for (expression, free) in expressions(template) {
+        let paths = scan::uses(expression).paths.into_iter();
+        let asked = paths.filter(|path| path.root() == "input" && free.contains("input"));
+        for Path { steps, .. } in asked {
+            let Sample {
+                value,
+                pointer,
+                field,
+            } = Sample::new(&steps[1..]);
+            // One of several alternatives may know it, and another be nearer to a sample that has nothing else.
+            if !known.contains(&field) {
+                let found = schema.check_with_holes(&value, &|at| at == pointer);
+                violations.extend(found.into_iter().filter(|found| {
+                    let below = pointer.strip_prefix(&found.pointer);
+                    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+                }));
+            }
+        }
+    }
+    violations.sort();
+    violations.dedup();
+    violations
+}
+
+/// An input with a value in one place, and nothing else.
+struct Sample {
+    value: Value,
+    /// The place as a JSON Pointer.
+    pointer: String,
+    /// The place as a field is spelled.
+    field: String,
+}
+
+impl Sample {
+    fn new(steps: &[Step<'_>]) -> Self {
+        let mut sample = Self {
+            value: Value::Null,
+            pointer: String::new(),
+            field: String::new(),
+        };
+        for step in steps {
+            match step {
+                Step::Name(name) => {
+                    sample.pointer = join(&sample.pointer, name);
+                    let dot = if sample.field.is_empty() { "" } else { "." };
+                    sample.field += &format!("{dot}{name}");
+                }
+                // Whichever it is, it is like the others.
+                Step::Index(_) => {
+                    sample.pointer += "/0";
+                    sample.field += "[]";
+                }
+            }
+        }
+        for step in steps.iter().rev() {
+            sample.value = match step {
+                Step::Name(name) => json!({ *name: sample.value }),
+                Step::Index(_) => json!([sample.value]),
+            };
+        }
+        sample
+    }
+}
+
+/// The expressions of a template, each with the names that are not its own.
+fn expressions(template: &Template) -> Vec<(&str, HashSet<String>)> {
+    let alone = |expression: &'_ Expression| engine::free_names(expression.source());
+    match &template.form {
+        Form::Text => Vec::new(),
+        Form::Typed(expression) => vec![(expression.source(), alone(expression))],
+        Form::Parts(parts) => parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text(_) => None,
+                Part::Value(expression) => Some((expression.source(), alone(expression))),
+            })
+            .collect(),
+        Form::Blocks => {
+            let free = engine::free_names_of_blocks(&template.source);
+            let tags = scan::tags(&template.source).into_iter();
+            tags.map(|(_, tag)| (tag, free.clone())).collect()
+        }
+    }
 }
 
 impl Names<'_> {
