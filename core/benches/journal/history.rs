@@ -2,10 +2,14 @@
 
 use std::{fs, path::Path, process::Command, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use jackfield::journal::{History as _, Journal as _};
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::work::{BATCH, Desk, Kind, median, rate};
+use crate::{
+    counter, start,
+    work::{BATCH, Desk, Kind, median, rate},
+};
 
 /// How many deliveries are owed at once, and how many events are stored where nothing else is said.
 pub(crate) const PENDING: usize = 1_000_000;
@@ -19,7 +23,9 @@ const BODY: usize = 256;
 
 pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
-    let [empty, full] = ["empty", "full"].map(|name| scratch.path().join(name));
+    // Laid out as homes of routers.
+    let [empty_home, full_home] = ["empty", "full"].map(|name| scratch.path().join(name));
+    let [empty, full] = [&empty_home, &full_home].map(|home| home.join("data"));
     println!("\nA history of {stored} events with bodies of {BODY} bytes");
     let desk = Desk::open(&full, BODY).await?;
     let begun = Instant::now();
@@ -63,7 +69,9 @@ pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
         quick.push(dispatched(&fresh).await?);
         slow.push(dispatched(&desk).await?);
     }
-    let (quick, slow) = (median(quick), median(slow));
+    let of = |rounds: &[Round], part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
+    let [quick_cpu, slow_cpu] = [&quick, &slow].map(|rounds| of(rounds, |round| round.cpu));
+    let [quick, slow] = [&quick, &slow].map(|rounds| of(rounds, |round| round.rate));
     let fall = 100.0 * (1.0 - slow / quick);
     println!(
         "  dispatched, {BATCH} at a time: {quick:.0} deliveries a second on an empty journal, {slow:.0} on one of {} events: \
@@ -71,24 +79,48 @@ pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
         counts.events,
         verdict(fall <= FALL_MARK)
     );
+    println!("  of processor time, {quick_cpu:.0} µs for each, and {slow_cpu:.0} µs");
     let bytes = fs::metadata(full.join("journal.db"))?.len();
     println!(
         "  {:.2} KB on disk for each stored event",
         bytes as f64 / 1e3 / counts.events as f64
     );
-    Ok(())
+
+    desk.fill(Kind::OneDelivery, start::OWED, 1024).await?;
+    let stored = desk.journal.counts().await?.events;
+    for desk in [fresh, desk] {
+        desk.journal.close().await?;
+    }
+    start::measure(&empty_home, &full_home, stored).await
 }
 
-/// How many deliveries a second, once they are owed.
-async fn dispatched(desk: &Desk) -> anyhow::Result<f64> {
+/// What it took to carry out deliveries.
+struct Round {
+    /// How many a second.
+    rate: f64,
+    /// Processor time of this process for each, in microseconds: of what else the machine does, it tells less.
+    cpu: f64,
+}
+
+/// Carries out deliveries, once they are owed.
+async fn dispatched(desk: &Desk) -> anyhow::Result<Round> {
     desk.fill(Kind::OneDelivery, DELIVERIES, 256).await?;
-    let begun = Instant::now();
+    let (begun, worked) = (Instant::now(), processor_time());
     let settled = desk.carry_out(BATCH).await?;
     ensure!(
         settled == DELIVERIES,
         "{settled} of {DELIVERIES} deliveries were carried out"
     );
-    Ok(rate(settled, begun))
+    Ok(Round {
+        rate: rate(settled, begun),
+        cpu: (processor_time() - worked) * 1e6 / settled as f64,
+    })
+}
+
+/// What this process has had of the processors, in seconds.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// In a process of its own: opens the journal, works a little, and says what memory it took.
@@ -110,16 +142,9 @@ pub(crate) async fn tell_memory(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn mebibytes(name: &str) -> anyhow::Result<f64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let value = status.lines().find_map(|line| line.strip_prefix(name));
-    let kilobytes: f64 = value
-        .with_context(|| format!("no {name} in /proc/self/status"))?
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()?;
-    Ok(kilobytes / 1024.0)
+    Ok(counter("/proc/self/status", name)? / 1024.0)
 }
 
-fn verdict(is_within: bool) -> &'static str {
+pub(crate) fn verdict(is_within: bool) -> &'static str {
     if is_within { "within" } else { "ABOVE" }
 }

@@ -3,17 +3,20 @@
 //! Beside each rate is that of the floor in the same run: the same bodies appended to a plain file, whatever waits under one
 //! fdatasync. Rounds alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
 //! Then a million deliveries are owed, and a process of its own tells what memory it takes to have a journal of those open;
-//! they are carried out; and with so many stored events the same work is done again, beside an empty journal.
+//! they are carried out; and with so many stored events the same work is done again, beside an empty journal. At last some are owed
+//! again, and the real router is started on both.
 //!
-//! `cargo bench --package jackfield --bench journal [-- --stored 10000000]`; a million are stored unless more are asked for.
+//! `cargo bench --package jackfield --bench journal [-- --stored 10000000]`; a million are stored unless more are asked for. With
+//! the word `history` the rates beside the floor are left out.
 
 #[path = "../ingest/floor.rs"]
 mod floor;
 mod history;
 mod rates;
+mod start;
 mod work;
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
@@ -36,7 +39,7 @@ fn bench() -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let mut stored = history::PENDING;
+    let (mut stored, mut with_rates) = (history::PENDING, true);
     let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = arguments.next() {
         let mut value = || {
@@ -46,10 +49,21 @@ fn bench() -> anyhow::Result<()> {
         };
         match word.as_str() {
             "memory" => return runtime.block_on(history::tell_memory(Path::new(&value()?))),
+            "history" => with_rates = false,
             "--stored" => stored = value()?.parse().context("`--stored` is a number of events")?,
-            _ => anyhow::bail!("`{word}` is none of what can be said; `--stored NUMBER` is"),
+            _ => anyhow::bail!("`{word}` is none of what can be said; `history` and `--stored NUMBER` are"),
         }
     }
-    runtime.block_on(rates::measure())?;
+    if with_rates {
+        runtime.block_on(rates::measure())?;
+    }
     runtime.block_on(history::measure(stored))
+}
+
+/// A figure that the kernel keeps of a process, by its name in one of its files.
+fn counter(file: &str, name: &str) -> anyhow::Result<f64> {
+    let figures = fs::read_to_string(file)?;
+    let value = figures.lines().find_map(|line| line.strip_prefix(name));
+    let value = value.with_context(|| format!("there is no {name} in {file}"))?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use crate::{
+    counter,
     floor::Floor,
     work::{BATCH, Desk, Kind, body_of, median, rate},
 };
@@ -173,9 +173,5 @@ async fn deliver(in_flight: usize, home: &Path) -> anyhow::Result<(f64, usize)> 
 
 /// What this process has had written to disk.
 fn bytes_written() -> anyhow::Result<f64> {
-    let counters = fs::read_to_string("/proc/self/io")?;
-    let line = counters
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.context("/proc/self/io says what was written")?.parse()?)
+    counter("/proc/self/io", "write_bytes:")
 }

@@ -167,7 +167,8 @@ impl Router {
 
     /// Waits until what was started is ready.
     async fn ready(&mut self) -> anyhow::Result<()> {
-        for _ in 0..600 {
+        // Often, since benchmarks tell the time of it.
+        for _ in 0..3000 {
             if let Some(status) = self
                 .child
                 .as_mut()
@@ -179,7 +180,7 @@ impl Router {
             }
             match http::send(self.admin, Method::GET, "/readyz", &HeaderMap::new(), "").await {
                 Ok(answer) if answer.status == 200 => return Ok(()),
-                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
         bail!("the router is not ready after 30 s:\n{}", self.end_of_log())
