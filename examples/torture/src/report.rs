@@ -112,10 +112,11 @@ impl Run {
             self.hurt(),
         );
         match self.spared() {
-            _ if !self.is_long() => told.quote("too short for each kind to befall it by chance"),
+            _ if !self.is_long() => told.quote("too short for everything to come about by chance"),
+            spared if spared.is_empty() => told.check("everything that can go wrong did", true),
             spared => told.check(
-                &format!("each kind befell it, but for [{}]", spared.join(", ")),
-                spared.is_empty(),
+                &format!("everything that can go wrong did; missing: {}", spared.join(", ")),
+                false,
             ),
         }
         if let Some(why) = &self.no_volume {

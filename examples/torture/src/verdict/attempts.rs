@@ -18,6 +18,7 @@ use crate::{
 pub(super) fn check(story: &Story, calls: &[&Call], evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let mut wrong = Vec::new();
     told(story, calls, verdict, &mut wrong);
+    taken_over(story, evidence, &mut wrong);
     for call in calls {
         events(story, call, evidence, &mut wrong);
         if let Some(deadline) = story.deadline {
@@ -30,6 +31,30 @@ pub(super) fn check(story: &Story, calls: &[&Call], evidence: &Evidence<'_>, ver
             .into_iter()
             .map(|wrong| format!("{id} of `{route}`: {wrong}")),
     );
+}
+
+/// What was taken over is done in the delivery that it replays, as far as that is known.
+fn taken_over(story: &Story, evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    let parent = story
+        .parent
+        .as_deref()
+        .and_then(|parent| evidence.stories.get(parent));
+    let Some(parent) = parent else { return };
+    let taken = story
+        .attempts
+        .iter()
+        .filter(|record| record.number == 0 && record.reason == Some(Reason::TakenOver));
+    for Attempt { step, .. } in taken {
+        let is_done = |record: &Attempt| {
+            record.step == *step && matches!(record.outcome, Some(Outcome::Done | Outcome::Skipped))
+        };
+        if !parent.attempts.iter().any(is_done) {
+            wrong.push(format!(
+                "`{step}` is taken over, and was not done in {}",
+                parent.id
+            ));
+        }
+    }
 }
 
 /// It was of the delivery's events; but for those that retention took before anybody looked.
@@ -187,8 +212,10 @@ fn agree(record: &Attempt, call: &Call) -> bool {
 /// Whether the journal says what only a puppet can have said.
 fn claims_to_know(record: &Attempt) -> bool {
     match (record.outcome, record.reason) {
-        // Or what a person said.
-        (Some(Outcome::Done), Some(Reason::Resolved)) => record.number > 0,
+        // Or what a person said, and what stands in the delivery that is replayed.
+        (Some(Outcome::Done | Outcome::Skipped), Some(Reason::Resolved | Reason::TakenOver)) => {
+            record.number > 0
+        }
         (Some(Outcome::Done | Outcome::Skipped | Outcome::Ambiguous), _) => true,
         (Some(Outcome::Fatal), reason) => reason == Some(Reason::PluginFatal),
         (Some(Outcome::Retry) | None, _) => false,
@@ -458,6 +485,17 @@ mod tests {
             &["done", "done"],
             &calls,
         );
+    }
+
+    #[test]
+    fn what_nobody_was_called_for_is_done_only_where_a_person_or_a_parent_says_so() {
+        for (reason, is_so) in [("taken-over", true), ("resolved", true), ("plugin-retry", false)] {
+            let mut story = story("succeeded", "", &[&format!("done {reason}")]);
+            story.attempts[0].number = 0;
+            let mut wrong = Vec::new();
+            super::told(&story, &[], &mut Verdict::default(), &mut wrong);
+            assert_eq!(wrong.is_empty(), is_so, "{reason}: {wrong:?}");
+        }
     }
 
     #[test]
