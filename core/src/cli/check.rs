@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{load, load_without_secrets, say, scratch::Scratch, table::Table, wait};
 use crate::{
     app,
-    config::Config,
+    config::{Config, Source},
     delivery::Phase,
     fault::{Fault, Faults},
     journal::{GenerationRecord, History, OpenError},
@@ -130,23 +130,11 @@ fn rolled_back(config: &Config, generation: &Generation) -> Option<String> {
 
 fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String {
     let mut sources = Table::new(["SOURCE", "PROVIDER", "ADDRESS"]);
-    let scheme = match config.listen.tls {
-        Some(_) => "https",
-        None => "http",
-    };
     for source in &config.sources {
-        let token = if source.options.path_token.is_some() {
-            "/<token>"
-        } else {
-            ""
-        };
         sources.row([
             source.name.clone(),
             source.options.provider.clone(),
-            format!(
-                "POST {scheme}://{}/in/{}{token}",
-                config.listen.address, source.name
-            ),
+            format!("POST {}", address(config, source)),
         ]);
     }
     let mut instances = Table::new(["INSTANCE", "PLUGIN"]);
@@ -198,6 +186,19 @@ fn summary(config: &Config, survey: &Survey, generation: &Generation) -> String 
     paragraphs.join("\n\n")
 }
 
+/// Where the requests of a source come in.
+fn address(config: &Config, source: &Source) -> String {
+    let scheme = match config.listen.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let token = match source.options.path_token {
+        Some(_) => "/<token>",
+        None => "",
+    };
+    format!("{scheme}://{}/in/{}{token}", config.listen.address, source.name)
+}
+
 /// A warning of routes that cost something with every event; empty where there are none.
 fn unindexed(generation: &Generation) -> String {
     let names = generation.unindexed().map(|route| format!("`{}`", route.name()));
@@ -228,6 +229,26 @@ mod tests {
         };
         let generation = Generation::compile(&[file], None).unwrap_or_else(|faults| panic!("{faults}"));
         unindexed(&generation)
+    }
+
+    #[test]
+    fn an_address_says_whether_tls_is_spoken_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("jackfield.toml");
+        let door = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/door/first");
+        let tls = format!("[listen.tls]\ncertificate = \"{door}.pem\"\nkey = \"{door}.key.pem\"\n");
+        for (tls, expected) in [
+            ("", "http://127.0.0.1:8080/in/builds/<token>"),
+            (&tls, "https://127.0.0.1:8080/in/builds/<token>"),
+        ] {
+            let text = format!(
+                "data_dir = \"data\"\nroutes = \"routes.toml\"\n[listen]\naddress = \"127.0.0.1:8080\"\n{tls}\
+                 [[source]]\nname = \"builds\"\nprovider = \"appflow\"\npath_token = {{ env = \"TOKEN\" }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let config = Config::load(&file, &|_| Some("t0ken".to_owned())).unwrap();
+            assert_eq!(address(&config, &config.sources[0]), expected);
+        }
     }
 
     #[test]
