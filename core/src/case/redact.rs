@@ -328,16 +328,17 @@ fn within(text: &str, deep: usize) -> Option<String> {
 
 /// The value of a parameter without the secrets that it holds: an address within an address, or JSON within a form.
 fn parameter(value: &str, deep: usize) -> Cow<'_, str> {
-    let decoded = decoded(value);
-    let redacted = match deep {
-        0 => None,
-        deep => look(&decoded, "", deep - 1),
+    let Some(deep) = deep.checked_sub(1) else {
+        return value.into();
     };
-    match redacted {
+    if let Some(redacted) = look(value, "", deep) {
+        return redacted.text.into();
+    }
+    let decoded = decoded(value);
+    match decoded != value && look(&decoded, "", deep).is_some() {
         // Part of what is encoded would be no help to a reader.
-        Some(_) if decoded != value => "redacted".into(),
-        Some(redacted) => redacted.text.into(),
-        None => value.into(),
+        true => "redacted".into(),
+        false => value.into(),
     }
 }
 
@@ -391,7 +392,7 @@ fn is_basic(word: &str) -> bool {
 
 const REDACTED: &str = "(redacted)";
 /// How many texts within texts are looked into.
-const DEEPEST: usize = 8;
+const DEEPEST: usize = 4;
 /// What a pair calls its name, and its value.
 const NAMES: [&str; 2] = ["name", "key"];
 const VALUE: &str = "value";
@@ -607,6 +608,10 @@ mod tests {
                 "https://a.example/?next=https://b.example/?token=redacted&x=1",
             ),
             ("payload=%7B%22token%22%3A+%22t0ken%22%7D", "payload=redacted"),
+            (
+                "<a href=\"https://a.example/?q=a+b&token=t0ken\">here</a>",
+                "<a href=\"https://a.example/?q=a+b&token=redacted\">here</a>",
+            ),
             (
                 "the key: -----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY----- as agreed",
                 "the key: (redacted) as agreed",
