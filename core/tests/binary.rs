@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
@@ -221,6 +222,30 @@ async fn what_was_made_is_told_whatever_else_was_refused() {
 
     let words = said(&stage.router.attempt(&["replay", unknown]).await.unwrap());
     assert!(words.contains("the router refused: there is no event"), "{words}");
+}
+
+#[tokio::test]
+async fn a_skip_lets_the_line_go_and_the_log_says_who_asked_and_why() {
+    let mut stage = Stage::set();
+    let held = "order_by = \"one\"\non_stuck = \"hold\"\ndeadline = \"2026-01-01T00:00:00Z\"\n[[route.step]]";
+    let routes = ROUTES.replace("[[route.step]]", held);
+    stage.router.configure(SOURCES, &routes).unwrap();
+    stage.router.start().await.unwrap();
+    stage.router.ask(&["send", "design-system"]).await.unwrap();
+    stage.router.settled(Duration::from_secs(60)).await.unwrap();
+    let dead = &stage.ids("dead").await[0];
+    let skip = ["deliveries", "skip", dead, "--note", "nobody needs it"];
+    let words = stage.router.command(&skip).await.unwrap();
+    assert!(words.contains("is skipped and stays dead"), "{words}");
+    let log = stage.router.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("skipped by a person"))
+        .unwrap();
+    assert!(line.contains("nobody needs it") && line.contains(dead), "{line}");
+
+    let words = said(&stage.router.attempt(&skip).await.unwrap());
+    assert!(words.contains("holds nothing up"), "{words}");
 }
 
 #[tokio::test]
