@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jackfield_event::{Timestamp, Verification};
 
 use super::{Provider, SignedRequest, appflow, supernova, zeplin};
-use crate::secret::Secret;
+use crate::{fault::nearest, secret::Secret};
 
 /// How one source is verified.
 #[derive(Clone, Debug, Default)]
@@ -220,7 +220,7 @@ fn find(name: &str) -> Result<&'static Adapter, BuildError> {
         .find(|adapter| adapter.name == name)
         .ok_or_else(|| BuildError::UnknownProvider {
             name: name.to_owned(),
-            near: nearest(name),
+            near: nearest(name, names()),
         })
 }
 
@@ -233,30 +233,6 @@ fn check_token(token: &Secret) -> Result<(), BuildError> {
         token if token.bytes().all(unreserved) => Ok(()),
         _ => Err(BuildError::UnfitPathToken),
     }
-}
-
-/// The known name that `name` was most likely meant to be: at most two slips away, whatever the case.
-fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
-    names()
-        .map(|known| (distance(&name, known), known))
-        .filter(|(slips, _)| *slips <= 2)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// The Levenshtein distance, by its textbook recurrence, a row at a time.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in right.chars().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.chars().count()]
 }
 
 #[cfg(test)]
