@@ -303,6 +303,12 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
         .unwrap_or_default()
 }
 
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
 /// How many characters of a line are shown before what is meant.
 const LONGEST_LEAD: usize = 80;
 /// How many characters of a line are shown in all.

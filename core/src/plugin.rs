@@ -42,7 +42,7 @@ mod work;
 mod workdir;
 pub mod worker;
 
-use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,7 +72,7 @@ pub use work::RequestCall;
 pub(crate) use workdir::remove as remove_workdir;
 pub use worker::{Exit, Housing, Limits, Worker, worker_main};
 
-use crate::{delivery::Outcome, reason::Reason, secret::Secret};
+use crate::{delivery::Outcome, fault::chain as reason_of, reason::Reason, secret::Secret};
 
 /// One call of an instance for one step of a delivery.
 #[derive(Clone, Debug)]
@@ -216,15 +216,4 @@ pub enum HostError {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
-}
-
-/// An error and its causes, in one line.
-fn reason_of(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line += &format!(": {error}");
-        cause = error.source();
-    }
-    line
 }

@@ -10,10 +10,13 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::super::{load_without_secrets, say, table::Table};
-use crate::plugin::{
-    digest::Digest,
-    survey,
-    trust::{self, Lock as LockFile, LockError},
+use crate::{
+    fault::chain,
+    plugin::{
+        digest::Digest,
+        survey,
+        trust::{self, Lock as LockFile, LockError},
+    },
 };
 
 /// Lock the plugins: write down the SHA-256 of each library that lies in the plugins directory now.
@@ -53,7 +56,7 @@ impl Lock {
         for (file, seen) in survey::identities(&dir, &trust)? {
             match seen {
                 Ok((name, digest)) => libraries.push((name, digest)),
-                Err(error) => left_out.push(format!("left out: {}", chain(&file, &error))),
+                Err(error) => left_out.push(format!("left out: {}", said_of(&file, &chain(&error)))),
             }
         }
         let now = LockFile::of(libraries);
@@ -70,14 +73,13 @@ impl Lock {
     }
 }
 
-/// An error with its causes, which begins with the file where it does not name that itself.
-fn chain(file: &Path, error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    if !text.contains(&file.display().to_string()) {
-        text = format!("`{}`: {text}", file.display());
+/// What is wrong with a file, beginning with its name where it is not told.
+fn said_of(file: &Path, error: &str) -> String {
+    let file = file.display().to_string();
+    match error.contains(&file) {
+        true => error.to_owned(),
+        false => format!("`{file}`: {error}"),
     }
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(text, |text, cause| format!("{text}: {cause}"))
 }
 
 /// Every plugin that is or was locked, and what became of it.

@@ -6,6 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Course;
 use crate::{
     dispatcher::limits::Passage,
+    fault::chain,
     plugin::Visit,
     reason::Reason,
     router::{Context, ContextError, FailureView, RenderError, Step},
@@ -126,10 +127,4 @@ impl From<RenderError> for NotReady {
     fn from(error: RenderError) -> Self {
         Self::Fail(error.reason(), chain(&error))
     }
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
