@@ -58,7 +58,9 @@ pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
         Err(OpenError::Missing(_) | OpenError::Older { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    Generation::compile(&rules, Some(&survey(config)?.catalog()))?;
+    let catalog = survey(config)?.catalog();
+    app::limits(&config.limits, &catalog)?;
+    Generation::compile(&rules, Some(&catalog))?;
     Ok(())
 }
 

@@ -78,10 +78,12 @@ pub(super) enum Way {
 
 impl Breakers {
     /// Takes up what an earlier run left.
-    pub(super) fn remember(&self, instance: &str, rest: &Rest, breaker: Breaker) {
+    pub(super) fn remember(&self, instance: &str, rest: &Rest, breaker: Breaker, now: Timestamp) {
+        let left = rest.until.saturating_since(now);
         let open = State::Open {
             until: rest.until,
-            rest: breaker.rest,
+            // As long as it was at least, so that it is not taken for one that a clock made long.
+            rest: left.clamp(breaker.rest, breaker.max.max(breaker.rest)),
             why: rest.detail.as_str().into(),
         };
         self.states().insert(instance.to_owned(), open);
@@ -148,7 +150,7 @@ impl Breakers {
         match tells(report) {
             None => {
                 if let Some(State::Trial { by, .. }) = states.get_mut(instance) {
-                    *by = None;
+                    by.take_if(|by| *by == delivery);
                 }
                 None
             }
@@ -174,8 +176,9 @@ impl Breakers {
                             format!("{} deliveries in turn failed", failed.len()),
                         )
                     }
-                    // What was under way when it opened says nothing new.
+                    // What was under way when it opened says nothing new, also where it ends during the trial.
                     State::Open { .. } => return None,
+                    State::Trial { by, .. } if *by != Some(delivery) => return None,
                     State::Trial { rest, .. } => (
                         rest.saturating_mul(2).min(breaker.max),
                         "the call that was to see whether it works failed".to_owned(),
@@ -329,6 +332,38 @@ mod tests {
         assert_eq!(note(&breakers, 9, Outcome::Done, 91), Some(Change::Closes));
         assert_eq!(breakers.way("a", delivery(1), at(91)), Way::Free);
         assert_eq!(breakers.way("a", delivery(2), at(91)), Way::Free);
+    }
+
+    #[test]
+    fn calls_from_before_the_rest_decide_about_no_trial() {
+        let breakers = Breakers::default();
+        for number in 0..3 {
+            let _ = note(&breakers, number, Outcome::Retry, 0);
+        }
+        assert_eq!(breakers.way("a", delivery(7), at(10)), Way::Free);
+        assert_eq!(note(&breakers, 1, Outcome::Retry, 11), None);
+        assert_eq!(note(&breakers, 2, Outcome::Fatal, 11), None);
+        assert_ne!(
+            breakers.way("a", delivery(8), at(11)),
+            Way::Free,
+            "the trial goes on"
+        );
+        assert_eq!(until(note(&breakers, 7, Outcome::Retry, 12)), Some(at(32)));
+    }
+
+    #[test]
+    fn a_rest_that_had_grown_lasts_over_a_restart() {
+        let breakers = Breakers::default();
+        let rest = Rest {
+            until: at(30),
+            reason: Reason::InstanceResting,
+            detail: "it failed".to_owned(),
+        };
+        breakers.remember("a", &rest, BREAKER, at(1));
+        for seconds in [1, 29] {
+            assert_ne!(breakers.way("a", delivery(1), at(seconds)), Way::Free);
+        }
+        assert_eq!(breakers.way("a", delivery(1), at(30)), Way::Free);
     }
 
     #[test]

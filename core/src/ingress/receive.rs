@@ -218,7 +218,7 @@ fn check_lag(shared: &Shared) -> Result<(), Refusal> {
     }
 }
 
-/// It may be committed yet. Whoever sends it again is told so then: it is a duplicate.
+/// It may be committed yet. Where it has a dedup key, whoever sends it again is told that it is a duplicate.
 fn stalled(since: Duration) -> Refusal {
     Refusal::new(
         Reason::JournalUnavailable,

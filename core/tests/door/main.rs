@@ -7,7 +7,7 @@
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use hyper::{HeaderMap, StatusCode};
-use jackfield_stage::{http, router::Router};
+use jackfield_stage::{cargo, http, router::Router};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -309,8 +309,25 @@ async fn a_router_that_could_not_start_relieves_nobody() {
     let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
     assert_eq!(refused.status.code(), Some(78));
 
-    // As a newer one would have left it, which somebody wants to go back from.
+    // A limit that counts by what the plugin is never given, as it is with rules that are taken up.
     fs::write(&rules, &sound).unwrap();
+    let built = cargo::build(&["counting-plugin"], "dev").unwrap();
+    let library = built.library("counting-plugin").unwrap();
+    fs::copy(library, home.path().join("plugins/counting.so")).unwrap();
+    let configuration = router.configuration();
+    let fitting = fs::read_to_string(&configuration).unwrap();
+    let misspelt = "\n[[instance]]\nname = \"counting-plugin\"\n[[instance.limit]]\nby = \"{{ input.chanel }}\"\nrate = \"1/s\"\n";
+    fs::write(&configuration, format!("{fitting}{misspelt}")).unwrap();
+    let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
+    assert_eq!(
+        refused.status.code(),
+        Some(78),
+        "{}",
+        String::from_utf8_lossy(&refused.stderr)
+    );
+    fs::write(&configuration, &fitting).unwrap();
+
+    // As a newer one would have left it, which somebody wants to go back from.
     let journal = rusqlite::Connection::open(home.path().join("data/journal.db")).unwrap();
     let version: i64 = journal
         .pragma_query_value(None, "user_version", |row| row.get(0))

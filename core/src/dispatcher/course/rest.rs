@@ -83,7 +83,8 @@ impl Shared {
             }
             match self.limits(&instance).breaker {
                 Some(breaker) => {
-                    self.breakers.remember(&instance, &rest, breaker);
+                    self.breakers
+                        .remember(&instance, &rest, breaker, self.clock.now());
                     self.metrics.resting(&instance, true);
                 }
                 None => drop(self.end_rest(&instance).await),

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-/// The version of the tables that this code reads and writes.
+/// The version of the tables that this code reads and writes. Until it is released, `2.sql` may still change.
 pub(in super::super) const VERSION: i64 = 2;
 
 /// What brings the tables of the version before to this one, for each version since the first.
