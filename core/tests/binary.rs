@@ -227,7 +227,7 @@ async fn what_was_made_is_told_whatever_else_was_refused() {
 #[tokio::test]
 async fn a_skip_lets_the_line_go_and_the_log_says_who_asked_and_why() {
     let mut stage = Stage::set();
-    let held = "order_by = \"one\"\non_stuck = \"hold\"\ndeadline = \"2026-01-01T00:00:00Z\"\n[[route.step]]";
+    let held = "order_by = \"one\"\non_stuck = \"hold\"\ndeadline = \"{{ '2020-01-01T00:00:00Z' }}\"\n[[route.step]]";
     let routes = ROUTES.replace("[[route.step]]", held);
     stage.router.configure(SOURCES, &routes).unwrap();
     stage.router.start().await.unwrap();
