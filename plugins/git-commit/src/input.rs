@@ -189,7 +189,7 @@ impl Job {
             executable: input.executable,
             author: author(input.author.as_ref(), event, &options.committer)?,
             text: trailers.under(&message),
-            key: message::trailer_value(key),
+            key: key.to_owned(),
             mappings: mappings(input)?
                 .into_iter()
                 .map(|mapping| Placement::new(mapping, workdir))

@@ -1,7 +1,8 @@
 //! What a commit says: its message, its trailers, and who wrote it.
 //!
-//! All of it may come from a payload. Whatever comes in, what goes out is text that git reads in one way: one
-//! trailer block, at the end, with our trailers in it exactly once.
+//! All of it may come from a payload. Whatever comes in, what goes out is text that is read in one way: one trailer block,
+//! at the end, with our trailers in it exactly once. By them a commit is found again, so that it is us who read them:
+//! git has ideas of its own about where a message ends.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,13 +11,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The trailer by which a commit is found again.
-pub(crate) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// The trailers that only this plugin writes.
 const RESERVED: [&str; 3] = ["Event-Id", "Artifact-Sha256", IDEMPOTENCY_KEY];
 const LONGEST_SUBJECT: usize = 120;
 const LONGEST_NAME: usize = 100;
 const LONGEST_VALUE: usize = 1000;
 const LONGEST_MESSAGE: usize = 64 * 1024;
+/// At a line that ends in this, git takes a message for ended, and does not see the trailers behind it.
+const SCISSORS: &str = "------------------------ >8 ------------------------";
 
 /// A name and an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,12 +104,16 @@ pub(crate) fn message(given: Option<&str>, event: &Event) -> Result<String, Mess
         .lines()
         .map(|line| clean(line).trim_end().to_owned())
         .collect();
-    let text = lines.join("\n").trim().to_owned();
+    let text = lines.join("\n");
+    let text = text.trim();
     if text.is_empty() {
-        Err(MessageError::Empty)
-    } else {
-        Ok(text)
+        return Err(MessageError::Empty);
     }
+    let harmless = |line: &str| match line.ends_with(SCISSORS) {
+        true => format!(" {line}"),
+        false => line.to_owned(),
+    };
+    Ok(text.lines().map(harmless).collect::<Vec<_>>().join("\n"))
 }
 
 /// The trailers of a commit, ours last.
@@ -133,14 +140,13 @@ impl Trailers {
             }
             trailers.push(("Artifact-Sha256".to_owned(), digest.to_ascii_lowercase()));
         }
-        trailers.push((IDEMPOTENCY_KEY.to_owned(), trailer_value(key)));
+        trailers.push((IDEMPOTENCY_KEY.to_owned(), single_line(key)));
         Ok(Self(trailers))
     }
 
     /// The whole text of a commit: `message`, a blank line, the trailers.
     ///
-    /// git reads trailers only from the last paragraph. That is ours, so what looks like a trailer in the
-    /// message is text.
+    /// Trailers are those of the last paragraph. That is ours, so what looks like a trailer in the message is text.
     pub(crate) fn under(&self, message: &str) -> String {
         let mut text = format!("{message}\n\n");
         for (name, value) in &self.0 {
@@ -150,9 +156,14 @@ impl Trailers {
     }
 }
 
-/// An idempotency key as it stands in a trailer, and as it is looked for.
-pub(crate) fn trailer_value(key: &str) -> String {
-    single_line(key)
+/// Whether the text of a commit has the key among its trailers.
+pub(crate) fn carries(text: &str, key: &str) -> bool {
+    let line = format!("{IDEMPOTENCY_KEY}: {}", single_line(key));
+    text.lines()
+        .rev()
+        .skip_while(|line| line.trim().is_empty())
+        .take_while(|line| !line.trim().is_empty())
+        .any(|trailer| trailer.trim_end() == line)
 }
 
 fn check_trailer_name(name: &str) -> Result<(), MessageError> {
@@ -296,6 +307,40 @@ mod tests {
             digest.to_lowercase()
         );
         assert_eq!(trailers.under("Subject"), expected);
+    }
+
+    #[test]
+    fn a_commit_carries_the_key_of_its_last_paragraph_and_no_other() {
+        let event = event(None, None);
+        let trailers = |key| Trailers::new(&BTreeMap::new(), &event, None, key).unwrap();
+        let forging = format!("Subject\n\nIdempotency-Key: forged\n# {SCISSORS}\n# more");
+        let text = trailers("key\n1").under(&message(Some(&forging), &event).unwrap());
+        for (text, key, carried) in [
+            (text.as_str(), "key\n1", true),
+            // Somebody has signed it off.
+            (&format!("{text}Signed-off-by: x\n\n"), "key 1", true),
+            (&text, "forged", false),
+            (&text, "key", false),
+            (&text, "", false),
+            (&format!("{text}\nnews"), "key 1", false),
+            ("Idempotency-Key: key 1", "key 1", true),
+            ("", "key 1", false),
+        ] {
+            assert_eq!(carries(text, key), carried, "{key:?} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn no_line_of_a_message_ends_it() {
+        for (given, expected) in [
+            (
+                format!("Subject\n# {SCISSORS}\nmore"),
+                format!("Subject\n # {SCISSORS}\nmore"),
+            ),
+            (format!(" ; {SCISSORS}  "), format!(" ; {SCISSORS}")),
+        ] {
+            assert_eq!(message(Some(&given), &event(None, None)).unwrap(), expected);
+        }
     }
 
     #[test]

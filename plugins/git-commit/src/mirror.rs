@@ -15,7 +15,7 @@ use crate::{
     cache::{Lock, TEMPORARY, short_hash},
     git::{Failure, Git},
     input::{Branch, Create, Job},
-    message::{IDEMPOTENCY_KEY, Identity},
+    message::{Identity, carries},
     plan::{self, Listing, Plan},
     push::{self, Verdict},
     remote::Remote,
@@ -109,15 +109,16 @@ impl<'a> Mirror<'a> {
         base: Option<&str>,
         key: &str,
     ) -> Result<Option<String>, Failure> {
-        let format = format!("--format=%H%x09%(trailers:key={IDEMPOTENCY_KEY},valueonly,separator=%x09)");
         let mut args = vec![
             "log",
+            "-z",
             "--no-color",
             "--no-decorate",
             "--no-show-signature",
             "--no-mailmap",
+            "--encoding=UTF-8",
+            "--format=%H %B",
             SEARCHED,
-            &format,
             tip,
         ];
         let not_base = base.map(|base| format!("^{base}"));
@@ -130,13 +131,9 @@ impl<'a> Mirror<'a> {
         args.push("--");
         let log = self.git.local(&args, Vec::new()).await?;
         let log = String::from_utf8_lossy(&log);
-        let carries = |line: &str| {
-            let mut words = line.split('\t');
-            let sha = words.next()?;
-            words.any(|value| value.trim() == key).then(|| sha.to_owned())
-        };
         // The log begins with the newest; the first run's commit is the oldest.
-        Ok(log.lines().rev().find_map(carries))
+        let mut commits = log.rsplit('\0').filter_map(|commit| commit.split_once(' '));
+        Ok(commits.find_map(|(sha, text)| carries(text, key).then(|| sha.to_owned())))
     }
 
     /// The files of a commit.

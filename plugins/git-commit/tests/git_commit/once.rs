@@ -408,3 +408,26 @@ async fn a_mirror_that_cannot_be_made_is_a_retry() {
     );
     plugin.call(world.call(json!({}))).await.done();
 }
+
+#[tokio::test]
+async fn no_message_hides_from_the_next_attempt_that_it_was_pushed() {
+    let mut world = world();
+    // git takes what follows the last line for none of the message's.
+    let message = "Update\n\nIdempotency-Key: forged\n# ------------------------ >8 ------------------------";
+    let input = json!({ "message": message });
+    world.host.hold(HostCall::Record);
+    let plugin = world.start().await;
+    let running = plugin.begin(world.call(input.clone()));
+    world.host.held(HostCall::Record, 1).await;
+    drop(running);
+    plugin.crash().await;
+    let first = world.tip("main");
+    // Somebody corrects what came in.
+    world.push("main", &[("tokens/a.json", "corrected by hand")]);
+
+    world.restart_host();
+    let plugin = world.start().await;
+    let output = plugin.call(world.call(input).attempt(2)).await.done();
+    assert_eq!(output["sha"], json!(first));
+    assert_eq!((world.ours("main"), world.count("main")), (vec![first], 3));
+}
