@@ -6,7 +6,11 @@
 
 mod advertised;
 
-use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use jackfield_sdk::Error;
 
@@ -58,14 +62,14 @@ impl<'a> Mirror<'a> {
         let advertised = Advertised::ask(&self.git, self.remote, job.branch.as_ref()).await?;
         let branch = advertised.branch.clone();
         let Some((from, sha)) = self.start(&advertised, job.create).await? else {
-            self.open("sha1").await?;
+            self.open("sha1")?;
             return Ok(Tip {
                 branch,
                 expected: None,
                 parent: None,
             });
         };
-        self.open(if sha.len() == 64 { "sha256" } else { "sha1" }).await?;
+        self.open(if sha.len() == 64 { "sha256" } else { "sha1" })?;
         let parent = self.bring(&from, &sha).await?;
         let expected = advertised.tip.is_some().then(|| parent.clone());
         Ok(Tip {
@@ -262,24 +266,13 @@ impl<'a> Mirror<'a> {
     }
 
     /// Makes the mirror where there is none. A mirror appears whole or not at all.
-    async fn open(&mut self, format: &str) -> Result<(), Failure> {
+    fn open(&mut self, format: &str) -> Result<(), Error> {
         let directory = self.lock.mirror();
         if !directory.join("HEAD").is_file() {
             let new = self.lock.beside();
-            let format = format!("--object-format={format}");
-            let path = new.to_string_lossy();
-            let args = [
-                "init",
-                "--quiet",
-                "--bare",
-                "--template=",
-                &format,
-                "--end-of-options",
-                &path,
-            ];
-            self.git.local(&args, Vec::new()).await?;
-            let moved = self.lock.discard().and_then(|()| fs::rename(&new, directory));
-            moved
+            make(&new, format)
+                .and_then(|()| self.lock.discard())
+                .and_then(|()| fs::rename(&new, directory))
                 .map_err(|error| Error::retry(format!("the mirror {directory:?} cannot be made: {error}")))?;
         }
         self.git = self.git.at(directory);
@@ -348,6 +341,19 @@ impl<'a> Mirror<'a> {
             ))),
         }
     }
+}
+
+/// Makes an empty bare repository, as `git init` would: that changes the mode of a file that it has written, which the router's
+/// sandbox allows nobody.
+fn make(directory: &Path, format: &str) -> io::Result<()> {
+    for part in ["objects", "refs"] {
+        fs::create_dir_all(directory.join(part))?;
+    }
+    let config = format!(
+        "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = {format}\n"
+    );
+    fs::write(directory.join("config"), config)?;
+    fs::write(directory.join("HEAD"), "ref: refs/heads/main\n")
 }
 
 /// An index of one call's own, gone with it.

@@ -394,17 +394,17 @@ async fn a_broken_mirror_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_mirror_that_cannot_be_made_is_a_retry() {
+async fn a_mirror_that_stays_unusable_is_a_retry() {
     let world = world();
     let plugin = world.start().await;
     world.script(
         "broken-git",
-        "case $1 in version) exec git version;; ls-remote) exec git \"$@\";; *) echo oops >&2; exit 1;; esac",
+        "case $1 in version|ls-remote|rev-parse|fetch) exec git \"$@\";; *) echo oops >&2; exit 1;; esac",
     );
     let broken = world.start_with(json!({ "git": world.at("broken-git") })).await;
     retry(
         &broken.call(world.call(json!({}))).await,
-        "is unusable: git init: oops",
+        "is unusable: git ls-tree: oops",
     );
     plugin.call(world.call(json!({}))).await.done();
 }
