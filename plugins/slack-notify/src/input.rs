@@ -150,10 +150,19 @@ fn first_text(block: &Value) -> Option<String> {
 fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
     let text = json!({ "type": "string", "x-escape": "mrkdwn" });
     let text_object = json!({ "type": "object", "properties": { "text": text } });
-    // The elements of a context are texts themselves; those of actions have one inside.
+    // The elements of a context are texts themselves; those of actions and inputs have some inside.
     let text_or_object =
         json!({ "type": ["string", "object"], "x-escape": "mrkdwn", "properties": { "text": text } });
-    let element = json!({ "type": "object", "properties": { "text": text_or_object } });
+    let option =
+        json!({ "type": "object", "properties": { "text": text_object, "description": text_object } });
+    let options = json!({ "type": "array", "items": option });
+    let element = json!({ "type": "object", "properties": {
+        "text": text_or_object,
+        "options": options,
+        "initial_options": options,
+        "initial_option": option,
+        "confirm": text_object,
+    } });
     json_schema!({
         "type": ["array", "null"],
         "maxItems": 50,
@@ -166,6 +175,7 @@ fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
                 "title": text_object,
                 "fields": { "type": "array", "items": text_object },
                 "elements": { "type": "array", "items": element },
+                "element": element,
                 "accessory": element,
             }
         }
@@ -276,33 +286,36 @@ mod tests {
     #[test]
     fn only_markup_is_marked_for_escaping() {
         let schema = schemars::schema_for!(Input).to_value();
-        for (pointer, marked) in [
-            ("/properties/text", true),
-            ("/properties/channel", false),
-            ("/properties/username", false),
-            ("/properties/blocks/items/properties/text", true),
-            ("/properties/blocks/items/properties/text/properties/text", true),
-            ("/properties/blocks/items/properties/title/properties/text", true),
-            (
-                "/properties/blocks/items/properties/fields/items/properties/text",
-                true,
-            ),
-            (
-                "/properties/blocks/items/properties/elements/items/properties/text",
-                true,
-            ),
-            (
-                "/properties/blocks/items/properties/elements/items/properties/text/properties/text",
-                true,
-            ),
-            (
-                "/properties/blocks/items/properties/accessory/properties/text/properties/text",
-                true,
-            ),
-            ("/properties/blocks/items", false),
-        ] {
+        let input = |field| format!("/properties/{field}");
+        let block = |path: &str| format!("/properties/blocks/items/{path}");
+        let within = |element: &str, path: &str| block(&format!("properties/{element}/{path}"));
+        let mut places = vec![
+            (input("text"), true),
+            (input("channel"), false),
+            (input("username"), false),
+            (block("properties/text"), true),
+            (block("properties/text/properties/text"), true),
+            (block("properties/title/properties/text"), true),
+            (block("properties/fields/items/properties/text"), true),
+            (input("blocks/items"), false),
+        ];
+        for element in ["elements/items", "element", "accessory"] {
+            for marked in [
+                "properties/text",
+                "properties/text/properties/text",
+                "properties/options/items/properties/text/properties/text",
+                "properties/options/items/properties/description/properties/text",
+                "properties/initial_options/items/properties/text/properties/text",
+                "properties/initial_option/properties/text/properties/text",
+                "properties/confirm/properties/text",
+            ] {
+                places.push((within(element, marked), true));
+            }
+            places.push((within(element, "properties/options/items"), false));
+        }
+        for (pointer, marked) in places {
             let found = schema
-                .pointer(pointer)
+                .pointer(&pointer)
                 .unwrap_or_else(|| panic!("{pointer} is in the schema"));
             assert_eq!(
                 found.get("x-escape") == Some(&json!("mrkdwn")),
