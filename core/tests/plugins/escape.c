@@ -26,6 +26,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "jackfield_plugin.h"
@@ -288,6 +289,25 @@ static int attempt(const jf_call *call, const char *act) {
     snprintf(from, sizeof from, "%s", field(call, "path"));
     return rename(from, field(call, "to"));
   }
+  ACT("mode") return chmod(field(call, "path"), 0777);
+  ACT("mode, by a newer call") return syscall(452, AT_FDCWD, field(call, "path"), 0777, 0) < 0 ? -1 : 0;
+  ACT("mode of what is open") {
+    int fd = open(field(call, "path"), O_RDONLY | O_CLOEXEC);
+    int status = fd < 0 ? -1 : fchmod(fd, 0640), error = errno;
+    if (fd >= 0) close(fd);
+    errno = error;
+    return status;
+  }
+  ACT("owner") return chown(field(call, "path"), getuid(), (gid_t)-1);
+  ACT("time") return utimensat(AT_FDCWD, field(call, "path"), NULL, 0);
+  ACT("time of what is open") {
+    int fd = open(field(call, "path"), O_RDONLY | O_CLOEXEC);
+    int status = fd < 0 ? -1 : futimens(fd, NULL), error = errno;
+    if (fd >= 0) close(fd);
+    errno = error;
+    return status;
+  }
+  ACT("attribute") return setxattr(field(call, "path"), "user.jackfield", "x", 1, 0);
   ACT("fifo") return mknod(field(call, "path"), S_IFIFO | 0600, 0);
   ACT("link") {
     char from[512];

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -131,6 +132,31 @@ async fn a_plugin_that_is_granted_nothing_reaches_no_file() {
     ];
     prison.all(attempts).await;
     assert_eq!(fs::read_to_string(there).unwrap(), "x");
+}
+
+/// Landlock knows none of this.
+#[tokio::test]
+async fn a_plugin_that_is_granted_nothing_changes_no_modes_owners_or_times() {
+    let prison = Prison::closed().await;
+    let (file, data) = (prison.bench.path("there"), prison.bench.path("data"));
+    fs::write(&file, "x").unwrap();
+    let looks = || [&file, &data].map(|path| look(path));
+    let before = looks();
+    let acts = ["mode", "mode, by a newer call", "owner", "time", "attribute"];
+    let of = |path: &Path| acts.map(|act| (json!({ "act": act, "path": path }), "EPERM"));
+    prison.all([of(&file), of(&data)].concat()).await;
+    // What it may open it may not change either.
+    let acts = ["mode of what is open", "time of what is open"];
+    prison
+        .all(acts.map(|act| (json!({ "act": act, "path": "/dev/null" }), "EPERM")))
+        .await;
+    assert_eq!(looks(), before);
+}
+
+/// What of a file no plugin changes that may not write it.
+fn look(path: &Path) -> (u32, u32, i64, i64) {
+    let found = fs::metadata(path).unwrap();
+    (found.mode(), found.uid(), found.ctime(), found.ctime_nsec())
 }
 
 #[tokio::test]
@@ -454,6 +480,17 @@ async fn files_are_reached_where_they_are_granted_and_nowhere_else() {
         // Made, since it was not there.
         (json!({ "act": "write", "path": cache.join("file") }), "done"),
         (json!({ "act": "read", "path": cache.join("file") }), "done"),
+        // As whoever copies a file does.
+        (
+            json!({ "act": "mode of what is open", "path": cache.join("file") }),
+            "done",
+        ),
+        (
+            json!({ "act": "time of what is open", "path": cache.join("file") }),
+            "done",
+        ),
+        (json!({ "act": "mode", "path": cache.join("file") }), "EPERM"),
+        (json!({ "act": "time", "path": cache.join("file") }), "EPERM"),
         (json!({ "act": "write", "path": work.join("file") }), "done"),
         (
             json!({ "act": "rename", "path": work.join("file"), "to": cache.join("other") }),

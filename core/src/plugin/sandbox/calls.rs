@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use libc::{SYS_clone, SYS_clone3, SYS_socket, SYS_socketpair, c_long};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    BpfProgram, SeccompAction,
+    SeccompCmpArgLen::{Dword, Qword},
+    SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
 
 use super::{Sandbox, SandboxError};
@@ -104,6 +105,12 @@ fn rules(sandbox: &Sandbox) -> Result<Rules, seccompiler::BackendError> {
         libc::SYS_setpriority,
         vec![all([not(0, 0)?])?, all([not(1, 0)?])?],
     );
+    // Of what it has open itself, it may change them where it may write: to copy a file is to do so.
+    let named = SeccompCondition::new(1, Qword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_utimensat, vec![all([named])?]);
+    if sandbox.write.is_empty() {
+        rules.extend(OF_OPEN_FILES.iter().map(|call| (*call, Vec::new())));
+    }
     if sandbox.programs.is_empty() {
         rules.extend(PROGRAMS.iter().map(|call| (*call, Vec::new())));
         // It has nobody to signal but itself, which a kernel whose Landlock knows no signals can see to as well.
@@ -203,7 +210,25 @@ const PROGRAMS: &[c_long] = &[
     libc::SYS_vfork,
 ];
 
+/// What changes the mode and the times of a file that is open, for reading too.
+const OF_OPEN_FILES: &[c_long] = &[libc::SYS_fchmod, libc::SYS_utimensat];
+
 const NEVER: &[c_long] = &[
+    // Modes, owners, times and attributes of files, by their paths: Landlock knows none of it, so that it would be all files of
+    // the router's user.
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_fchownat,
+    libc::SYS_fchown,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+    SYS_FILE_SETATTR,
     // Other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -278,8 +303,20 @@ const NEVER: &[c_long] = &[
     libc::SYS_listen,
 ];
 
+/// Newer than our C library; new numbers are the same on every processor.
+const SYS_FCHMODAT2: c_long = 452;
+const SYS_SETXATTRAT: c_long = 463;
+const SYS_REMOVEXATTRAT: c_long = 466;
+const SYS_FILE_SETATTR: c_long = 469;
+
 #[cfg(target_arch = "x86_64")]
 const NEVER_HERE: &[c_long] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
     libc::SYS_kexec_file_load,
     libc::SYS_iopl,
     libc::SYS_ioperm,
