@@ -281,7 +281,7 @@ mod tests {
         master::tests::call,
         misfortunes::Befallen,
         operator::{Heard, Said, Word},
-        site::{HELD, ORDERED},
+        site::{HELD, ORDERED, TIMELY},
     };
 
     /// A run in which jobs were promised as `evt_` and their name, and what became of it.
@@ -438,5 +438,17 @@ mod tests {
         check(Word::Renew, "dlv_2/only", 0);
         check(Word::Repeat, "dlv_1/only", 1);
         check(Word::Done, "dlv_2/only", 1);
+    }
+
+    #[test]
+    fn what_was_made_for_a_word_is_there_or_its_event_is_gone() {
+        let job = "k01-000002";
+        let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+        // Nothing was called before its deadline.
+        case.story(TIMELY, job, "dlv_1", State::Dead);
+        case.say("dlv_1", Word::Keep, &["dlv_2"]);
+        assert_eq!(case.found("the journal does not know it"), 0);
+        case.ended.archive.there.insert(format!("evt_{job}"));
+        assert_eq!(case.found("the journal does not know it"), 1);
     }
 }

@@ -37,10 +37,16 @@ impl Evidence<'_> {
             .collect();
         let parents = self.calls_of(&said.delivery);
         let Some(story) = self.stories.get(made) else {
-            let is_gone = |call: &&&Call| self.gone.contains(call.told.event.as_str());
-            return match parents.iter().find(is_gone) {
-                Some(_) => Ok(()),
-                None => Err("the journal does not know it".into()),
+            let told = self
+                .calls_of(made)
+                .iter()
+                .chain(parents)
+                .map(|call| &call.told.event);
+            let parent = self.stories.get(said.delivery.as_str());
+            let mut events = told.chain(parent.iter().flat_map(|parent| &parent.events));
+            return match events.any(|event| self.gone.contains(event.as_str())) {
+                true => Ok(()),
+                false => Err("the journal does not know it".into()),
             };
         };
         if story
