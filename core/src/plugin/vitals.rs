@@ -54,6 +54,11 @@ impl Tally {
         self.restarts.fetch_add(1, Relaxed);
     }
 
+    /// How many calls are on their way.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
     /// What was counted of an instance with that process, where it has one of its own.
     pub(super) fn vitals_apart(&self, process: Option<u32>) -> Vitals {
         Vitals {

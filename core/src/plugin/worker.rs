@@ -160,6 +160,9 @@ impl Worker {
 
     /// The process, as soon as there is one; or why the call is not made.
     async fn life(&self, work: &Work) -> Result<Arc<Life>, Report> {
+        if let State::Up(life) = &*self.shared.state.borrow() {
+            return Ok(Arc::clone(life));
+        }
         let mut states = self.shared.state.subscribe();
         loop {
             let why = match &*states.borrow_and_update() {

@@ -139,7 +139,11 @@ impl fmt::Debug for Bridge {
 
 /// Passes on to the plugins which log lines are wanted at present.
 pub(in crate::plugin) fn refresh_level() {
-    MAX_LOG_LEVEL.store(log::number(LevelFilter::current()), Ordering::Relaxed);
+    let level = log::number(LevelFilter::current());
+    // It is read on all threads and asked for with each call, and changes hardly ever.
+    if MAX_LOG_LEVEL.load(Ordering::Relaxed) != level {
+        MAX_LOG_LEVEL.store(level, Ordering::Relaxed);
+    }
 }
 
 /// Answers one request, whatever happens on the way.

@@ -628,7 +628,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     }
     let mut child = on_lasting_thread(command, Handle::current()).await?;
     let (read, write) = UnixStream::from_std(ours)?.into_split();
-    let (orders, writing) = wire::outbox(write);
+    let (orders, writing) = wire::outbox(write, Arc::clone(&setup.tally));
     let answering = TaskTracker::new();
     answering.spawn(writing);
     let words = Arc::default();
@@ -770,7 +770,7 @@ mod tests {
     /// Something like a process, which knows these features; and what is to be written to it.
     fn life(features: Features) -> (Life, impl Future<Output = ()>, UnixStream) {
         let (stream, theirs) = UnixStream::pair().unwrap();
-        let (orders, writing) = wire::outbox(stream.into_split().1);
+        let (orders, writing) = wire::outbox(stream.into_split().1, Arc::default());
         let life = Life {
             orders,
             features: features.into(),

@@ -42,8 +42,8 @@ use super::wire::{
 };
 use crate::{
     plugin::{
-        Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, ffi::refresh_level,
-        log, reason_of, report, stage::Reopened,
+        Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, Tally,
+        ffi::refresh_level, log, reason_of, stage::Reopened,
     },
     secret::Secret,
 };
@@ -91,7 +91,8 @@ fn take_over() -> io::Result<UnixStream> {
 
 async fn serve(stream: UnixStream) -> io::Result<()> {
     let (read, write) = tokio::net::UnixStream::from_std(stream)?.into_split();
-    let (notices, writing) = wire::outbox(write);
+    let tally = Arc::<Tally>::default();
+    let (notices, writing) = wire::outbox(write, Arc::clone(&tally));
     let tasks = TaskTracker::new();
     let written = tasks.spawn(writing);
     let mut orders = Inbox::<Order>::new(read);
@@ -117,7 +118,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
         questions: Mutex::default(),
     });
     // The plugin may ask for something while it starts, so that orders are read meanwhile.
-    let mut making = std::pin::pin!(make(*start, Arc::clone(&remote)));
+    let mut making = std::pin::pin!(make(*start, Arc::clone(&remote), tally));
     let instance = loop {
         tokio::select! {
             made = &mut making => break made,
@@ -159,7 +160,7 @@ async fn serve(stream: UnixStream) -> io::Result<()> {
 }
 
 /// Loads the library and makes the instance; or says why not.
-async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, Refusal> {
+async fn make(start: Start, host: Arc<Remote>, tally: Arc<Tally>) -> Result<InProcess, Refusal> {
     start
         .limits
         .apply()
@@ -187,8 +188,7 @@ async fn make(start: Start, host: Arc<Remote>) -> Result<InProcess, Refusal> {
         grace: start.grace,
         // This thread reads what the router says.
         busy: true,
-        // The router has its own, which outlives this process.
-        tally: Arc::default(),
+        tally,
     };
     InProcess::create(library, setup).await.map_err(|error| Refusal {
         words: reason_of(&error),
@@ -232,12 +232,10 @@ impl Served {
 
     fn call(&self, id: u64, call: Call) {
         let instance = Arc::clone(&self.instance);
-        self.carry_out(id, |cancel| async move {
-            match call.step_call(cancel) {
-                Some(call) => instance.call(call).await,
-                None => report::fault("the router names no delivery".to_owned()),
-            }
-        });
+        self.carry_out(
+            id,
+            |cancel| async move { instance.call(call.step_call(cancel)).await },
+        );
     }
 
     fn receive(&self, id: u64, request: Received) {

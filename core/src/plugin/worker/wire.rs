@@ -10,12 +10,7 @@
 //! [postcard]: https://postcard.jamesmunns.com/wire-format
 
 use std::{
-    ffi::OsString,
-    fmt, io,
-    marker::PhantomData,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    sync::Arc,
-    time::Duration,
+    ffi::OsString, fmt, io, marker::PhantomData, os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -30,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall, stage::Voucher};
+use crate::plugin::{HostError, Receipt, Report, RequestCall, Sandbox, StepCall, Tally, stage::Voucher};
 
 /// What both ends must agree on. It counts up when something changes that was there before; what is only added is a feature.
 pub(super) const PROTOCOL: u32 = 5;
@@ -164,13 +159,13 @@ impl From<String> for Refusal {
 pub(super) struct Call {
     event: Bytes,
     input: Bytes,
-    delivery: String,
+    delivery: DeliveryId,
     route: String,
     step: String,
     attempt: u32,
     idempotency_key: String,
     left: Duration,
-    workdir: Vec<u8>,
+    workdir: Bytes,
 }
 
 impl Call {
@@ -178,30 +173,30 @@ impl Call {
         Self {
             event: call.event,
             input: call.input,
-            delivery: call.delivery.to_string(),
+            delivery: call.delivery,
             route: call.route,
             step: call.step,
             attempt: call.attempt,
             idempotency_key: call.idempotency_key,
             left: call.deadline.saturating_duration_since(Instant::now()),
-            workdir: call.workdir.as_os_str().as_bytes().to_vec(),
+            workdir: call.workdir.into_os_string().into_vec().into(),
         }
     }
 
-    /// The call again, which `cancelled` asks to end; `None` where the delivery is not named as deliveries are.
-    pub(super) fn step_call(self, cancelled: CancellationToken) -> Option<StepCall> {
-        Some(StepCall {
+    /// The call again, which `cancelled` asks to end.
+    pub(super) fn step_call(self, cancelled: CancellationToken) -> StepCall {
+        StepCall {
             event: self.event,
             input: self.input,
-            delivery: self.delivery.parse::<DeliveryId>().ok()?,
+            delivery: self.delivery,
             route: self.route,
             step: self.step,
             attempt: self.attempt,
             idempotency_key: self.idempotency_key,
             deadline: Instant::now() + self.left,
-            workdir: OsString::from_vec(self.workdir).into(),
+            workdir: OsString::from_vec(self.workdir.into()).into(),
             cancelled,
-        })
+        }
     }
 }
 
@@ -378,24 +373,37 @@ impl<T: Serialize> Outbox<T> {
     }
 }
 
-/// An outbox, and the work of writing what is handed in: until the other end is gone, or nobody can hand in any more.
-pub(super) fn outbox<T>(mut stream: OwnedWriteHalf) -> (Outbox<T>, impl Future<Output = ()> + Send) {
+/// An outbox, and the work of writing what is handed in: until the other end is gone, or nobody can hand in any more. The
+/// `tally` says whether there are others who are about to.
+pub(super) fn outbox<T>(
+    mut stream: OwnedWriteHalf,
+    tally: Arc<Tally>,
+) -> (Outbox<T>, impl Future<Output = ()> + Send) {
     let (frames, mut waiting) = mpsc::channel::<Waiting>(WAITING);
     let write = async move {
         let (mut batch, mut bytes) = (Vec::new(), Vec::new());
         while waiting.recv_many(&mut batch, WAITING).await > 0 {
-            // Whoever else is about to hand something in does so first: one write for many frames.
-            tokio::task::yield_now().await;
+            // Whoever else is about to hand something in does so first: one write for many frames. A lone call has nobody to
+            // wait for.
+            if tally.in_flight() > 1 {
+                tokio::task::yield_now().await;
+            }
             while batch.len() < WAITING
                 && let Ok(frame) = waiting.try_recv()
             {
                 batch.push(frame);
             }
-            bytes.clear();
-            for (frame, _) in &batch {
-                bytes.extend_from_slice(frame);
-            }
-            if stream.write_all(&bytes).await.is_err() {
+            let written = match &batch[..] {
+                [(frame, _)] => stream.write_all(frame).await,
+                frames => {
+                    bytes.clear();
+                    frames
+                        .iter()
+                        .for_each(|(frame, _)| bytes.extend_from_slice(frame));
+                    stream.write_all(&bytes).await
+                }
+            };
+            if written.is_err() {
                 return;
             }
             batch.clear();
@@ -514,7 +522,7 @@ const HEAD: usize = size_of::<u32>();
 /// The longest frame: an event of the largest body, its input, and room to spare.
 const LONGEST: usize = 64 << 20;
 /// Bytes of most frames.
-const USUAL: usize = 1024;
+const USUAL: usize = 2048;
 /// Frames that may wait to be written.
 const WAITING: usize = 1024;
 /// Bytes of those that wait for room: one event of the largest body, or many of the usual size.
@@ -588,7 +596,7 @@ mod tests {
             assert_eq!(inbox.hello().await.unwrap().unwrap().agree(), agreed, "{hello}");
         }
         let (read, write) = pair().await;
-        let (outbox, writing) = outbox::<Order>(write);
+        let (outbox, writing) = outbox::<Order>(write, Arc::default());
         outbox.greet().await.unwrap();
         drop(outbox);
         writing.await;
@@ -611,7 +619,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_waits_than_there_is_room_for_whoever_does_not_read() {
         let (mut read, write) = pair().await;
-        let (outbox, writing) = outbox::<Order>(write);
+        let (outbox, writing) = outbox::<Order>(write, Arc::default());
         let long = |id| Order::Answer(id, Ok(Given::Value(Some(vec![0; 3 << 20].into()))));
         let mut writing = std::pin::pin!(writing);
         let mut handed_in = 0;
@@ -652,7 +660,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_handed_in_is_written_until_nobody_can_any_more() {
         let (read, write) = pair().await;
-        let (outbox, writing) = outbox::<Notice>(write);
+        let (outbox, writing) = outbox::<Notice>(write, Arc::default());
         let handing_in = async move {
             for number in 0..5_000 {
                 outbox.send(&Notice::Pong(number, 0)).await.unwrap();
