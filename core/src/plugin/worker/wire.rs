@@ -4,7 +4,7 @@
 //! program, so that what is on the wire is nobody else's business; either says all the same what it speaks ([`Hello`]), since
 //! the file may have been replaced while the router runs. Whatever waits is written at once.
 //!
-//! Bodies go through the socket, however long. To put them into a sealed memory file and pass that on takes three to four times
+//! Bodies go through the socket, however long. To put them into a sealed memory file and pass that on takes two to six times
 //! as long at any length from 16 KiB to 5 MiB: making its pages, and mapping or reading them, costs more than the copies spared.
 //!
 //! [postcard]: https://postcard.jamesmunns.com/wire-format
