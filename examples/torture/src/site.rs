@@ -156,10 +156,10 @@ pub(crate) const PACE: Pace = Pace {
     interval: Duration::from_millis(250),
     at_once: 4,
 };
-/// Of each order key.
+/// Of each order key: so slow that a restart is much shorter than what fills it, and one that forgot the bucket is found out.
 pub(crate) const KEY_PACE: Pace = Pace {
     burst: 2,
-    interval: Duration::from_secs(4),
+    interval: Duration::from_secs(10),
     at_once: 1,
 };
 /// How many calls run at a time of all order keys that begin alike, and what of them tells.
@@ -210,7 +210,7 @@ rate = { calls = 4, per = "1s", burst = 3 }
 
 [[instance.limit]]
 by = "{{ event.data.project.id }}"
-rate = { calls = 1, per = "4s", burst = 2 }
+rate = { calls = 1, per = "10s", burst = 2 }
 
 [[instance.limit]]
 by = "{{ event.data.project.id[:2] }}"

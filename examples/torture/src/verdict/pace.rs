@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_where_no_stretch_has_more_than_it_allows() {
-        // Two at once, two that had begun before, and one every four seconds.
-        assert_eq!(found(&[0, 0, 0, 0, 4, 8, 12]), None);
-        let wrong = found(&[0, 0, 0, 0, 4, 5, 6]).unwrap();
-        assert!(wrong.starts_with("of it, 6 calls came within 5s"), "{wrong}");
+        // Two at once, two that had begun before, and one every ten seconds.
+        assert_eq!(found(&[0, 0, 0, 0, 10, 20, 30]), None);
+        let wrong = found(&[0, 0, 0, 0, 10, 12, 14]).unwrap();
+        assert!(wrong.starts_with("of it, 6 calls came within 12s"), "{wrong}");
     }
 
     #[test]
