@@ -35,6 +35,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::{Semaphore, oneshot},
+    time::Instant,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -192,7 +193,10 @@ async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, 
                 }
             },
         };
-        let place = strangers.place();
+        let place = tokio::select! {
+            place = strangers.place() => place,
+            () = closing.cancelled() => return,
+        };
         let passes = Arc::clone(&passes);
         let closed = closing.clone();
         tasks.spawn(async move {
@@ -206,18 +210,33 @@ async fn accept(listener: TcpListener, passes: Arc<Passes>, tasks: TaskTracker, 
 
 /// Those who have not shown a pass yet, the oldest first. Anybody on this machine may be one, and any plugin very many.
 #[derive(Default)]
-struct Strangers(VecDeque<oneshot::Sender<()>>);
+struct Strangers(VecDeque<Stranger>);
+
+struct Stranger {
+    came: Instant,
+    place: oneshot::Sender<()>,
+}
 
 impl Strangers {
-    /// A place for one more, until that is dropped or resolves: whoever has been here for longest and said nothing loses his.
-    fn place(&mut self) -> oneshot::Receiver<()> {
-        self.0.retain(|stranger| !stranger.is_closed());
-        if self.0.len() == STRANGERS {
-            self.0.pop_front();
+    /// A place for one more, until that is dropped or resolves. Where there is none, whoever has been here for longest loses
+    /// his as soon as he has had the time to speak: a plugin with hundreds of calls comes all at once, and means well.
+    async fn place(&mut self) -> oneshot::Receiver<()> {
+        loop {
+            self.0.retain(|stranger| !stranger.place.is_closed());
+            if self.0.len() < STRANGERS {
+                break;
+            }
+            let oldest = self.0.front();
+            if oldest.is_some_and(|oldest| oldest.came.elapsed() >= TIME_TO_SPEAK) {
+                self.0.pop_front();
+                break;
+            }
+            tokio::time::sleep(MOMENT).await;
         }
-        let (stranger, place) = oneshot::channel();
-        self.0.push_back(stranger);
-        place
+        let (place, lost) = oneshot::channel();
+        let came = Instant::now();
+        self.0.push_back(Stranger { came, place });
+        lost
     }
 }
 
@@ -256,7 +275,10 @@ const CONNECTIONS: usize = 1024;
 const LOOKUPS: usize = 16;
 /// Connections at a time that have not shown a pass.
 const STRANGERS: usize = 128;
-/// How long they may take to.
+/// How long they may take to where others wait for their places, and how often it is looked who does.
+const TIME_TO_SPEAK: Duration = Duration::from_millis(250);
+const MOMENT: Duration = Duration::from_millis(2);
+/// How long they may take to where nobody does.
 const GREETING: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -290,6 +312,24 @@ mod tests {
             let mixed = others.replace("//1:", "//0:");
             assert_ne!(mixed, others);
             assert!(connect(&mixed, "127.0.0.1", port).is_err());
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_who_come_at_once_and_have_a_pass_are_all_served() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = host.local_addr().unwrap().port();
+        let granted = [format!("127.0.0.1:{port}").parse().unwrap()];
+        let egress = Egress::open(&Handle::current()).await.unwrap();
+        let pass = egress.admit("plugin", "one", &granted).unwrap();
+        let url = pass.url();
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| host.incoming().take(2 * STRANGERS).for_each(drop));
+                for _ in 0..2 * STRANGERS {
+                    scope.spawn(|| drop(connect(&url, "127.0.0.1", port).unwrap()));
+                }
+            });
         });
     }
 
