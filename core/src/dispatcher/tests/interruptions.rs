@@ -12,6 +12,8 @@ async fn a_stop_lets_the_call_end_and_the_next_run_goes_on_at_the_next_step() {
     let direct = async {
         a.is_called(1).await;
         stop.cancel();
+        // So that the dispatcher has heard of it before the call ends.
+        tokio::task::yield_now().await;
         a.lets.add_permits(1);
     };
     tokio::join!(stage.dispatcher().run(stop.clone()), direct);
