@@ -49,8 +49,9 @@ enum Slot<T> {
 
 /// Where tasks of one thread are called: those whose answer has been given and who may not know it yet.
 ///
-/// The first of them has been called or will be, by the [`Round`] that found the desk empty; and whatever becomes of
-/// it, it empties the desk and calls the rest.
+/// The first of them in a [`Round`] has been called or will be, by that round; and whatever becomes of it, it empties the
+/// desk and calls the rest. Only where it is left alone, neither looked at nor dropped, does it not: so each round calls
+/// somebody, whoever was called before.
 #[derive(Debug, Default)]
 struct Desk(Mutex<Vec<Waker>>);
 
@@ -60,7 +61,7 @@ thread_local! {
 
 /// Answers that are given together. Whoever is to be called is called when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Round(Vec<Waker>);
+pub(super) struct Round(Vec<(Arc<Desk>, Waker)>);
 
 impl Round {
     /// Gives one answer. Where nobody waits for it any more, it is dropped.
@@ -72,8 +73,9 @@ impl Round {
         // Under the lock of the slot: whoever finds the answer there finds its waker at the desk.
         if let Some(waker) = waker {
             let mut called = lock(&reply.desk.0);
-            if called.is_empty() {
-                self.0.push(waker.clone());
+            let relied_on = self.0.iter().any(|(desk, _)| Arc::ptr_eq(desk, &reply.desk));
+            if called.is_empty() || !relied_on {
+                self.0.push((Arc::clone(&reply.desk), waker.clone()));
             }
             called.push(waker);
         }
@@ -82,7 +84,7 @@ impl Round {
 
 impl Drop for Round {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
+        self.0.drain(..).for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -252,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_while_one_is_called_is_called_by_it() {
-        let (replies, mut tasks) = waiting(2);
+    fn an_answer_that_is_left_alone_keeps_none_of_a_later_round_waiting() {
+        let (replies, mut tasks) = waiting(3);
         give(&replies[..1]);
         give(&replies[1..]);
-        assert_eq!(rung(&tasks), [1, 0]);
-        assert_eq!(tasks[0].poll(), Poll::Ready(Some(0)));
-        assert_eq!(tasks[1].rung(), 1);
+        assert_eq!(rung(&tasks), [1, 1, 0]);
+        assert_eq!(tasks[1].poll(), Poll::Ready(Some(0)));
+        assert_eq!(tasks[2].rung(), 1);
     }
 
     #[test]
