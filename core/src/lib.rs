@@ -9,6 +9,7 @@ pub mod clock;
 pub mod delivery;
 pub mod document;
 pub mod fault;
+pub mod file;
 pub mod rate;
 pub mod reason;
 pub mod schema;

@@ -20,6 +20,7 @@ const MODULES: &[(&str, Layer)] = &[
     ("delivery", Layer::Word),
     ("document", Layer::Word),
     ("fault", Layer::Word),
+    ("file", Layer::Word),
     ("rate", Layer::Word),
     ("reason", Layer::Word),
     ("schema", Layer::Word),

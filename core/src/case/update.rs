@@ -1,6 +1,6 @@
 //! Rewrites what cases expect into what rules make of them.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     Case, Expected, ExpectedStep, Fate, read, unreadable,
@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     fault::{Fault, Faults},
+    file,
     router::{Generation, Rehearsed},
 };
 
@@ -36,26 +37,9 @@ pub fn update(
     }
     // What cannot be read again must not take the place of what can.
     let cases = read::read(&file, &updated, base, providers)?;
-    replace(path, &updated)
+    file::replace(path, &updated)
         .map_err(|error| Fault::new(format!("{file}: the cases cannot be rewritten: {error}")))?;
     Ok(cases)
-}
-
-/// Puts another text into a file that a person wrote, whole or not at all.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // Of a link it is what it leads to.
-    let path = fs::canonicalize(path)?;
-    let mut beside = path.clone().into_os_string();
-    beside.push(".new");
-    let written = fs::write(&beside, text)
-        .and_then(|()| fs::set_permissions(&beside, fs::metadata(&path)?.permissions()))
-        .and_then(|()| fs::File::open(&beside)?.sync_all())
-        .and_then(|()| fs::rename(&beside, &path));
-    if written.is_err() {
-        // What is left of it is nobody's, and the next try writes over it.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 /// The text with other expectations.
@@ -132,31 +116,5 @@ fn of<'a>(expected: &Expected, rehearsed: &'a Rehearsed<'a>) -> Written<'a> {
         order: expected.order.is_some(),
         steps: [&expected.steps, &expected.on_failure].map(|steps| !steps.is_empty()),
         any: any.collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_or_stays_as_it_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let [file, link, beside] =
-            ["a.case.toml", "b.case.toml", "a.case.toml.new"].map(|name| directory.path().join(name));
-        fs::write(&file, "old").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        symlink(&file, &link).unwrap();
-        replace(&link, "new").unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !beside.exists());
-
-        // Nothing can be written.
-        fs::create_dir(&beside).unwrap();
-        replace(&file, "newer").unwrap_err();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
     }
 }

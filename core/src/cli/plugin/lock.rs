@@ -1,8 +1,8 @@
 //! `plugin lock`: writes down which libraries there may be.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     process::ExitCode,
 };
 
@@ -12,6 +12,7 @@ use clap::Args;
 use super::super::{load_without_secrets, say, table::Table};
 use crate::{
     fault::chain,
+    file,
     plugin::{
         digest::Digest,
         survey,
@@ -61,7 +62,7 @@ impl Lock {
         }
         let now = LockFile::of(libraries);
         if !self.check && now != before {
-            write(&path, &now.to_string())
+            file::replace(&path, &now.to_string())
                 .with_context(|| format!("`{}` cannot be written", path.display()))?;
         }
         say(changes(&before, &now))?;
@@ -110,13 +111,4 @@ fn changes(before: &LockFile, now: &LockFile) -> String {
         table.row([name.to_owned(), digest, change.to_owned()]);
     }
     table.show("no plugins; drop a library into the plugins directory, then lock again")
-}
-
-/// Puts a whole file at `path` or leaves what is there.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    fs::write(&beside, text)?;
-    fs::rename(&beside, path)
 }
