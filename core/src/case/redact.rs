@@ -6,6 +6,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use percent_encoding::percent_decode_str;
 use regex::{Captures, Regex};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -344,22 +349,9 @@ fn parameter(value: &str, deep: usize) -> Cow<'_, str> {
 
 /// What a form or an address has encoded.
 fn decoded(text: &str) -> Cow<'_, str> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        let code = hex(0)
-            .zip(hex(1))
-            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        let (byte, after) = match (first, code) {
-            (b'%', Some(byte)) => (byte, &after[2..]),
-            (b'+', _) => (b' ', after),
-            (byte, _) => (*byte, after),
-        };
-        decoded.push(byte);
-        rest = after;
-    }
-    String::from_utf8(decoded).map_or(text.into(), Cow::from)
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map_or(text.into(), |decoded| decoded.into_owned().into())
 }
 
 /// Whether who is named in an address is no person, but a token: it is long, or not short and has digits.
@@ -370,26 +362,20 @@ fn is_token(user: &str) -> bool {
 /// Whether a word is a name and a password with a colon between them, in Base64, as RFC 7617 has it; and not one that
 /// follows "basic" in a sentence.
 fn is_basic(word: &str) -> bool {
-    let bits: Vec<u32> = word
-        .trim_end_matches('=')
-        .bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            _ => 63,
-        })
-        .map(u32::from)
-        .collect();
-    let bytes = bits.chunks(4).flat_map(|four| {
-        let joined = (0..4).fold(0, |joined, at| joined << 6 | four.get(at).unwrap_or(&0));
-        joined.to_be_bytes().into_iter().skip(1).take(four.len() - 1)
-    });
-    String::from_utf8(bytes.collect())
-        .is_ok_and(|text| text.contains(':') && !text.contains(char::is_control))
+    let word = word.trim_end_matches('=');
+    // What was cut off may end in a letter that is no byte.
+    let word = &word[..word.len() - usize::from(word.len() % 4 == 1)];
+    let bytes = BASE64.decode(word).unwrap_or_default();
+    String::from_utf8(bytes).is_ok_and(|text| text.contains(':') && !text.contains(char::is_control))
 }
 
+/// With padding or without, and wherever it was cut off.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 const REDACTED: &str = "(redacted)";
 /// How many texts within texts are looked into.
 const DEEPEST: usize = 4;

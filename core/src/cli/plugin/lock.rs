@@ -1,10 +1,6 @@
 //! `plugin lock`: writes down which libraries there may be.
 
-use std::{
-    io,
-    path::Path,
-    process::ExitCode,
-};
+use std::{io, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
