@@ -42,7 +42,7 @@ pub(super) struct Course<'s> {
 
 /// What a step's turn came to.
 enum Turn {
-    /// The claim goes on with the next step.
+    /// The claim goes on, from where it stands now.
     GoOn,
     /// The claim has ended.
     Over,
@@ -123,16 +123,22 @@ impl<'s> Course<'s> {
         }
         let attempt = self.claim.attempts + 1;
         let start = self.start(step, attempt, &ready);
-        match self.insist(|| self.shared.journal.begin(start.clone())).await? {
-            Begun::Now => {}
-            Begun::Later { reason, .. } => {
+        match self.shared.journal.begin(start).await {
+            Ok(Begun::Now) => {}
+            Ok(Begun::Later { reason, .. }) => {
                 self.withdraw(ready).await;
                 self.put_off(&instance.name, reason);
                 return Ok(Turn::Over);
             }
-            Begun::Settled(state) => {
+            Ok(Begun::Settled(state)) => {
                 self.withdraw(ready).await;
                 return self.settled(state).await;
+            }
+            Err(error) => {
+                // Its turn comes once more, and all is looked at anew: its deadline may have passed meanwhile.
+                self.withdraw(ready).await;
+                self.stand_still(error).await?;
+                return Ok(Turn::GoOn);
             }
         }
         self.claim.attempts = attempt;

@@ -115,7 +115,7 @@ impl Course<'_> {
         }
     }
 
-    /// Repeats what the journal refuses until it does it: a full disk may have room again.
+    /// Repeats what the journal refuses until it does it.
     pub(super) async fn insist<T, F: Future<Output = Result<T, JournalError>>>(
         &self,
         write: impl Fn() -> F,
@@ -123,19 +123,24 @@ impl Course<'_> {
         loop {
             match write().await {
                 Ok(written) => return Ok(written),
-                Err(error @ JournalError::Store(_)) => {
-                    tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "the journal refused a record");
-                    tokio::select! {
-                        () = tokio::time::sleep(JOURNAL_REST) => {}
-                        () = self.shared.cancel.cancelled() => return Err(Abandoned),
-                    }
+                Err(error) => self.stand_still(error).await?,
+            }
+        }
+    }
+
+    /// Waits a while after the journal refused a record, where it may take it later: a full disk may have room again.
+    pub(super) async fn stand_still(&self, error: JournalError) -> Result<(), Abandoned> {
+        match error {
+            JournalError::Store(_) => {
+                tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "the journal refused a record");
+                tokio::select! {
+                    () = tokio::time::sleep(JOURNAL_REST) => Ok(()),
+                    () = self.shared.cancel.cancelled() => Err(Abandoned),
                 }
-                Err(
-                    error @ (JournalError::NotFound(_) | JournalError::Refused(_) | JournalError::Closed),
-                ) => {
-                    tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "delivery left as it is");
-                    return Err(Abandoned);
-                }
+            }
+            JournalError::NotFound(_) | JournalError::Refused(_) | JournalError::Closed => {
+                tracing::warn!(delivery.id = %self.claim.delivery, error = %error, "delivery left as it is");
+                Err(Abandoned)
             }
         }
     }

@@ -159,3 +159,37 @@ async fn a_clock_that_is_set_forward_ends_what_is_late_and_no_call_that_is_under
     assert_eq!(states(&stories), [State::Succeeded, State::Dead]);
     assert_eq!(a.inputs().len(), 1);
 }
+
+#[tokio::test]
+async fn deadline_and_failing_disk_nothing_is_begun_after_it_because_the_journal_takes_it_late() {
+    let a = Played::held(|_| report(Outcome::Done));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    stage.accept("q").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let direct = async {
+        a.is_called(1).await;
+        stage.journal.refuse_attempts(true).await;
+        a.lets.add_permits(2);
+        let settled = async || {
+            let stories = stage.stories().await;
+            stories.iter().filter(|story| story.record.state.is_settled()).count()
+        };
+        while settled().await < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // There is room for the other now, whose attempt the journal refuses, again and again.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stage.clock.1.store(24 * 3600, Relaxed);
+        stage.journal.refuse_attempts(false).await;
+        while settled().await < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(a.inputs().len(), 1);
+    let told = told(&b);
+    assert!(told.starts_with("a: deadline-passed: the deadline "), "{told}");
+}

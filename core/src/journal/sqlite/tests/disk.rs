@@ -287,3 +287,19 @@ pub(super) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec
     .await;
     waiting.into_iter().filter_map(|(_, answer)| answer).collect()
 }
+
+impl SqliteJournal {
+    /// From now on, or not any more, no attempt can be written down, as if the disk took nothing.
+    pub(crate) async fn refuse_attempts(&self, refuse: bool) {
+        let batch = match refuse {
+            true => {
+                "CREATE TEMP TRIGGER refused BEFORE INSERT ON attempt
+                 BEGIN SELECT RAISE(ABORT, 'the disk takes nothing'); END"
+            }
+            false => "DROP TRIGGER refused",
+        };
+        self.ask(move |store| Ok(store.connection.execute_batch(batch)?))
+            .await
+            .unwrap();
+    }
+}
