@@ -174,7 +174,10 @@ async fn deadline_and_failing_disk_nothing_is_begun_after_it_because_the_journal
         a.lets.add_permits(2);
         let settled = async || {
             let stories = stage.stories().await;
-            stories.iter().filter(|story| story.record.state.is_settled()).count()
+            stories
+                .iter()
+                .filter(|story| story.record.state.is_settled())
+                .count()
         };
         while settled().await < 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;

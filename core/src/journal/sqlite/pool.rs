@@ -69,10 +69,7 @@ impl Pool {
             None => schema::open_to_read(&self.directory)
                 .map_err(|error| JournalError::Store(error.to_string()))?,
         };
-        let result = connection
-            .unchecked_transaction()
-            .and_then(|snapshot| query(&snapshot))
-            .map_err(|error| JournalError::Store(text(&error)));
+        let result = in_snapshot(&connection, query).map_err(|error| JournalError::Store(text(&error)));
         let mut idle = self.idle();
         if !self.closed.load(Ordering::Relaxed) {
             idle.push(connection);
@@ -96,6 +93,17 @@ impl Pool {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads what there is at one moment. A transaction of rusqlite's would have its statements prepared each time.
+fn in_snapshot<T>(
+    connection: &Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let result = query(connection);
+    connection.prepare_cached("ROLLBACK")?.execute([])?;
+    result
 }
 
 /// How many read at a time: lists and claims; each holds up to 2 MB of pages.
