@@ -64,10 +64,14 @@ pub(crate) async fn run(
         let (address, amount) = (router.ingress(), plan.amount(events));
         load::run(address, template, name, plan.connections, amount, progress).await
     };
+    // Written beforehand: thousands of rules take time that requests would have to wait for.
+    let sets = (1..=plan.reloads)
+        .map(|set| replacement(set, plan.rules))
+        .collect();
     let third = plan.events * 3 / 10;
     let mut tally = post("warm-up", plan.events - 3 * third).await?;
     let mut before = post("before", third).await?;
-    let replacing = replace(router, plan, third / (plan.reloads + 1), progress);
+    let replacing = replace(router, sets, third / (plan.reloads + 1), progress);
     let mut replacing = std::pin::pin!(replacing);
     let mut reloaded = None;
     let mut busy = Tally::default();
@@ -99,20 +103,32 @@ pub(crate) async fn run(
     Ok((tally, reloaded))
 }
 
+/// What is to be put in the place of other rules.
+fn replacement(set: u64, count: u64) -> String {
+    let text = rules(set, count);
+    match set % 4 {
+        3 => text.replacen("use = \"counting-plugin\"", "use = \"nobody\"", 1),
+        _ => text,
+    }
+}
+
 /// Puts one set of rules after the other in the place of those there are, each after so many more events, and waits each
 /// time until the router has taken them up or refused them. Half of them it finds itself, of the others it is told.
-async fn replace(router: &Router, plan: Plan, every: u64, progress: &Progress) -> anyhow::Result<Reloaded> {
+async fn replace(
+    router: &Router,
+    sets: Vec<String>,
+    every: u64,
+    progress: &Progress,
+) -> anyhow::Result<Reloaded> {
     let mut reloaded = Reloaded::default();
-    for set in 1..=plan.reloads {
+    let mut signal = true;
+    for text in sets {
         progress.reaches(progress.acknowledged() + every).await;
-        let mut text = rules(set, plan.rules);
-        if set % 4 == 3 {
-            text = text.replacen("use = \"counting-plugin\"", "use = \"nobody\"", 1);
-        }
-        match change::rules(router, &text, set % 2 == 1).await? {
+        match change::rules(router, &text, signal).await? {
             None => reloaded.taken += 1,
             Some(reason) => reloaded.refused.push(reason),
         }
+        signal = !signal;
     }
     Ok(reloaded)
 }

@@ -1,11 +1,12 @@
 //! Rules and plugins that are put in the place of others, and what the router made of them.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::{HeaderMap, Method};
 use jackfield::plugin::digest::Digest;
 use serde_json::Value;
+use tokio::fs;
 
 use crate::{
     http,
@@ -20,7 +21,7 @@ use crate::{
 /// Where the router does not answer, or neither comes about within a minute.
 pub async fn rules(router: &Router, text: &str, signal: bool) -> anyhow::Result<Option<String>> {
     let before = standing(router).await?;
-    replace(&router.home().join("routes.toml"), text.as_bytes())?;
+    replace(&router.home().join("routes.toml"), text.as_bytes()).await?;
     if signal {
         router.signal(Signal::HUP)?;
     }
@@ -53,7 +54,7 @@ pub async fn library(router: &Router, library: &Path, bytes: &[u8]) -> anyhow::R
     let name = library.file_name().context("a file has a name")?;
     let file = router.home().join("plugins").join(name);
     let digest = Digest::of(bytes).to_string();
-    replace(&file, bytes)?;
+    replace(&file, bytes).await?;
     for _ in 0..600 {
         let listed = router.ask(&["plugin", "list"]).await?;
         for plugin in listed["plugins"].as_array().context("a list of plugins")? {
@@ -71,8 +72,9 @@ pub async fn library(router: &Router, library: &Path, bytes: &[u8]) -> anyhow::R
     bail!("{digest} was neither taken up nor refused: {listed:#}")
 }
 
-fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+/// On a thread that no request waits for.
+async fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let new = file.with_extension("new");
-    fs::write(&new, bytes)?;
-    Ok(fs::rename(&new, file)?)
+    fs::write(&new, bytes).await?;
+    Ok(fs::rename(&new, file).await?)
 }
