@@ -94,7 +94,8 @@ impl Config {
     /// As for [`Config::load`].
     pub fn parse(file: &str, text: &str, base: &Path, environment: &Environment<'_>) -> Result<Self, Faults> {
         let mut faults = Faults::new();
-        let document = Document::parse(file, text, &mut faults);
+        // A line that is not TOML may be a secret without its quotes.
+        let document = faults.concealing(|faults| Document::parse(file, text, faults));
         let reader = Reader { base, environment };
         let config = reader.config(document.root(), &mut faults);
         faults.give(config)
@@ -125,15 +126,13 @@ fn one_path(path: &Path, key: &'static str, default: Option<&str>) -> Result<Pat
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     let (mut syntax, mut faults) = (Faults::new(), Faults::new());
     let file = path.display().to_string();
-    let document = Document::parse(&file, &text, &mut syntax);
+    let document = syntax.concealing(|syntax| Document::parse(&file, &text, syntax));
     let mut root = document.root();
-    let found = match default {
-        Some(_) => root.string(key, &mut faults),
-        None => root
-            .required(key, &mut faults)
-            .and_then(|item| item.string(&mut faults)),
+    let item = match default {
+        Some(_) => root.take(key),
+        None => root.required(key, &mut faults),
     };
-    let found = found.filter(|found| !found.is_empty());
+    let found = item.and_then(|item| location(&item, &mut faults));
     // A syntax error elsewhere is for `check` to tell; only where the key may have been lost to one is it told here.
     if found.is_none() {
         faults.extend(syntax);
@@ -155,10 +154,10 @@ struct Reader<'r> {
 
 impl Reader<'_> {
     fn config(&self, mut root: Table<'_>, faults: &mut Faults) -> Option<Config> {
-        let data_dir = root.string("data_dir", faults);
+        let data_dir = root.take("data_dir").and_then(|item| location(&item, faults));
         let routes = root
             .required("routes", faults)
-            .and_then(|item| item.string(faults));
+            .and_then(|item| location(&item, faults));
         let grace = section(&mut root, "shutdown", faults, |table, faults| {
             table.duration("grace", faults)
         });
@@ -168,7 +167,11 @@ impl Reader<'_> {
         let plugins = self.plugins(&mut root, faults);
         let retention = section(&mut root, "retention", faults, retention::read);
         let log = section(&mut root, "log", faults, log);
-        let sources = self.sources(&mut root, body_size, faults);
+        let lengths = source::Lengths {
+            usual: body_size,
+            memory: listen.limits.bodies_bytes,
+        };
+        let sources = self.sources(&mut root, lengths, faults);
         let (instances, limits) = self.instances(&mut root, faults);
         root.finish(faults);
         Some(Config {
@@ -196,7 +199,8 @@ impl Reader<'_> {
             patience: DEFAULT_PATIENCE,
         };
         section(root, "plugins", faults, |table, faults| {
-            plugins.dir = table.string("dir", faults).map(|dir| self.base.join(dir));
+            let dir = table.take("dir").and_then(|item| location(&item, faults));
+            plugins.dir = dir.map(|dir| self.base.join(dir));
             plugins.trust = self.trust(table, faults);
             plugins.drain = table.duration("drain", faults).unwrap_or(plugins.drain);
             plugins.patience = period(table, "patience", faults).unwrap_or(plugins.patience);
@@ -207,7 +211,8 @@ impl Reader<'_> {
     }
 
     fn trust(&self, table: &mut Table<'_>, faults: &mut Faults) -> trust::Options {
-        let lock = table.string("lock", faults).map(|lock| self.base.join(lock));
+        let lock = table.take("lock").and_then(|item| location(&item, faults));
+        let lock = lock.map(|lock| self.base.join(lock));
         let keys = table
             .take("keys")
             .and_then(|item| item.array(faults))
@@ -286,6 +291,9 @@ impl Reader<'_> {
             if let Some(bytes) = size(table, "body_size", 1, LONGEST_BODY, faults) {
                 body_size = bytes;
             }
+            if body_size > limits.bodies_bytes {
+                faults.push(table.fault(too_long(body_size, limits.bodies_bytes)));
+            }
         });
         (options, body_size)
     }
@@ -296,7 +304,7 @@ impl Reader<'_> {
         let key = table.required("key", faults);
         let (certificate, key) = (certificate?, key?);
         let path =
-            |item: &Item<'_>, faults: &mut Faults| item.string(faults).map(|path| self.base.join(path));
+            |item: &Item<'_>, faults: &mut Faults| location(item, faults).map(|path| self.base.join(path));
         let files = (path(&certificate, faults), path(&key, faults));
         let tls = Tls::load(&files.0?, files.1.as_deref()?);
         tls.map_err(|error| {
@@ -307,6 +315,24 @@ impl Reader<'_> {
         })
         .ok()
     }
+}
+
+/// A path to a file or a directory: an empty one would be the directory of the configuration itself.
+fn location(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
+    let text = item.string(faults)?;
+    if text.is_empty() {
+        faults.push(item.fault("found \"\", expected a path"));
+        return None;
+    }
+    Some(text)
+}
+
+/// What is wrong with bodies of which not one fits into the memory that is set aside for all.
+fn too_long(body_size: usize, body_memory: usize) -> String {
+    format!(
+        "a body may have {body_size} bytes (`body_size`), and all of them together {body_memory} (`body_memory` of \
+         `[listen]`): the longest would be refused for ever"
+    )
 }
 
 /// Reads the table of `key` with `read`, where there is one, and reports what it did not ask for.

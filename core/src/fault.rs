@@ -174,10 +174,21 @@ impl Faults {
         }
     }
 
-    /// Adds all of `other`.
+    /// Adds all of `other`, as if they had been pushed one by one.
     pub fn extend(&mut self, other: Self) {
-        self.faults.extend(other.faults);
+        for fault in other.faults {
+            self.push(fault);
+        }
         self.broken.extend(other.broken);
+    }
+
+    /// What `read` makes, and its faults without the text of their lines, which may hold a secret.
+    pub fn concealing<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut faults = Self::new();
+        let made = read(&mut faults);
+        faults.faults = faults.faults.into_iter().map(Fault::concealed).collect();
+        self.extend(faults);
+        made
     }
 
     /// Whether there is none.

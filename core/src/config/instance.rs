@@ -48,7 +48,9 @@ impl Reader<'_> {
         let grant = grant::grant(&mut table, isolation, faults);
         let mut secrets = BTreeMap::new();
         let config = match table.take("config") {
-            Some(item) if item.as_table().is_some() => self.json(&item, "", &mut secrets, faults),
+            Some(item) if item.as_table().is_some() => {
+                faults.concealing(|faults| self.json(&item, "", &mut secrets, faults))
+            }
             Some(item) => item.mismatch("a table", faults),
             None => Some(Value::Object(serde_json::Map::new())),
         };
@@ -58,7 +60,8 @@ impl Reader<'_> {
                     .map(|secret| (item.key().to_owned(), secret)),
             );
         }
-        table.finish(faults);
+        // What is no key may be a secret under a name that is not quite right.
+        faults.concealing(|faults| table.finish(faults));
         let instance = InstanceOptions {
             name: name?,
             plugin: plugin?,

@@ -17,6 +17,9 @@ pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 impl Reader<'_> {
     /// The secret that `item` refers to. A secret in the file itself is a fault, which does not show it.
     pub(super) fn secret(&self, item: &Item<'_>, faults: &mut Faults) -> Option<Secret> {
+        if let Some(reference) = Reference::of(item) {
+            return self.resolve(item, &reference, faults);
+        }
         if item.kind() == Kind::String {
             let fault = item.fault("found a secret in the file, expected a reference to one");
             faults.push(
@@ -26,22 +29,18 @@ impl Reader<'_> {
             );
             return None;
         }
-        match Reference::of(item) {
-            Some(reference) => self.resolve(item, &reference, faults),
-            None => item.mismatch(
-                "a reference: `{ env = \"NAME\" }` or `{ file = \"/path\" }`",
-                faults,
-            ),
-        }
+        let expected = "a reference: `{ env = \"NAME\" }` or `{ file = \"/path\" }`";
+        faults.concealing(|faults| item.mismatch(expected, faults))
     }
 
     /// The secrets of a list, or of one reference alone.
     pub(super) fn secrets(&self, item: &Item<'_>, faults: &mut Faults) -> Vec<Secret> {
         let items = item.as_array().unwrap_or_else(|| vec![item.clone()]);
-        items
-            .iter()
-            .filter_map(|item| self.secret(item, faults))
-            .collect()
+        // What is wrong with one of them may stand in a line with another.
+        faults.concealing(|faults| {
+            let secrets = items.iter().filter_map(|item| self.secret(item, faults));
+            secrets.collect()
+        })
     }
 
     /// The value in JSON, with every reference in it, at any depth, replaced by the secret that it refers to.

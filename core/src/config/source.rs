@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{LONGEST_BODY, Reader, name, period, reference, size};
+use super::{LONGEST_BODY, Reader, name, period, reference, size, too_long};
 use crate::{
     document::Table,
     fault::{Fault, Faults},
@@ -26,8 +26,17 @@ pub struct Source {
     pub dedup_window: Duration,
 }
 
+/// What is said of bodies for all sources, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Lengths {
+    /// How long one may be where a source does not say.
+    pub(super) usual: usize,
+    /// How much all of them may take together.
+    pub(super) memory: usize,
+}
+
 impl Reader<'_> {
-    pub(super) fn sources(&self, root: &mut Table<'_>, body_size: usize, faults: &mut Faults) -> Vec<Source> {
+    pub(super) fn sources(&self, root: &mut Table<'_>, lengths: Lengths, faults: &mut Faults) -> Vec<Source> {
         let tables = root.tables("source", faults);
         if tables.is_empty() && !root.is_broken() {
             let fault = Fault::new("there is no `[[source]]`, so that no event could come in");
@@ -36,14 +45,14 @@ impl Reader<'_> {
         let mut names = Vec::new();
         tables
             .into_iter()
-            .filter_map(|table| self.source(table, body_size, &mut names, faults))
+            .filter_map(|table| self.source(table, lengths, &mut names, faults))
             .collect()
     }
 
     fn source(
         &self,
         mut table: Table<'_>,
-        body_size: usize,
+        lengths: Lengths,
         names: &mut Vec<String>,
         faults: &mut Faults,
     ) -> Option<Source> {
@@ -61,7 +70,10 @@ impl Reader<'_> {
             .and_then(|item| self.secret(&item, faults));
         let unverified = table.bool("unverified", faults).unwrap_or(false);
         let tolerance = table.duration("tolerance", faults);
-        let body_size = size(&mut table, "body_size", 1, LONGEST_BODY, faults).unwrap_or(body_size);
+        let body_size = size(&mut table, "body_size", 1, LONGEST_BODY, faults);
+        if let Some(size) = body_size.filter(|size| *size > lengths.memory) {
+            faults.push(table.fault(too_long(size, lengths.memory)));
+        }
         let dedup_window = period(&mut table, "dedup_window", faults).unwrap_or(DEDUP_WINDOW);
         let own = match provider.as_deref().and_then(plugin_of) {
             Some(_) => self.own(&mut table, faults),
@@ -84,12 +96,13 @@ impl Reader<'_> {
             }
             Err(_) => None,
         };
-        table.finish(faults);
+        // What is no key may be a secret under a name that is not quite right.
+        faults.concealing(|faults| table.finish(faults));
         Some(Source {
             name: name?,
             options,
             provider: provider?,
-            body_size,
+            body_size: body_size.unwrap_or(lengths.usual),
             dedup_window,
         })
     }
@@ -104,7 +117,7 @@ impl Reader<'_> {
         if item.as_table().is_none() {
             return item.mismatch("a table", faults);
         }
-        match self.json(&item, "", &mut BTreeMap::new(), faults)? {
+        match faults.concealing(|faults| self.json(&item, "", &mut BTreeMap::new(), faults))? {
             Value::Object(own) => Some(own),
             _ => None,
         }

@@ -106,8 +106,6 @@ key = "hunter2"
         |              ^^^^^^^^^^^^^^^^^^^^^^^^^
         = export it, or write `{ file = "/path" }`
     jackfield.toml:35:1: `source` has no key `path_tokens`
-     35 | path_tokens = 1
-        | ^^^^^^^^^^^
         = did you mean `path_token`?
     jackfield.toml:37:1: `instance` has no `name`, which is required
      37 | [[instance]]
@@ -116,12 +114,8 @@ key = "hunter2"
      39 | concurrency = 0
         |               ^
     jackfield.toml:40:20: `instance.config.token`: the variable EMPTY is empty
-     40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
-        |                    ^^^^^^^^^^^^^^^^^
         = export it, or write `{ file = "/path" }`
     jackfield.toml:40:47: `instance.config.sink`: the file missing cannot be read: No such file or directory (os error 2)
-     40 | config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
-        |                                               ^^^^^^^^^^^^^^^^^^^^
     jackfield.toml:43:7: `instance.secrets.key`: found a secret in the file, expected a reference to one
         = write `{ env = "NAME" }` or `{ file = "/path" }`
     "#);
@@ -249,10 +243,81 @@ fn secrets_show_neither_in_the_configuration_nor_in_faults() {
     let config = read(&text("")).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 
-    let written = "[[source]]\nname = \"c\"\nprovider = \"appflow\"\npath_token = \"hunter2\"\n";
-    let faults = read(&text(written)).unwrap_err().to_string();
-    assert!(faults.contains("write `{ env"), "{faults}");
+    for (slip, said) in [
+        ("path_token = \"hunter2\"", "write `{ env"),
+        (
+            "path_token = hunter2",
+            "jackfield.toml:12:14: string values must be quoted",
+        ),
+        ("path_token = [\"hunter2\"]", "expected a reference: `{ env"),
+        (
+            "path_token = { value = \"hunter2\" }",
+            "expected a reference: `{ env",
+        ),
+        ("secret = \"hunter2\"", "did you mean `secrets`?"),
+        (
+            "secrets = [{ env = \"UNSET\" }, \"hunter2\"]",
+            "the variable UNSET is not set",
+        ),
+    ] {
+        let written = format!("[[source]]\nname = \"c\"\nprovider = \"appflow\"\n{slip}\n");
+        let faults = read(&text(&written)).unwrap_err().to_string();
+        assert!(faults.contains(said), "{slip}: {faults}");
+        assert!(!faults.contains("hunter2"), "{slip}: {faults}");
+    }
+    let instance = "config = { token = { env = \"UNSET\" }, other = \"hunter2\" }\npasswort = \"hunter2\"";
+    let faults = read(&format!(
+        "routes = \"r\"\n[[instance]]\nname = \"b\"\n{instance}\n"
+    ))
+    .unwrap_err();
+    let faults = faults.to_string();
+    assert!(
+        faults.contains("UNSET") && faults.contains("`passwort`"),
+        "{faults}"
+    );
     assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn a_body_that_would_never_fit_into_the_memory_for_all_is_a_fault() {
+    let faults = read(
+        r#"
+routes = "r"
+[listen]
+body_memory = "1MiB"
+[[source]]
+name = "a"
+provider = "supernova"
+path_token = { env = "TOKEN" }
+body_size = "2MiB"
+"#,
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(faults, @r"
+    jackfield.toml:3:1: a body may have 5242880 bytes (`body_size`), and all of them together 1048576 (`body_memory` of `[listen]`): the longest would be refused for ever
+      3 | [listen]
+        | ^^^^^^^^
+    jackfield.toml:5:1: a body may have 2097152 bytes (`body_size`), and all of them together 1048576 (`body_memory` of `[listen]`): the longest would be refused for ever
+      5 | [[source]]
+        | ^^^^^^^^^^
+    ");
+}
+
+#[test]
+fn an_empty_path_is_none() {
+    let text = "data_dir = \"\"\nroutes = \"\"\n[plugins]\ndir = \"\"\nlock = \"\"\n";
+    let faults = read(text).unwrap_err().to_string();
+    for key in ["data_dir", "routes", "plugins.dir", "plugins.lock"] {
+        let said = format!("`{key}`: found \"\", expected a path");
+        assert!(faults.contains(&said), "{key}: {faults}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("j.toml");
+    std::fs::write(&path, text).unwrap();
+    for read in [data_dir, routes] {
+        let faults = read(&path).unwrap_err().to_string();
+        assert!(faults.contains("found \"\", expected a path"), "{faults}");
+    }
 }
 
 #[test]
