@@ -67,26 +67,47 @@ pub(super) fn pieces(source: &str) -> Result<Pieces<'_>, String> {
     Ok(Pieces::Flat(pieces))
 }
 
-/// What stands in the `{{ … }}` and `{% … %}` of a template, with where it starts.
+/// What stands in the `{{ … }}` and `{% … %}` of a template, with where it starts; of a `{% raw %}` nothing, since it is text.
 pub(super) fn tags(source: &str) -> Vec<(usize, &str)> {
     let mut tags = Vec::new();
     let mut at = 0;
     while let Some(open) = find_open(&source[at..]) {
         let inner = at + open + 2;
         let tag = &source[inner..];
-        let (length, is_code) = match &source[inner - 1..inner] {
-            "{" => (find_close(tag), true),
-            "%" => (tag.find("%}"), true),
-            _ => (tag.find("#}"), false),
+        let kind = &source[inner - 1..inner];
+        let length = match kind {
+            "{" => find_close(tag),
+            "%" => tag.find("%}"),
+            _ => tag.find("#}"),
         };
         let Some(length) = length else { break };
-        if is_code {
-            tags.push((inner, &tag[..length]));
-        }
+        let code = &tag[..length];
         at = inner + length + 2;
+        if kind == "%" && code.trim_matches(TRIMS).trim() == "raw" {
+            let Some(end) = end_of_raw(&source[at..]) else {
+                break;
+            };
+            at += end;
+        } else if kind != "#" {
+            tags.push((inner, code));
+        }
     }
     tags
 }
+
+/// Where the `{% endraw %}` begins.
+fn end_of_raw(text: &str) -> Option<usize> {
+    let mut opens = text.match_indices("{%");
+    let is_end = |at: usize| {
+        let tag = text[at + 2..].trim_start_matches(TRIMS).trim_start();
+        let after = tag.strip_prefix("endraw").unwrap_or_default().trim_start();
+        after.trim_start_matches(TRIMS).starts_with("%}")
+    };
+    opens.find_map(|(at, _)| is_end(at).then_some(at))
+}
+
+/// What makes a tag trim the text beside it, or not.
+const TRIMS: [char; 2] = ['-', '+'];
 
 /// The names that an expression uses, from left to right.
 #[derive(Debug, Default)]
@@ -296,5 +317,19 @@ mod tests {
             .map(|(_, tag)| tag)
             .collect();
         assert_eq!(found, [" b ", " if d "]);
+    }
+
+    #[test]
+    fn what_is_raw_is_text() {
+        for raw in [
+            "{% raw %}{{ it's }} {% if %}{% endraw %}",
+            "{%- raw +%}{{ b }}{%+endraw-%}",
+        ] {
+            let text = format!("{{{{ a }}}}{raw}{{{{ c }}}}");
+            let found = tags(&text)
+                .into_iter()
+                .map(|(_, tag)| tag.trim_matches(TRIMS).trim());
+            assert_eq!(found.collect::<Vec<_>>(), ["a", "endraw", "c"], "{raw}");
+        }
     }
 }
