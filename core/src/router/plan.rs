@@ -167,9 +167,19 @@ fn differences(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference>
     found.text("order_by", &before.order_by, &after.order_by, &context);
     found.line(before.line(), after.line());
     found.text("deadline", &before.deadline, &after.deadline, &context);
-    for phase in PHASES {
+    for (phase, list) in PHASES.into_iter().zip(["step", "on_failure"]) {
         let old: BTreeMap<_, _> = steps(before, phase).collect();
         let new: BTreeMap<_, _> = steps(after, phase).collect();
+        let order = |route| {
+            let steps = steps(route, phase).map(|(step, _)| step);
+            let in_both = steps.filter(|step| old.contains_key(step) && new.contains_key(step));
+            in_both.collect::<Vec<_>>().join(", ")
+        };
+        let mut found = Found {
+            step: None,
+            differences: &mut differences,
+        };
+        found.add(list, order(before), order(after));
         for step in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
             let mut found = Found {
                 step: Some(step),
@@ -375,6 +385,17 @@ mod tests {
         );
         same("if = \"true\"", "if = \"event.data.title == 'Home'\"");
         same("retry.attempts = 3", "retry.attempts = 4");
+    }
+
+    #[test]
+    fn steps_in_another_order_are_a_change() {
+        let step = |id: &str| format!("[[route.step]]\nid = \"{id}\"\nuse = \"x\"\n");
+        let route = |steps: [&str; 2]| {
+            let steps = steps.map(step).concat();
+            format!("[[route]]\nname = \"r\"\nwhen.type = [\"a\"]\n{steps}")
+        };
+        let changed = changes(&route(["one", "two"]), &route(["two", "one"]));
+        assert_eq!(changed, ["~ r: step: one, two → two, one"]);
     }
 
     #[test]
