@@ -53,7 +53,7 @@ pub(super) fn explain(
     trace: &[(Vec<Clause>, Result<(), Stop>)],
     leaves: &Leaves<'_>,
     table: &Table,
-    event: &Value,
+    event: Option<&Value>,
 ) -> Explanation {
     let matched = trace.iter().any(|(_, result)| result.is_ok());
     let stops = trace

@@ -159,11 +159,12 @@ impl Generation {
     /// Where the event is not JSON.
     pub fn explain(&self, event: &[u8]) -> Result<Vec<Explanation>, NotJson> {
         let leaves = self.table.read(&View::whole(event))?;
-        let shape = serde_json::from_slice(event).unwrap_or_default();
+        // serde_json refuses half a surrogate pair and a number beyond `f64`, which the table lets pass.
+        let shape: Option<serde_json::Value> = serde_json::from_slice(event).ok();
         let routes = self.routes.iter().enumerate();
         let explain = routes.map(|(place, route)| {
             let trace = self.table.trace(place, &leaves);
-            explain::explain(route.name(), &trace, &leaves, &self.table, &shape)
+            explain::explain(route.name(), &trace, &leaves, &self.table, shape.as_ref())
         });
         Ok(explain.collect())
     }

@@ -11,8 +11,8 @@
 //! - `anything-but` needs a value; a number or `null` is anything but a string.
 //! - Numbers compare by value. Whole numbers of up to 64 bits are exact, all others are the nearest `f64`.
 //! - A string that is an IP address equals every spelling of that address.
-//! - A path within `$or` takes the place of the same path outside. Twice in one place is a mistake, where
-//!   EventBridge silently takes the last.
+//! - Of a path within `$or` and the same path outside, that which comes later in the text holds. Twice in one place
+//!   is a mistake, where EventBridge silently takes the last.
 //! - Strings are compared byte by byte, without normalization. Ignoring case is by each character's own upper
 //!   and lower case.
 

@@ -10,13 +10,19 @@ use crate::{
     },
 };
 
-/// What may be the reason that `clause` failed there, of the values that the event has at its path.
-pub(super) fn of(clause: &Clause, stop: Stop, actual: &[&Scalar<'_>], event: &Value) -> Option<String> {
+/// What may be the reason that `clause` failed there, of the values that the event has at its path. Without the event as a whole
+/// nothing is said of what it does not have.
+pub(super) fn of(
+    clause: &Clause,
+    stop: Stop,
+    actual: &[&Scalar<'_>],
+    event: Option<&Value>,
+) -> Option<String> {
     if stop.elsewhere {
         return Some("a value fits, but in another element of a list than the clauses before it".to_owned());
     }
     if actual.is_empty() {
-        return nothing(clause, event);
+        return nothing(clause, event?);
     }
     let mut pairs = clause
         .tests
@@ -36,7 +42,9 @@ fn near(test: &Test, value: &Scalar<'_>) -> Option<&'static str> {
             .any(|test| test.passes(value))
             .then_some("the value is one of those that `anything-but` excludes"),
         (Test::Null, _) | (Test::Exists, _) => None,
-        (_, Scalar::Null) => Some("the event has null there; only `null` itself and `exists` are met by it"),
+        (_, Scalar::Null) => {
+            Some("the event has null there; only `null` itself, `anything-but` and `exists` are met by it")
+        }
         (Test::Number(_) | Test::Within(_), Scalar::String(found)) => found
             .parse::<f64>()
             .is_ok()
@@ -159,6 +167,17 @@ mod tests {
         (failed.path, failed.hint)
     }
 
+    #[test]
+    fn of_an_event_that_serde_json_refuses_nothing_false_is_said() {
+        for payload in [r#"{"t":"\ud83d"}"#, r#"{"t":1e999}"#] {
+            let (path, hint) = said(
+                r#"{"data":{"payload":{"x":["y"]}}}"#,
+                &format!(r#"{{"payload":{payload}}}"#),
+            );
+            assert_eq!((path.as_str(), hint), ("data.payload.x", None), "{payload}");
+        }
+    }
+
     /// Rules that miss by little, the clause that misses, and what the reason is said to be.
     #[test]
     fn the_true_reason_of_a_near_miss_is_named() {
@@ -258,7 +277,7 @@ mod tests {
             (
                 r#"{"data":{"payload":{"nothing":["x"]}}}"#,
                 "data.payload.nothing",
-                "the event has null there; only `null` itself and `exists` are met by it",
+                "the event has null there; only `null` itself, `anything-but` and `exists` are met by it",
             ),
             (
                 r#"{"data":{"payload":{"none":["x"]}}}"#,

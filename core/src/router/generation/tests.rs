@@ -131,7 +131,7 @@ if = "steps.fetch.dir"
      17 | use = "comit"
         |       ^^^^^^^
         = did you mean `commit`?
-    routes.toml:22:6: no event has `data.titel`, so that this never matches
+    routes.toml:22:6: no event has `data.titel`
      22 | data.titel = ["x"]
         |      ^^^^^
         = did you mean `title`?
@@ -158,6 +158,7 @@ fn slips_are_told_with_the_next_step() {
 [route.when]
 name = "tokens"
 description = "below the pattern"
+coalesce = { window = "30s" }
 time = [2026-01-01]
 [route.step]
 use = "slack"
@@ -206,66 +207,70 @@ id = "slack"
       5 | description = "below the pattern"
         |               ^^^^^^^^^^^^^^^^^^^
         = `description` of the route itself stands above `[route.when]`; in the pattern it would be a list
-    routes.toml:6:9: found a bare date, expected a string
-      6 | time = [2026-01-01]
+    routes.toml:6:23: `coalesce.window` is a string, expected a list of values
+      6 | coalesce = { window = "30s" }
+        |                       ^^^^^
+        = `coalesce` of the route itself stands above `[route.when]`; in the pattern it would be a list
+    routes.toml:7:9: found a bare date, expected a string
+      7 | time = [2026-01-01]
         |         ^^^^^^^^^^
         = write the date in quotes
-    routes.toml:7:1: `route.step`: found one table `[route.step]`, expected a list of tables
-      7 | [route.step]
+    routes.toml:8:1: `route.step`: found one table `[route.step]`, expected a list of tables
+      8 | [route.step]
         | ^^^^^^^^^^^^
         = write `[[route.step]]`, with two brackets
-    routes.toml:12:1: `route.newest_by`: says which delivery is the newest, and nothing asks for it
-     12 | newest_by = "time"
+    routes.toml:13:1: `route.newest_by`: says which delivery is the newest, and nothing asks for it
+     13 | newest_by = "time"
         | ^^^^^^^^^
         = write `supersede = true` or `coalesce = { … }` beside it, or leave it out
-    routes.toml:15:25: there is no operator `prefx`
-     15 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
+    routes.toml:16:25: there is no operator `prefx`
+     16 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
         |                         ^^^^^^^
         = did you mean `prefix`?
-    routes.toml:15:54: the range ends at 1 and begins at 5
-     15 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
+    routes.toml:16:54: the range ends at 1 and begins at 5
+     16 |   "data": { "title": [{ "prefx": "x" }, { "numeric": [">", 5, "<", 1] }] } }
         |                                                      ^^^^^^^^^^^^^^^^
-    routes.toml:19:6: `route.step.if`: an `if` is an expression and needs no braces
-     19 | if = "{{ event.data.yes }}"
+    routes.toml:20:6: `route.step.if`: an `if` is an expression and needs no braces
+     20 | if = "{{ event.data.yes }}"
         |      ^^^^^^^^^^^^^^^^^^^^^^
         = write `if = "event.data.yes"`
-    routes.toml:20:20: `route.step.with.channel`: the environment cannot be read in a rule: a step's input is kept in the journal
-     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+    routes.toml:21:20: `route.step.with.channel`: the environment cannot be read in a rule: a step's input is kept in the journal
+     21 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
         |                    ^^^^^^^^^^^^^^^^^^^
         = give the secret to the instance, under `[instance.config]`, and name it here
-    routes.toml:20:48: `route.step.with.text`: there is no `evnt`; did you mean `event`?
-     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+    routes.toml:21:48: `route.step.with.text`: there is no `evnt`; did you mean `event`?
+     21 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
         |                                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:20:48: `route.step.with.text`: there is no `failure` here, only in `on_failure`
-     20 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
+    routes.toml:21:48: `route.step.with.text`: there is no `failure` here, only in `on_failure`
+     21 | with = { channel = { env = "CHANNEL" }, text = "{{ evnt.data.title }} {{ failure.error }}" }
         |                                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:23:8: `route.name`: found "to kens", expected a name of letters, digits, `-`, `_` and `.`
-     23 | name = "to kens"
+    routes.toml:24:8: `route.name`: found "to kens", expected a name of letters, digits, `-`, `_` and `.`
+     24 | name = "to kens"
         |        ^^^^^^^^^
-    routes.toml:24:13: not JSON: expected `,` or `]`
-     24 | when_json = "{ \"type\": [\"a\" \"b\"] }"
+    routes.toml:25:13: not JSON: expected `,` or `]`
+     25 | when_json = "{ \"type\": [\"a\" \"b\"] }"
         |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:29:20: `route.step.with.channel`: `slack-notify` is read as a subtraction; write `steps["slack-notify"]`, or give the step an `id`
-     29 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+    routes.toml:30:20: `route.step.with.channel`: `slack-notify` is read as a subtraction; write `steps["slack-notify"]`, or give the step an `id`
+     30 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
         |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:29:58: `route.step.with.text`: `event.data` has no `nme`; there is `action`, `actor`, `artifacts`, `commit`, `images`, `outcome`, `payload`, `project`, `resource`, `title`
-     29 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+    routes.toml:30:58: `route.step.with.text`: `event.data` has no `nme`; there is `action`, `actor`, `artifacts`, `commit`, `images`, `outcome`, `payload`, `project`, `resource`, `title`
+     30 | with = { channel = "{{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
         |                                                          ^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:29:102: `route.step.with.fields.title`: found a bare date or time, expected a string
-     29 | …{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
+    routes.toml:30:102: `route.step.with.fields.title`: found a bare date or time, expected a string
+     30 | …{ steps.slack-notify.ts }}", text = "{{ event.data.nme }}", fields = [{ title = 2026-01-01 }] }
         |                                                                                  ^^^^^^^^^^
         = write the date in quotes
-    routes.toml:33:13: `route.on_failure.with.text`: `failure` has only `step`, `reason`, `error`
-     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+    routes.toml:34:13: `route.on_failure.with.text`: `failure` has only `step`, `reason`, `error`
+     34 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
         |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:33:13: `route.on_failure.with.text`: `route` has only `name`
-     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+    routes.toml:34:13: `route.on_failure.with.text`: `route` has only `name`
+     34 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
         |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:33:13: `route.on_failure.with.text`: what step `slack-notify` put out is not known in `on_failure`; `failure` and `event` are
-     33 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
+    routes.toml:34:13: `route.on_failure.with.text`: what step `slack-notify` put out is not known in `on_failure`; `failure` and `event` are
+     34 | with.text = "{{ failure.eror }} {{ route.title }} {{ steps['slack-notify'].ts }}"
         |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    routes.toml:36:6: `route.on_failure.id`: the id of the step at routes.toml:32:6 as well; ids are unique in a route
-     36 | id = "slack"
+    routes.toml:37:6: `route.on_failure.id`: the id of the step at routes.toml:33:6 as well; ids are unique in a route
+     37 | id = "slack"
         |      ^^^^^^^
     "#);
 }

@@ -126,8 +126,8 @@ impl<'r> Reader<'r> {
             NodeValue::Null => "null".to_owned(),
             NodeValue::Date | NodeValue::List(_) | NodeValue::Table(_) => "…".to_owned(),
         };
-        match self.path.as_slice() {
-            [key] if ROUTE_KEYS.contains(&&**key) => {
+        match self.path.first() {
+            Some(key) if ROUTE_KEYS.contains(&&**key) => {
                 format!(
                     "`{key}` of the route itself stands above `[route.when]`; in the pattern it would be a list"
                 )
@@ -251,16 +251,18 @@ const RESERVED: [&str; 24] = [
 ];
 
 /// Keys of a route that slide under `[route.when]` when they are written below it.
-const ROUTE_KEYS: [&str; 9] = [
+const ROUTE_KEYS: [&str; 11] = [
     "name",
     "description",
     "order_by",
     "deadline",
     "supersede",
+    "newest_by",
+    "on_stuck",
+    "coalesce",
     "step",
     "on_failure",
     "when_json",
-    "enabled",
 ];
 
 /// How many ways there may be through the `$or`s of a pattern; EventBridge allows as many.

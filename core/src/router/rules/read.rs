@@ -172,7 +172,8 @@ pub(super) const LIST: &str = "route";
 /// Gives every step without an `id` that of its instance, numbered from 2 where that is taken.
 fn assign_ids(steps: &mut [Given<'_>], faults: &mut Faults) {
     let mut taken: BTreeMap<String, Place> = BTreeMap::new();
-    for step in steps.iter() {
+    // What is no id at all is reported already.
+    for step in steps.iter().filter(|step| !step.id.is_empty()) {
         let Some(item) = &step.given_id else { continue };
         if let Some(first) = taken.get(&step.id) {
             faults.push(item.fault(format!(

@@ -74,7 +74,7 @@ fn pattern(
             continue;
         };
         known = false;
-        let message = format!("no event has `{}`, so that this never matches", path.join("."));
+        let message = format!("no event has `{}`", path.join("."));
         let fault = source.fault(place(span), message);
         faults.push(fault.help(missing.help()));
     }

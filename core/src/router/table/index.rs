@@ -6,7 +6,7 @@
 //! are of, and whoever asks evaluates every candidate in full. An alternative that is met by there being nothing
 //! can be reached by no value; it is always a candidate.
 //!
-//! The work is linear in the event: each value is looked up a number of times that only the rules decide, and a list
+//! The work of looking up is linear in the event: each value is looked up a number of times that only the rules decide, and a list
 //! of alternatives is gone through once for each event, however many values lead to it.
 
 mod candidates;
