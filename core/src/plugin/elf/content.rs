@@ -10,6 +10,22 @@ use super::{Fault, Glibc};
 /// A library for this machine.
 pub(super) type File<'data> = ElfFile64<'data, LittleEndian>;
 
+/// What there is to read of a file's tables: as much as it is long. Otherwise all entries of a table could have one name, long
+/// as a file, and an entry be its own successor.
+struct Budget(usize);
+
+impl Budget {
+    fn of(file: &File<'_>) -> Self {
+        Self(file.data().len())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or_else(|| Fault::Damaged("its tables lead to more than there is".to_owned()))?;
+        Ok(())
+    }
+}
+
 /// Whether all that the loader would map is in the file, and may be mapped.
 pub(super) fn segments(file: &File<'_>) -> Result<(), Fault> {
     let endian = file.endian();
@@ -50,11 +66,12 @@ pub(super) fn thread_local(file: &File<'_>) -> u64 {
 
 /// The description in our note, where there is one.
 pub(super) fn note<'data>(file: &File<'data>) -> Result<Option<&'data [u8]>, Fault> {
-    let endian = file.endian();
+    let (endian, mut budget) = (file.endian(), Budget::of(file));
     for segment in file.elf_program_headers() {
         let Some(notes) = segment.notes(endian, file.data()).map_err(damaged)? else {
             continue;
         };
+        budget.spend(usize::try_from(segment.p_filesz(endian)).unwrap_or(usize::MAX))?;
         if let Some(found) = ours(notes, endian)? {
             return Ok(Some(found));
         }
@@ -78,7 +95,7 @@ fn ours<'data>(
 
 /// The names that the library gives to others.
 pub(super) fn exported<'data>(file: &File<'data>) -> Result<Vec<&'data [u8]>, Fault> {
-    let endian = file.endian();
+    let (endian, mut budget) = (file.endian(), Budget::of(file));
     let table = file.elf_dynamic_symbol_table();
     let visible = table.iter().filter(|symbol| {
         symbol.st_bind() != elf::STB_LOCAL
@@ -86,7 +103,11 @@ pub(super) fn exported<'data>(file: &File<'data>) -> Result<Vec<&'data [u8]>, Fa
             && matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED)
     });
     visible
-        .map(|symbol| symbol.name(endian, table.strings()).map_err(damaged))
+        .map(|symbol| {
+            let name = symbol.name(endian, table.strings()).map_err(damaged)?;
+            budget.spend(name.len())?;
+            Ok(name)
+        })
         .collect()
 }
 
@@ -97,10 +118,11 @@ pub(super) fn glibc_needed(file: &File<'_>) -> Result<Option<Glibc>, Fault> {
         return Ok(None);
     };
     let strings = sections.strings(endian, file.data(), link).map_err(damaged)?;
-    let mut highest = None;
+    let (mut highest, mut budget) = (None, Budget::of(file));
     while let Some((_, mut versions)) = files.next().map_err(damaged)? {
         while let Some(version) = versions.next().map_err(damaged)? {
             let name = version.name(endian, strings).map_err(damaged)?;
+            budget.spend(size_of_val(version) + name.len())?;
             let number = std::str::from_utf8(name)
                 .ok()
                 .and_then(|name| name.strip_prefix("GLIBC_"));
@@ -122,10 +144,12 @@ pub(super) struct Dynamic {
 impl Dynamic {
     pub(super) fn read(file: &File<'_>) -> Result<Self, Fault> {
         let table = file.elf_dynamic_table().map_err(damaged)?;
-        let mut found = Self::default();
+        let (mut found, mut budget) = (Self::default(), Budget::of(file));
         for entry in table.iter() {
-            let text = || {
-                Ok::<_, Fault>(String::from_utf8_lossy(table.string(entry).map_err(damaged)?).into_owned())
+            let mut text = || {
+                let text = table.string(entry).map_err(damaged)?;
+                budget.spend(text.len())?;
+                Ok::<_, Fault>(String::from_utf8_lossy(text).into_owned())
             };
             match entry.tag {
                 elf::DT_NEEDED => found.needed.push(text()?),
@@ -173,3 +197,53 @@ const SYSTEM_LIBRARIES: &[&str] = &[
     "libstdc++",
     "ld-linux",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A library that needs one of a name so long, so many times.
+    fn needing(length: usize, times: usize) -> Vec<u8> {
+        let words = |words: &[usize]| {
+            words
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect::<Vec<_>>()
+        };
+        let table = words(&[[1, 1].repeat(times), vec![0, 0]].concat());
+        let strings = [&[0], &vec![b'a'; length][..], &[0]].concat();
+        let (header, sections) = (64, 3 * 64);
+        let at = [header + sections, header + sections + table.len()];
+        let machine = crate::plugin::elf::header::MACHINE.0.0;
+        let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+        bytes.resize(header, 0);
+        for (at, number) in [
+            (16, 3),
+            (18, machine),
+            (40, 64),
+            (52, 64),
+            (58, 64),
+            (60, 3),
+            (62, 1),
+        ] {
+            bytes[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        }
+        let (strtab, dynamic) = (3 << 32, 6 << 32);
+        bytes.extend(words(&[0; 8]));
+        bytes.extend(words(&[strtab, 0, 0, at[1], strings.len(), 0, 1, 0]));
+        bytes.extend(words(&[dynamic, 0, 0, at[0], table.len(), 1, 8, 16]));
+        bytes.extend([table, strings].concat());
+        bytes
+    }
+
+    #[test]
+    fn a_table_that_leads_to_more_than_the_file_has_is_damage() {
+        let read = |bytes: &[u8]| Dynamic::read(&File::parse(bytes).unwrap());
+        assert_eq!(read(&needing(1000, 1)).unwrap().needed, ["a".repeat(1000)]);
+        let fault = read(&needing(100_000, 1000)).unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Damaged(words) if words == "its tables lead to more than there is"),
+            "{fault}"
+        );
+    }
+}
