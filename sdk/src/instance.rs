@@ -116,6 +116,12 @@ impl<P: Plugin> Instance<P> {
         let Some(plugin) = lock(&self.plugin).take() else {
             return self.home.has_ended();
         };
+        if self.home.probe.as_ref().is_some_and(|probe| probe.has_crashed()) {
+            // Nobody says farewell: what the plugin holds goes, and its calls are dropped where they are.
+            self.home.end(LEAST_GRACE);
+            drop_quietly(plugin);
+            return self.home.has_ended();
+        }
         self.home.shared.closing.raise();
         let shared = Arc::clone(&self.home.shared);
         let farewell = async move {

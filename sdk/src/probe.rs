@@ -3,7 +3,7 @@
 //! The harness hands its probe over beside the C functions, within the one copy of the SDK that it shares with the plugin. A router
 //! has none, and its plugins pay for the question alone.
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use tokio::runtime::Handle;
 
@@ -12,6 +12,9 @@ pub(crate) trait Probe: Send + Sync {
     /// Whether the instance's time is the test's.
     #[cfg(feature = "virtual-time")]
     fn is_paused(&self) -> bool;
+
+    /// Whether the instance goes no further, as if its process were gone.
+    fn has_crashed(&self) -> bool;
 
     /// The instance has this runtime.
     fn built(&self, runtime: &Handle);
@@ -64,6 +67,9 @@ impl Watch {
             let Some(probe) = &self.probe else {
                 return future.as_mut().poll(cx);
             };
+            if probe.has_crashed() {
+                return Poll::Pending;
+            }
             probe.polling(self.call);
             let polled = future.as_mut().poll(cx);
             probe.polled(self.call, polled.is_pending());

@@ -1,5 +1,7 @@
 //! Intent, act, record: and a crash in between.
 
+use std::time::Duration;
+
 use jackfield_sdk::{
     Kv,
     prelude::*,
@@ -160,4 +162,58 @@ async fn what_outlives_its_instance_finds_the_host_closed() {
     start.metric("late", &[], 1.0);
     assert_eq!(host.kv()["a"], b"1");
     assert!(host.metrics().is_empty());
+}
+
+/// Writes down what becomes of it.
+struct Diarist {
+    diary: Kv,
+}
+
+#[async_trait]
+impl Plugin for Diarist {
+    type Config = Empty;
+    type Input = Empty;
+    type Output = ();
+    const NAME: &'static str = "diarist";
+    const VERSION: &'static str = "1.0.0";
+    const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+    async fn create(_: Empty, start: Start) -> Result<Self> {
+        Ok(Self { diary: start.kv() })
+    }
+
+    async fn call(&self, _: Empty, _: &Cx) -> Result<Outcome<()>> {
+        self.diary.put("call", "began").await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.diary.put("call", "ended").await?;
+        Ok(Outcome::Done(()))
+    }
+
+    async fn shutdown(&self) {
+        let _ = self.diary.put("instance", "ended").await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_time_for_a_call_and_none_for_a_farewell() {
+    let host = TestHost::new();
+    let diarist = Harness::<Diarist>::start_on(&host, json!({})).await.unwrap();
+    let running = diarist.begin(Call::new(json!({})));
+    while host.kv().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    diarist.crash().await;
+    assert_eq!(running.end().await.code, Code::Shutdown);
+    let diary = host.kv();
+    assert_eq!(
+        diary.into_iter().collect::<Vec<_>>(),
+        [("call".to_owned(), b"began".to_vec())]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_whose_own_time_leaps_takes_none_from_a_call() {
+    let host = TestHost::new();
+    let diarist = Harness::<Diarist>::start_on(&host, json!({})).await.unwrap();
+    assert_eq!(diarist.call(Call::new(json!({}))).await.outcome, Ended::Done);
 }

@@ -3,17 +3,18 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use jackfield_event::{Data, Event, EventId, SpecVersion, Verification};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::oneshot;
 
 use super::{
     Code, Ended,
@@ -201,7 +202,7 @@ pub struct Running {
 
 /// By whose time a call is canceled.
 pub(super) enum Time {
-    /// By that of whoever waits for it.
+    /// By everybody's.
     Ours(Instant),
     /// By the instance's own.
     Theirs(
@@ -223,14 +224,17 @@ impl Running {
     /// Where the plugin's side never ends the call, which the SDK rules out.
     pub async fn end(mut self) -> Report {
         let report = match &self.time {
-            Time::Ours(limit) => tokio::select! {
-                biased;
-                report = &mut self.ended => report,
-                () = sleep_until(*limit) => {
-                    self.op.cancel();
-                    (&mut self.ended).await
+            Time::Ours(limit) => {
+                let (_keep, rings) = alarm(*limit);
+                tokio::select! {
+                    biased;
+                    report = &mut self.ended => report,
+                    _ = rings => {
+                        self.op.cancel();
+                        (&mut self.ended).await
+                    }
                 }
-            },
+            }
             Time::Theirs(clock, _) => {
                 clock.run_until_the_end_of(self.id);
                 (&mut self.ended).await
@@ -244,6 +248,20 @@ impl Running {
     pub fn has_ended(&self) -> bool {
         self.op.has_ended()
     }
+}
+
+/// Rings at `limit`, unless what comes with it is dropped before. By a thread, since the test's runtime may keep a time of its
+/// own, which leaps while the plugin works.
+fn alarm(limit: Instant) -> (mpsc::Sender<()>, oneshot::Receiver<()>) {
+    let (keep, kept) = mpsc::channel();
+    let (ring, rings) = oneshot::channel();
+    thread::spawn(move || {
+        let left = limit.saturating_duration_since(Instant::now());
+        if kept.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            let _ = ring.send(());
+        }
+    });
+    (keep, rings)
 }
 
 impl fmt::Debug for Running {

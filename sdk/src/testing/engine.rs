@@ -1,10 +1,13 @@
 //! What an instance under test lives in: this process, or one that drives the built library.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::driver::{self, Driver};
+use super::{
+    driver::{self, Driver},
+    harness::Watcher,
+};
 use crate::{
     call::Report,
     ffi::double::{self, CallParts, Driven},
@@ -12,8 +15,8 @@ use crate::{
 
 /// An instance, wherever it lives.
 pub(super) enum Engine {
-    /// In this process, of the plugin that is linked into the test.
-    Here(Driven),
+    /// In this process, of the plugin that is linked into the test, and what watches it.
+    Here(Driven, Arc<Watcher>),
     /// In another, of the built library.
     There(Driver),
 }
@@ -28,7 +31,7 @@ impl Engine {
     /// Makes a call. How it ends comes by the receiver.
     pub(super) fn call(&self, parts: CallParts) -> (Op, oneshot::Receiver<Report>) {
         match self {
-            Self::Here(driven) => here(driven.call(parts)),
+            Self::Here(driven, _) => here(driven.call(parts)),
             Self::There(driver) => there(driver.call(&parts)),
         }
     }
@@ -36,7 +39,7 @@ impl Engine {
     /// Hands a request to the plugin, which must be a provider: its head for an event, its body for an input.
     pub(super) fn receive(&self, parts: CallParts) -> (Op, oneshot::Receiver<Report>) {
         match self {
-            Self::Here(driven) => here(driven.receive(parts)),
+            Self::Here(driven, _) => here(driven.receive(parts)),
             Self::There(driver) => there(driver.receive(&parts)),
         }
     }
@@ -48,7 +51,7 @@ impl Engine {
     /// Where it has, and a call has not ended exactly once.
     pub(super) async fn shutdown(self, grace: Duration) -> bool {
         match self {
-            Self::Here(mut driven) => {
+            Self::Here(mut driven, _) => {
                 let (ended, counts) = on_a_thread(move || driven.shutdown(grace)).await;
                 assert!(
                     !ended || counts.iter().all(|count| *count == 1),
@@ -63,7 +66,10 @@ impl Engine {
     /// Ends the instance without a word to anybody.
     pub(super) async fn crash(self) {
         match self {
-            Self::Here(_) => drop(self.shutdown(Duration::ZERO).await),
+            Self::Here(_, ref watcher) => {
+                watcher.crash();
+                self.shutdown(Duration::ZERO).await;
+            }
             Self::There(driver) => driver.crash().await,
         }
     }

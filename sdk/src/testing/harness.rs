@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -175,11 +175,12 @@ impl<P: Plugin> Harness<P> {
         let probe = Arc::new(Watcher {
             host: host.clone(),
             clock,
+            crashed: AtomicBool::new(false),
         });
-        let config = config.to_string();
+        let (config, watcher) = (config.to_string(), Arc::clone(&probe));
         let made =
             on_a_thread(move || Driven::create::<P>(double, level, probe, "test", config.as_bytes())).await;
-        made.map(Engine::Here)
+        made.map(|driven| Engine::Here(driven, watcher))
     }
 
     /// What the plugin says about itself: its name, its version, its schemas.
@@ -245,7 +246,7 @@ impl<P: Plugin> Harness<P> {
         let (op, ended) = begin(self.engine(), parts);
         let op = Arc::new(op);
         let time = match &self.clock {
-            None => Time::Ours(now + limit),
+            None => Time::Ours(std::time::Instant::now() + limit),
             Some(clock) => {
                 let op = op.clone();
                 Time::Theirs(clock.clone(), clock.after(limit, move || op.cancel()))
@@ -293,8 +294,8 @@ impl<P: Plugin> Harness<P> {
         self.take().shutdown(grace).await
     }
 
-    /// Ends the instance as a crash does: calls stop where they are, without a word to anybody. What they have kept on the
-    /// [host](Self::host) stays; start another instance on it to see what that makes of it.
+    /// Ends the instance as a crash does: calls stop where they are, without a word to anybody, and
+    /// [`Plugin::shutdown`] is not called. What they have kept on the [host](Self::host) stays; start another instance on it to see what that makes of it.
     pub async fn crash(mut self) {
         self.take().crash().await;
     }
@@ -335,15 +336,27 @@ impl<P> fmt::Debug for Harness<P> {
 }
 
 /// What the instance under test is watched by.
-struct Watcher {
+pub(super) struct Watcher {
     host: TestHost,
     clock: Option<Arc<Clock>>,
+    crashed: AtomicBool,
+}
+
+impl Watcher {
+    /// From now on the instance goes no further.
+    pub(super) fn crash(&self) {
+        self.crashed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Probe for Watcher {
     #[cfg(feature = "virtual-time")]
     fn is_paused(&self) -> bool {
         self.clock.is_some()
+    }
+
+    fn has_crashed(&self) -> bool {
+        self.crashed.load(Ordering::Relaxed)
     }
 
     fn built(&self, runtime: &Handle) {
