@@ -233,7 +233,7 @@ pub enum ReadError {
     },
     /// It is a link, a directory, a device.
     #[error(
-        "`{}` is {found}, not a regular file: copy the library itself into the plugins directory",
+        "`{}` is {found}, not a regular file: put the file itself there",
         path.display()
     )]
     NotAFile {
@@ -243,7 +243,7 @@ pub enum ReadError {
         found: &'static str,
     },
     /// It is longer than a library has any reason to be.
-    #[error("`{}` is longer than the {limit} bytes that a plugin may have", path.display())]
+    #[error("`{}` is longer than the {limit} bytes that it may have", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -256,7 +256,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn unreadable(path: &Path, source: io::Error) -> Self {
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         Self::Unreadable {
             path: path.to_owned(),
             source,
@@ -430,9 +430,8 @@ mod tests {
             ("pipe.so", "a named pipe"),
             ("socket.so", "a socket"),
         ] {
-            let expected = format!(
-                "`/plugins/{name}` is {kind}, not a regular file: copy the library itself into the plugins directory"
-            );
+            let expected =
+                format!("`/plugins/{name}` is {kind}, not a regular file: put the file itself there");
             assert_eq!(refusal(&directory, name), expected);
         }
     }
@@ -465,7 +464,7 @@ mod tests {
     fn a_file_that_is_too_long_or_missing_is_refused() {
         let directory = directory();
         fs::write(directory.path().join("long.so"), [0; 17]).unwrap();
-        insta::assert_snapshot!(refusal(&directory, "long.so"), @"`/plugins/long.so` is longer than the 16 bytes that a plugin may have");
+        insta::assert_snapshot!(refusal(&directory, "long.so"), @"`/plugins/long.so` is longer than the 16 bytes that it may have");
         insta::assert_snapshot!(refusal(&directory, "missing.so"), @"`/plugins/missing.so` cannot be read");
     }
 }

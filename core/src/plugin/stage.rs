@@ -243,7 +243,8 @@ impl Reopened {
     pub fn take(path: &Path) -> Result<Self, ReopenError> {
         let nowhere = || ReopenError::Renamed(path.to_owned());
         let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(nowhere)?;
-        let stamp = Stamp::at(path).ok_or_else(nowhere)?;
+        let stamp = fs::metadata(path).map_err(|error| ReadError::unreadable(path, error))?;
+        let stamp = Stamp::new(&stamp);
         let candidate = Directory::open(directory)?.read(name, u64::MAX - 1)?;
         if path.file_stem().and_then(OsStr::to_str) != Some(&candidate.digest().to_string()) {
             return Err(nowhere());
@@ -428,7 +429,10 @@ mod tests {
         fs::write(staged.path(), b"other code").unwrap();
         assert!(matches!(vouched(), Err(ReopenError::Renamed(_))));
         fs::remove_file(staged.path()).unwrap();
-        assert!(matches!(vouched(), Err(ReopenError::Renamed(_))));
+        assert!(matches!(
+            vouched(),
+            Err(ReopenError::Read(ReadError::Unreadable { .. }))
+        ));
     }
 
     #[test]

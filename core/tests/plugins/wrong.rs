@@ -58,7 +58,7 @@ async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     entry-refuses.so: `entry-refuses.so` refuses this Jackfield (ABI 1.0)
     exit.so: `exit.so` ended the process (status 3) when it was asked for its manifest
     leave.so: `leave.so` ended the process (status 0) when it was asked for its manifest
-    link.so: `link.so` is a symbolic link, not a regular file: copy the library itself into the plugins directory
+    link.so: `link.so` is a symbolic link, not a regular file: put the file itself there
     malloc.so: `malloc.so` exports `malloc`, which would be mixed up with the process's own: hide it (-fvisibility=hidden, or a version script)
     manifest-other.so: the manifest of `manifest-other.so` is unusable: it is that of `other 1.0.0`, the note that of `manifest-other 1.0.0`: the library was linked from parts of two plugins
     manifest-text.so: the manifest of `manifest-text.so` is unusable: it is not what the ABI asks for: expected value at line 1 column 1

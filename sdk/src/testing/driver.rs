@@ -211,8 +211,9 @@ impl Driver {
 
     fn begin(&self, id: u64, order: &Order<'_>) -> (Op, oneshot::Receiver<Report>) {
         let (sender, ended) = oneshot::channel();
-        if let Some(waiting) = &mut *self.link.waiting() {
-            waiting.insert(id, sender);
+        match &mut *self.link.waiting() {
+            Some(waiting) => drop(waiting.insert(id, sender)),
+            None => drop(sender.send(gone())),
         }
         self.link.order(order);
         let link = self.link.clone();
@@ -246,6 +247,11 @@ impl Drop for Driver {
         drop(self.link.orders().take());
         let _ = self.child.wait();
     }
+}
+
+/// How a call ends that has no process any more.
+fn gone() -> Report {
+    Report::stopped(Code::Shutdown, "the process of the instance has ended")
 }
 
 /// What is left until then.
@@ -367,10 +373,7 @@ impl Heeding {
         let waiting = self.link.waiting().take();
         for (_, waiting) in waiting.into_iter().flatten() {
             // Whoever waited may have given up.
-            let _ = waiting.send(Report::stopped(
-                Code::Shutdown,
-                "the process of the instance has ended",
-            ));
+            let _ = waiting.send(gone());
         }
     }
 
