@@ -51,6 +51,7 @@ enum Trick {
     PanicInDrop,
     UnwritableOutput,
     Sleep,
+    Nap,
     ReadEvent,
     Secret,
     Emit,
@@ -144,6 +145,7 @@ impl Plugin for Trickster {
                 serde_json::to_value(std::collections::HashMap::from([((1, 2), 3)]))?;
             }
             Trick::Sleep => std::future::pending().await,
+            Trick::Nap => tokio::time::sleep(Duration::from_millis(50)).await,
             Trick::ReadEvent => return Ok(Outcome::Done(json!(cx.event()?.kind))),
             Trick::Secret => return Ok(Outcome::Done(json!(cx.secret("token").await?.expose()))),
             Trick::Emit => {
@@ -413,6 +415,12 @@ async fn a_call_that_asks_for_grace_may_tidy_up() {
         report(Ended::Retry, Code::Cancelled, "tidied up")
     );
     assert!(host.kv().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_whose_own_time_leaps_takes_none_from_a_call() {
+    let trickster = trickster().await;
+    assert_eq!(trickster.call(call("nap")).await.outcome, Ended::Done);
 }
 
 #[tokio::test]

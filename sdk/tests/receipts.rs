@@ -210,10 +210,3 @@ async fn a_crash_leaves_no_time_for_a_call_and_none_for_a_farewell() {
         [("call".to_owned(), b"began".to_vec())]
     );
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_test_whose_own_time_leaps_takes_none_from_a_call() {
-    let host = TestHost::new();
-    let diarist = Harness::<Diarist>::start_on(&host, json!({})).await.unwrap();
-    assert_eq!(diarist.call(Call::new(json!({}))).await.outcome, Ended::Done);
-}
