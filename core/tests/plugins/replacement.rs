@@ -208,6 +208,23 @@ async fn a_file_that_changes_becomes_the_next_generation_and_the_one_before_ends
 }
 
 #[tokio::test]
+async fn a_process_that_dies_on_its_way_out_lives_again_for_the_calls_that_it_has() {
+    let site = Site::running().await;
+    let before = site.instance();
+    let visit = before.enter().unwrap();
+    site.put(&["-DVERSION=\"2.0.0\""]);
+    site.until_version("2.0.0").await;
+    // By then whatever is of no use any more has been removed.
+    site.registry.renew().await;
+    let crashed = before.caller.call(site.bench.call("segfault")).await;
+    assert_eq!(crashed.reason, Some(Reason::PluginCrashed));
+    let again = before.caller.call(site.bench.call("done")).await;
+    assert_eq!(again.outcome, Outcome::Done, "{again:?}");
+    drop(visit);
+    site.end().await;
+}
+
+#[tokio::test]
 async fn what_is_counted_of_an_instance_goes_on_in_the_next_generation() {
     for isolation in [Isolation::Process, Isolation::None] {
         let bench = Bench::new();

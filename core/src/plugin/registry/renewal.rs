@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use tokio::{runtime::Handle, sync::watch};
@@ -32,6 +32,9 @@ pub(super) struct Renewal {
     numbers: BTreeMap<String, u64>,
     /// Instances that nobody configured and whose plugin is gone, with the plugin and why.
     gone: BTreeMap<String, (String, String)>,
+    /// Instances that have been let go, with what their plugin's copy is called: one that dies on its way out is started again
+    /// for the calls that it has.
+    leaving: Vec<(Weak<Instance>, Digest)>,
 }
 
 /// What a look at the directory has found, and what of it could be started.
@@ -58,6 +61,7 @@ impl Renewal {
             generations: Generations::new(),
             numbers: BTreeMap::new(),
             gone: BTreeMap::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -144,19 +148,19 @@ impl Renewal {
                 Vec::new()
             }
             Fate::Goes => {
-                let generation = self.generations.remove(&plugin);
-                let instances = generation
-                    .map(|generation| generation.instances)
-                    .unwrap_or_default();
+                let Some(generation) = self.generations.remove(&plugin) else {
+                    return Vec::new();
+                };
                 let reason = format!(
                     "the file of its plugin `{plugin}` was removed; put it back, or another of that name"
                 );
                 self.gone.extend(
-                    instances
+                    generation
+                        .instances
                         .keys()
                         .map(|name| (name.clone(), (plugin.clone(), reason.clone()))),
                 );
-                instances.into_values().collect()
+                self.let_go(generation)
             }
             Fate::Comes { ready, file } => {
                 let fresh: BTreeMap<_, _> = fresh().collect();
@@ -183,11 +187,20 @@ impl Renewal {
                 self.gone
                     .retain(|name, _| !generation.instances.contains_key(name));
                 let before = self.generations.insert(plugin, generation);
-                before
-                    .map(|before| before.instances.into_values().collect())
-                    .unwrap_or_default()
+                before.map(|before| self.let_go(before)).unwrap_or_default()
             }
         }
+    }
+
+    /// The instances of a generation that is not the plugin's any more.
+    fn let_go(&mut self, generation: Generation) -> Vec<Arc<Instance>> {
+        let digest = generation.ready.digest();
+        let instances: Vec<_> = generation.instances.into_values().collect();
+        let leaving = instances
+            .iter()
+            .map(|instance| (Arc::downgrade(instance), digest));
+        self.leaving.extend(leaving);
+        instances
     }
 
     /// What is at `file` does not replace the generation in use: that is what is told of the file.
@@ -285,12 +298,16 @@ impl Renewal {
     }
 
     /// Removes private copies of what is not in use.
-    pub(super) async fn sweep(&self) -> Result<(), StageError> {
+    pub(super) async fn sweep(&mut self) -> Result<(), StageError> {
         if self.options.dir.is_none() {
             return Ok(());
         }
+        self.leaving.retain(|(instance, _)| instance.strong_count() > 0);
         let generations = self.generations.values();
-        let in_use: BTreeSet<Digest> = generations.map(|generation| generation.ready.digest()).collect();
+        let in_use: BTreeSet<Digest> = generations
+            .map(|generation| generation.ready.digest())
+            .chain(self.leaving.iter().map(|(_, digest)| *digest))
+            .collect();
         let data_dir = self.options.data_dir.clone();
         let swept = tokio::task::spawn_blocking(move || Stage::open(&data_dir)?.sweep(&in_use));
         swept.await.expect("removing files does not panic")
