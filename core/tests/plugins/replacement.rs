@@ -362,6 +362,11 @@ async fn a_file_that_is_removed_ends_its_instances_which_come_back_with_it() {
     let why = site.registry.parked("trial").unwrap();
     insta::assert_snapshot!(why, @"the file of its plugin `trial` was removed; put it back, or another of that name");
     assert!(site.registry.list().is_empty());
+    site.put(&["-DNEEDS_CONFIG"]);
+    let needs_one = |why: String| why.contains("it needs a configuration: `token`: missing");
+    site.until(|registry| registry.parked("trial").is_some_and(needs_one))
+        .await;
+    fs::remove_file(site.file()).unwrap();
     fs::rename(&kept, site.bench.plugins().join("another-name.so")).unwrap();
     site.until_version("1.0.0").await;
     assert_eq!(site.registry.parked("trial"), None);

@@ -266,7 +266,10 @@ impl Renewal {
             .values()
             .map(|instance| unplanned(&instance.name, &instance.plugin, PluginState::Loaded));
         let gone = self.gone.iter().map(|(name, (plugin, reason))| {
-            let reason = reason.clone();
+            // A file of it may lie there again, and be of no use.
+            let ours = survey.finds.iter().filter(|find| find.name() == Some(plugin));
+            let unfit = ours.filter_map(|find| find.passed().err()).next();
+            let reason = unfit.map_or_else(|| reason.clone(), |error| reason_of(error));
             unplanned(name, plugin, PluginState::Parked { reason })
         });
         records.extend(held.chain(gone).filter(|record| !known.contains(&record.name)));
