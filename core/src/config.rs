@@ -154,7 +154,7 @@ struct Reader<'r> {
 
 impl Reader<'_> {
     fn config(&self, mut root: Table<'_>, faults: &mut Faults) -> Option<Config> {
-        let data_dir = root.take("data_dir").and_then(|item| location(&item, faults));
+        let data_dir = self.path(&mut root, "data_dir", faults);
         let routes = root
             .required("routes", faults)
             .and_then(|item| location(&item, faults));
@@ -175,7 +175,7 @@ impl Reader<'_> {
         let (instances, limits) = self.instances(&mut root, faults);
         root.finish(faults);
         Some(Config {
-            data_dir: self.base.join(data_dir.as_deref().unwrap_or(DATA_DIR)),
+            data_dir: data_dir.unwrap_or_else(|| self.base.join(DATA_DIR)),
             routes: self.base.join(routes?),
             listen,
             admin: admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9090))),
@@ -191,6 +191,12 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
+    /// The path of `key`, where there is one.
+    fn path(&self, table: &mut Table<'_>, key: &'static str, faults: &mut Faults) -> Option<PathBuf> {
+        let path = table.take(key).and_then(|item| location(&item, faults));
+        path.map(|path| self.base.join(path))
+    }
+
     fn plugins(&self, root: &mut Table<'_>, faults: &mut Faults) -> Plugins {
         let mut plugins = Plugins {
             dir: None,
@@ -199,8 +205,7 @@ impl Reader<'_> {
             patience: DEFAULT_PATIENCE,
         };
         section(root, "plugins", faults, |table, faults| {
-            let dir = table.take("dir").and_then(|item| location(&item, faults));
-            plugins.dir = dir.map(|dir| self.base.join(dir));
+            plugins.dir = self.path(table, "dir", faults);
             plugins.trust = self.trust(table, faults);
             plugins.drain = table.duration("drain", faults).unwrap_or(plugins.drain);
             plugins.patience = period(table, "patience", faults).unwrap_or(plugins.patience);
@@ -211,8 +216,7 @@ impl Reader<'_> {
     }
 
     fn trust(&self, table: &mut Table<'_>, faults: &mut Faults) -> trust::Options {
-        let lock = table.take("lock").and_then(|item| location(&item, faults));
-        let lock = lock.map(|lock| self.base.join(lock));
+        let lock = self.path(table, "lock", faults);
         let keys = table
             .take("keys")
             .and_then(|item| item.array(faults))

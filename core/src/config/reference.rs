@@ -20,17 +20,15 @@ impl Reader<'_> {
         if let Some(reference) = Reference::of(item) {
             return self.resolve(item, &reference, faults);
         }
-        if item.kind() == Kind::String {
+        faults.concealing(|faults| {
+            if item.kind() != Kind::String {
+                let expected = "a reference: `{ env = \"NAME\" }` or `{ file = \"/path\" }`";
+                return item.mismatch(expected, faults);
+            }
             let fault = item.fault("found a secret in the file, expected a reference to one");
-            faults.push(
-                fault
-                    .concealed()
-                    .help("write `{ env = \"NAME\" }` or `{ file = \"/path\" }`"),
-            );
-            return None;
-        }
-        let expected = "a reference: `{ env = \"NAME\" }` or `{ file = \"/path\" }`";
-        faults.concealing(|faults| item.mismatch(expected, faults))
+            faults.push(fault.help("write `{ env = \"NAME\" }` or `{ file = \"/path\" }`"));
+            None
+        })
     }
 
     /// The secrets of a list, or of one reference alone.
