@@ -102,8 +102,11 @@ fn in_snapshot<T>(
 ) -> rusqlite::Result<T> {
     connection.prepare_cached("BEGIN")?.execute([])?;
     let result = query(connection);
-    connection.prepare_cached("ROLLBACK")?.execute([])?;
-    result
+    let ended = connection
+        .prepare_cached("ROLLBACK")
+        .and_then(|mut end| end.execute([]));
+    // What went wrong first is what is told.
+    result.and_then(|read| ended.map(|_| read))
 }
 
 /// How many read at a time: lists and claims; each holds up to 2 MB of pages.
