@@ -168,18 +168,11 @@ fn differences(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference>
     found.line(before.line(), after.line());
     found.text("deadline", &before.deadline, &after.deadline, &context);
     for (phase, list) in PHASES.into_iter().zip(["step", "on_failure"]) {
+        found.add(list, order(before, after, phase), order(after, before, phase));
+    }
+    for phase in PHASES {
         let old: BTreeMap<_, _> = steps(before, phase).collect();
         let new: BTreeMap<_, _> = steps(after, phase).collect();
-        let order = |route| {
-            let steps = steps(route, phase).map(|(step, _)| step);
-            let in_both = steps.filter(|step| old.contains_key(step) && new.contains_key(step));
-            in_both.collect::<Vec<_>>().join(", ")
-        };
-        let mut found = Found {
-            step: None,
-            differences: &mut differences,
-        };
-        found.add(list, order(before), order(after));
         for step in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
             let mut found = Found {
                 step: Some(step),
@@ -192,6 +185,14 @@ fn differences(before: &Route, after: &Route, event: &Parsed) -> Vec<Difference>
         }
     }
     differences
+}
+
+/// The steps of a route that the other has as well, in their order.
+fn order(route: &Route, other: &Route, phase: Phase) -> String {
+    let others: BTreeSet<_> = steps(other, phase).map(|(step, _)| step).collect();
+    let steps = steps(route, phase).map(|(step, _)| step);
+    let in_both: Vec<_> = steps.filter(|step| others.contains(step)).collect();
+    in_both.join(", ")
 }
 
 fn user(step: Option<&&Step>) -> String {
