@@ -16,6 +16,16 @@ use = "b"
 with = { what = "{{ failure.step }}: {{ failure.reason }}: {{ failure.error }}" }
 "#;
 
+/// `a`, which makes one call at a time and ends it when it is let, `b`, and two deliveries.
+async fn two_for_one_call() -> (Arc<Played>, Arc<Played>, Stage) {
+    let a = Played::held(|_| report(Outcome::Done));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    stage.accept("q").await;
+    (a, b, stage)
+}
+
 fn told(b: &Played) -> String {
     b.inputs()[0]["what"].as_str().unwrap().to_owned()
 }
@@ -141,11 +151,7 @@ fn stages_of(story: &DeliveryStory) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_clock_that_is_set_forward_ends_what_is_late_and_no_call_that_is_under_way() {
-    let a = Played::held(|_| report(Outcome::Done));
-    let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
-    stage.accept("p").await;
-    stage.accept("q").await;
+    let (a, b, stage) = two_for_one_call().await;
     let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
     let direct = async {
         a.is_called(1).await;
@@ -162,33 +168,25 @@ async fn a_clock_that_is_set_forward_ends_what_is_late_and_no_call_that_is_under
 
 #[tokio::test]
 async fn deadline_and_failing_disk_nothing_is_begun_after_it_because_the_journal_takes_it_late() {
-    let a = Played::held(|_| report(Outcome::Done));
-    let b = Played::new(|_| report(Outcome::Done));
-    let mut stage = Stage::set(TEN_MINUTES, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
-    stage.accept("p").await;
-    stage.accept("q").await;
+    let (a, b, stage) = two_for_one_call().await;
     let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
     let direct = async {
         a.is_called(1).await;
         stage.journal.refuse_attempts(true).await;
         a.lets.add_permits(2);
-        let settled = async || {
-            let stories = stage.stories().await;
-            stories
-                .iter()
-                .filter(|story| story.record.state.is_settled())
-                .count()
-        };
-        while settled().await < 1 {
+        let settle = async |count| loop {
+            let states = states(&stage.stories().await);
+            if states.iter().filter(|state| state.is_settled()).count() == count {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        settle(1).await;
         // There is room for the other now, whose attempt the journal refuses, again and again.
         tokio::time::sleep(Duration::from_millis(50)).await;
         stage.clock.1.store(24 * 3600, Relaxed);
         stage.journal.refuse_attempts(false).await;
-        while settled().await < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        settle(2).await;
         stop.cancel();
     };
     tokio::join!(dispatcher.run(stop.clone()), direct);
