@@ -121,14 +121,12 @@ async fn replace(
     progress: &Progress,
 ) -> anyhow::Result<Reloaded> {
     let mut reloaded = Reloaded::default();
-    let mut signal = true;
-    for text in sets {
+    for (text, signal) in sets.into_iter().zip([true, false].into_iter().cycle()) {
         progress.reaches(progress.acknowledged() + every).await;
         match change::rules(router, &text, signal).await? {
             None => reloaded.taken += 1,
             Some(reason) => reloaded.refused.push(reason),
         }
-        signal = !signal;
     }
     Ok(reloaded)
 }
