@@ -176,7 +176,7 @@ impl Registry {
     /// Looks at the plugins directory again: what is new is loaded, what has changed takes the place of what was there,
     /// and what is gone is ended. Instances that did not start are tried again.
     ///
-    /// Where this is given up on the way, everything is as before.
+    /// Where this is given up on the way, all that is in use is as before; what was started for it may live as long as the router.
     pub async fn renew(&self) {
         let mut renewal = self.renewal.lock().await;
         let Some(renewal) = &mut *renewal else { return };

@@ -294,8 +294,8 @@ impl<P: Plugin> Harness<P> {
         self.take().shutdown(grace).await
     }
 
-    /// Ends the instance as a crash does: calls stop where they are, without a word to anybody, and
-    /// [`Plugin::shutdown`] is not called. What they have kept on the [host](Self::host) stays; start another instance on it to see what that makes of it.
+    /// Ends the instance as a crash does: calls stop where they are, without a word to anybody, and [`Plugin::shutdown`] is not
+    /// called. What they have kept on the [host](Self::host) stays; start another instance on it to see what that makes of it.
     pub async fn crash(mut self) {
         self.take().crash().await;
     }
