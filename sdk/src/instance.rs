@@ -331,6 +331,7 @@ impl Home {
     /// Ends the runtime: tasks at their next `.await`, threads within `grace`.
     fn end(&self, grace: Duration) {
         self.shared.closing.raise();
+        self.shared.scope.close();
         let engine = lock(&self.engine).take();
         if let Some(engine) = engine {
             engine.end(grace);

@@ -34,11 +34,14 @@ pub(super) async fn run(command: &Command, scope: &Scope) -> Result<Output> {
     let (tell, mut told) = oneshot::channel();
     let (input, max_output, kill_after) = (command.stdin.clone(), command.max_output, command.kill_after);
     let attend = move |started: io::Result<Child>| match started {
-        // The task ends soon after `stop` is dropped. Where nobody waits, there is nobody to be told.
-        Ok(child) => drop(Handle::current().spawn(async move {
+        Ok(child) => {
+            // Here, and not in the task: of a runtime that is going, it may never begin.
             let program = Program::new(child, kill_after);
-            let _ = tell.send(program.attend(input, max_output, stopped).await);
-        })),
+            // The task ends soon after `stop` is dropped. Where nobody waits, there is nobody to be told.
+            drop(Handle::current().spawn(async move {
+                let _ = tell.send(program.attend(input, max_output, stopped).await);
+            }));
+        }
         Err(error) => drop(tell.send(Ended::NotStarted(error))),
     };
     scope

@@ -57,6 +57,11 @@ impl Scope {
         }
     }
 
+    /// Starts no more programs.
+    pub(crate) fn close(&self) {
+        self.spawner.close();
+    }
+
     /// Ends the thread that programs belong to, and with it those that still run.
     pub(crate) fn end(&self) {
         self.spawner.end();

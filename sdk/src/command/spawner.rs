@@ -6,7 +6,7 @@
 use std::{
     io,
     process::Stdio,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -25,9 +25,20 @@ pub(crate) struct Spawner {
 enum State {
     // Idle => (Running | Ended)
     Idle,
-    // Running => Ended
-    Running(mpsc::Sender<Job>, JoinHandle<()>),
+    // Running => (Closed | Ended)
+    Running(mpsc::Sender<Job>, Thread),
+    // Closed => Ended
+    Closed(Thread),
     Ended,
+}
+
+#[derive(Debug)]
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Disconnected once there is nothing more to start.
+    idle: mpsc::Receiver<()>,
+    /// While it is there, so is the thread.
+    stay: mpsc::Sender<()>,
 }
 
 struct Job {
@@ -64,30 +75,70 @@ impl Spawner {
     }
 
     fn submit(&self, job: Job) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if let State::Idle = *state {
-            let (jobs, queue) = mpsc::channel::<Job>();
-            let work = move || queue.into_iter().for_each(start);
-            let thread = thread::Builder::new()
-                .name(self.thread_name.clone())
-                .spawn(work)?;
-            *state = State::Running(jobs, thread);
+            let (jobs, queue) = mpsc::channel();
+            *state = State::Running(jobs, Thread::start(self.thread_name.clone(), queue)?);
         }
         match &*state {
             State::Running(jobs, _) => jobs.send(job).map_err(|_| ended()),
-            State::Idle | State::Ended => Err(ended()),
+            State::Idle | State::Closed(_) | State::Ended => Err(ended()),
+        }
+    }
+
+    /// Starts no more programs. Those that have been asked for are started first, and run on.
+    ///
+    /// To be done before the runtime ends that attends to them: in one that is ending, a program is started, and is then said not
+    /// to be.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Ended) {
+            State::Running(jobs, thread) => {
+                drop(jobs);
+                let _ = thread.idle.recv();
+                *state = State::Closed(thread);
+            }
+            State::Closed(thread) => *state = State::Closed(thread),
+            State::Idle | State::Ended => {}
         }
     }
 
     /// Ends the thread, and with it the programs that still run.
     pub(crate) fn end(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Running(jobs, thread) = std::mem::replace(&mut *state, State::Ended) {
-            drop(jobs);
-            // The last clone can go on the thread itself, with the last job.
-            if thread.thread().id() != thread::current().id() {
-                let _ = thread.join();
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Ended) {
+            State::Running(jobs, thread) => {
+                drop(jobs);
+                thread.end();
             }
+            State::Closed(thread) => thread.end(),
+            State::Idle | State::Ended => {}
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Thread {
+    fn start(name: String, queue: mpsc::Receiver<Job>) -> io::Result<Self> {
+        let (busy, idle) = mpsc::channel::<()>();
+        let (stay, end) = mpsc::channel::<()>();
+        let work = move || {
+            queue.into_iter().for_each(start);
+            drop(busy);
+            let _ = end.recv();
+        };
+        let handle = thread::Builder::new().name(name).spawn(work)?;
+        Ok(Self { handle, idle, stay })
+    }
+
+    fn end(self) {
+        drop(self.stay);
+        // The last clone of a scope can go on the thread itself, with the last job.
+        if self.handle.thread().id() != thread::current().id() {
+            let _ = self.handle.join();
         }
     }
 }
@@ -138,12 +189,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_started_after_the_end() {
+    async fn what_is_asked_for_before_the_close_is_started_in_it_and_runs_on() {
         let spawner = Spawner::new("test");
+        let mut command = std::process::Command::new("sleep");
+        command.arg("1000");
+        let (tell, mut told) = oneshot::channel();
+        spawner
+            .spawn(command, |started| tell.send(started).expect("the test waits"))
+            .unwrap();
+        spawner.close();
+        let mut child = told.try_recv().unwrap().unwrap();
+        assert!(child.try_wait().unwrap().is_none());
         spawner.end();
-        let error = spawner
-            .spawn(std::process::Command::new("true"), |_| unreachable!())
-            .unwrap_err();
-        assert_eq!(error.to_string(), "the instance is being shut down");
+        assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_started_after_the_close_or_the_end() {
+        let (closed, over) = (Spawner::new("test"), Spawner::new("test"));
+        let start = |spawner: &Spawner| spawner.spawn(std::process::Command::new("true"), drop);
+        start(&closed).unwrap();
+        closed.close();
+        over.end();
+        for spawner in [closed, over] {
+            let error = start(&spawner).unwrap_err();
+            assert_eq!(error.to_string(), "the instance is being shut down");
+        }
     }
 }
