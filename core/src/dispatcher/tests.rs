@@ -24,7 +24,7 @@ use bytes::Bytes;
 use jackfield_event::{Event, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{DEFAULT_PATIENCE, Dispatcher, Generations, Limits, Options};

@@ -212,6 +212,7 @@ impl Stage {
         let stop = CancellationToken::new();
         let watch = async {
             let stories = loop {
+                self.let_the_disk_keep_up().await;
                 let stories = self.stories().await;
                 if enough(&stories) {
                     break stories;
@@ -223,6 +224,15 @@ impl Stage {
         };
         let (stories, ()) = tokio::join!(watch, self.dispatcher().run(stop.clone()));
         stories
+    }
+
+    /// Waits for what is being written, on a thread that may block: time stands still for as long as there is such a one. Else a
+    /// slow disk would have it leap from turn to turn, past what was to come when the disk was done.
+    async fn let_the_disk_keep_up(&self) {
+        let (runtime, journal) = (Handle::current(), Arc::clone(&self.journal));
+        let written = tokio::task::spawn_blocking(move || runtime.block_on(journal.sync()));
+        // A journal that takes nothing any more has nothing to write.
+        let _ = written.await.unwrap();
     }
 
     pub(super) async fn stories(&self) -> Vec<DeliveryStory> {
