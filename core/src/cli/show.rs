@@ -72,6 +72,7 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
     text += &fields(&[
         ("why", why(record)),
         ("events", events.join(", ")),
+        ("missing", story.missing.clone().unwrap_or_default()),
         ("owed", format!("{} ({})", record.created, age(record.created))),
         (
             "settled",
@@ -125,6 +126,10 @@ pub(super) fn dead(story: &DeliveryStory) -> String {
     let mut text = delivery(story);
     let record = &story.record;
     let (id, failure) = (record.id, record.failure.as_ref());
+    if story.missing.is_some() {
+        text.push_str("\nIt cannot be replayed any more\n");
+        return text;
+    }
     let mut ways = vec![(
         format!("replay {id}"),
         "all of it again; what did happen does not happen twice",

@@ -273,6 +273,9 @@ pub struct DeliveryStory {
     /// What a list shows of it.
     #[serde(flatten)]
     pub record: DeliveryRecord,
+    /// What is no longer kept of its events, which it could not be replayed without; in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// What was done for it, in the order in which it began.
     pub attempts: Vec<AttemptRecord>,
 }

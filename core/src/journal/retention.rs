@@ -91,14 +91,6 @@ impl Kept {
     }
 }
 
-impl Kept {
-    /// Why the event `id` cannot be routed or carried out again.
-    pub(super) fn refuse(self, id: &str) -> JournalError {
-        let missing = self.missing().unwrap_or("it is kept whole");
-        JournalError::Refused(format!("the event {id} cannot be replayed: {missing}"))
-    }
-}
-
 /// How much of the disk a journal takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DiskUse {

@@ -228,6 +228,12 @@ async fn settled(id: DeliveryId, once: bool, history: &dyn History) -> Result<De
         );
         return Err(Problem::new(409, words));
     }
+    if let Some(missing) = &story.missing {
+        return Err(Problem::new(
+            409,
+            format!("delivery {id} cannot be replayed: {missing}"),
+        ));
+    }
     if let (true, Some(last)) = (once, story.record.replays.last()) {
         let words = format!("delivery {id} was replayed before, as {last}; look how that one ended");
         return Err(Problem::new(409, words));
@@ -269,12 +275,6 @@ async fn owed(
         None => None,
     };
     let event = event.ok_or_else(|| Problem::new(409, format!("the event of delivery {id} is gone")))?;
-    if let Some(missing) = event.kept.missing() {
-        return Err(Problem::new(
-            409,
-            format!("delivery {id} cannot be replayed: of its event, {missing}"),
-        ));
-    }
     let owed = generation.owe(&record.route, event.event.get().as_bytes());
     let owed = owed.ok_or_else(|| Problem::new(409, format!("there is no route `{}`", record.route)))?;
     match &owed.order {

@@ -36,7 +36,7 @@ fn by_time() -> Line {
 }
 
 /// Bursts with a window of 10 s, of 30 s and 3 events at most.
-fn coalescing(keep: Keep) -> Line {
+pub(super) fn coalescing(keep: Keep) -> Line {
     Line {
         coalesce: Some(Coalesce {
             window: Duration::from_secs(10),

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use jackfield_event::{DeliveryId, EventId};
 
-use super::{Bench, arrival, asked, at, failure, generation, next, owed, start, wait_until};
+use super::{
+    Bench, arrival, asked, at, failure, generation, line::coalescing, next, owed, start, wait_until,
+};
 use crate::{
-    delivery::{Line, NewestBy, Outcome, Phase, State},
+    delivery::{Keep, Line, NewestBy, Outcome, Phase, State},
     journal::{
         Cause, DeliveryFilter, EventFilter, Kept, KeptReceipt, Next, Pruned, ReplayKeys, Retention, Stretch,
     },
@@ -53,6 +55,11 @@ impl Bench<'_> {
             }
         }
         panic!("pruning comes to no end: {sum:?}");
+    }
+
+    async fn refused_replay(&self, delivery: DeliveryId) -> String {
+        let replay = self.journal.replay_delivery(delivery, ReplayKeys::Renew);
+        replay.await.unwrap_err().to_string()
     }
 
     async fn kept(&self, event: EventId) -> Option<Kept> {
@@ -272,12 +279,15 @@ pub(crate) async fn what_has_lost_its_payload_is_not_replayed(bench: Bench<'_>) 
         |why: &str| format!("the event {event} cannot be replayed: {why} in `[retention]` says how long)");
     let payload = refused("its payload is no longer kept (`payloads`");
     for delivery in [delivery, replay] {
-        let error = bench
-            .journal
-            .replay_delivery(delivery, ReplayKeys::Renew)
-            .await
-            .unwrap_err();
-        assert_eq!(error.to_string(), payload);
+        let missing = format!(
+            "of its event {event}, its payload is no longer kept (`payloads` in `[retention]` says how long)"
+        );
+        assert_eq!(
+            bench.refused_replay(delivery).await,
+            format!("delivery {delivery} cannot be replayed: {missing}")
+        );
+        let story = bench.journal.delivery(delivery).await.unwrap().unwrap();
+        assert_eq!(story.missing.as_deref(), Some(missing.as_str()));
     }
     let error = bench
         .journal
@@ -301,6 +311,49 @@ pub(crate) async fn what_has_lost_its_payload_is_not_replayed(bench: Bench<'_>) 
     assert_eq!(bench.prune(8_000, &retention()).await, (0, 0, 1, false));
     let all = bench.journal.deliveries(DeliveryFilter::default()).await.unwrap();
     assert!(all.is_empty(), "{all:?}");
+}
+
+pub(crate) async fn a_burst_that_has_lost_an_event_is_not_replayed(bench: Bench<'_>) {
+    let burst = Owed {
+        line: coalescing(Keep::All),
+        ..owed("a", "slack", Some("7"))
+    };
+    let dead = owed("b", "slack", None);
+    let both = bench.append(arrival(0, None, vec![burst.clone(), dead])).await;
+    let one = bench.append(arrival(0, None, vec![burst])).await;
+    let [gathered, dead] = *both.deliveries() else {
+        panic!("two are owed: {both:?}");
+    };
+    assert_eq!(one.deliveries(), [gathered]);
+    bench.claim(0).await;
+    bench.finish(dead, State::Dead).await;
+    // A burst that is over is seen by one claim, and made by the next.
+    bench.claim(30).await;
+    bench.claim(30).await;
+    bench.finish(gathered, State::Succeeded).await;
+    bench.append(arrival(8_000, None, vec![])).await;
+    let story = || async { bench.journal.delivery(gathered).await.unwrap().unwrap() };
+    assert_eq!(story().await.missing, None);
+
+    // One is kept whole, for the sake of the dead letter.
+    assert_eq!(bench.prune(4_000, &retention()).await, (1, 1, 1, false));
+    assert_eq!(
+        (bench.kept(both.event()).await, bench.kept(one.event()).await),
+        (Some(Kept::Whole), None)
+    );
+    let missing = "1 of its 2 events is no longer kept at all (`outcomes` in `[retention]` says how long)";
+    assert_eq!(story().await.record.events, [both.event()]);
+    assert_eq!(story().await.missing.as_deref(), Some(missing));
+    assert_eq!(
+        bench.refused_replay(gathered).await,
+        format!("delivery {gathered} cannot be replayed: {missing}")
+    );
+    // The dead letter is of that event alone.
+    bench
+        .journal
+        .replay_delivery(dead, ReplayKeys::Keep)
+        .await
+        .unwrap();
 }
 
 pub(crate) async fn a_dead_letter_keeps_its_event_until_it_is_old_or_replayed(bench: Bench<'_>) {

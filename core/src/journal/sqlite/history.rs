@@ -351,18 +351,63 @@ pub(super) fn event_json(connection: &Connection, event: i64) -> rusqlite::Resul
         })
 }
 
+/// How much of an event that is there is kept.
+pub(super) fn kept(connection: &Connection, event: i64) -> rusqlite::Result<Kept> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM request WHERE event = event.seq), emptied IS NOT NULL FROM event WHERE seq = ?",
+        )?
+        .query_row([event], |row| {
+            Ok(match (row.get(0)?, row.get(1)?) {
+                (true, _) => Kept::Whole,
+                (false, false) => Kept::WithoutPayload,
+                (false, true) => Kept::Outline,
+            })
+        })
+}
+
 /// An event's JSON with its payload, as far as either is there.
 fn event_as_kept(connection: &Connection, event: i64) -> rusqlite::Result<(Kept, Vec<u8>)> {
-    let mut outline = connection.prepare_cached(
-        "SELECT envelope, emptied IS NOT NULL FROM event WHERE seq = ?1 \
-         AND NOT EXISTS (SELECT 1 FROM request WHERE event = ?1)",
-    )?;
-    let rest = outline.query_row([event], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
-    Ok(match rest.optional()? {
-        None => (Kept::Whole, event_json(connection, event)?),
-        Some((envelope, false)) => (Kept::WithoutPayload, envelope.into()),
-        Some((envelope, true)) => (Kept::Outline, envelope.into()),
-    })
+    let kept = kept(connection, event)?;
+    let json = match kept {
+        Kept::Whole => event_json(connection, event)?,
+        Kept::WithoutPayload | Kept::Outline => connection
+            .prepare_cached("SELECT CAST(envelope AS BLOB) FROM event WHERE seq = ?")?
+            .query_row([event], |row| row.get(0))?,
+    };
+    Ok((kept, json))
+}
+
+/// What is no longer kept of the events of a delivery, in words.
+pub(super) fn missing_of_delivery(
+    connection: &Connection,
+    delivery: i64,
+) -> rusqlite::Result<Option<String>> {
+    let gone: Option<i64> = connection
+        .prepare_cached("SELECT gone FROM delivery WHERE seq = ?")?
+        .query_row([delivery], |row| row.get(0))?;
+    let events: Vec<(i64, String)> = connection
+        .prepare_cached(
+            "SELECT seq, id FROM delivery_event JOIN event ON event.seq = delivery_event.event WHERE delivery = ? ORDER BY seq",
+        )?
+        .query_map([delivery], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if let Some(gone) = gone {
+        let all = i64::try_from(events.len())
+            .unwrap_or(i64::MAX)
+            .saturating_add(gone);
+        let are = if gone == 1 { "is" } else { "are" };
+        let words = format!(
+            "{gone} of its {all} events {are} no longer kept at all (`outcomes` in `[retention]` says how long)"
+        );
+        return Ok(Some(words));
+    }
+    for (event, id) in events {
+        if let Some(missing) = kept(connection, event)?.missing() {
+            return Ok(Some(format!("of its event {id}, {missing}")));
+        }
+    }
+    Ok(None)
 }
 
 fn request(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RequestRecord>> {
@@ -463,6 +508,7 @@ fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<
         .query_row([id.to_string()], |row| {
             Ok(DeliveryStory {
                 record: delivery_record(connection, row)?,
+                missing: missing_of_delivery(connection, row.get("seq")?)?,
                 attempts: attempts(connection, row.get("seq")?)?,
             })
         })

@@ -7,13 +7,14 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     append::{Beginning, Origin},
+    history::{kept, missing_of_delivery},
     job::Fault,
     row,
     store::Store,
 };
 use crate::{
     delivery::{Line, State},
-    journal::{Asked, First, JournalError, Kept, Replay, ReplayKeys, Taken},
+    journal::{Asked, First, JournalError, Replay, ReplayKeys, Taken},
     reason::Reason,
     router::{Owed, Routed},
 };
@@ -51,8 +52,11 @@ impl Store<'_> {
             .cached("SELECT event, time FROM delivery_event WHERE delivery = ?")?
             .query_map([parent.seq], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        self.check_kept(events.iter().map(|(event, _)| *event))?;
         let id = replay.parent.to_string();
+        if let Some(missing) = missing_of_delivery(self.connection, parent.seq)? {
+            let words = format!("delivery {id} cannot be replayed: {missing}");
+            return Err(JournalError::Refused(words).into());
+        }
         let origin = Origin {
             created: now,
             rules,
@@ -112,7 +116,11 @@ impl Store<'_> {
             .query_row([event.to_string()], |row| row.get(0))
             .optional()?
             .ok_or_else(|| JournalError::NotFound(format!("there is no event {event}")))?;
-        self.check_kept([seq])?;
+        let kept = kept(self.connection, seq)?;
+        if let Some(missing) = kept.missing() {
+            let words = format!("the event {event} cannot be replayed: {missing}");
+            return Err(JournalError::Refused(words).into());
+        }
         let origin = Origin {
             created: now,
             rules: self.rules(routed.generation())?,
@@ -240,29 +248,6 @@ fn undated(owed: &Owed) -> Owed {
     Owed {
         deadline: Ok(None),
         ..owed.clone()
-    }
-}
-
-impl Store<'_> {
-    /// Nothing is owed of an event that is not there whole.
-    fn check_kept(&self, events: impl IntoIterator<Item = i64>) -> Result<(), Fault> {
-        for event in events {
-            let gone: Option<(String, bool)> = self
-                .cached(
-                    "SELECT id, emptied IS NOT NULL FROM event WHERE seq = ?1 \
-                     AND NOT EXISTS (SELECT 1 FROM request WHERE event = ?1)",
-                )?
-                .query_row([event], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((id, emptied)) = gone else { continue };
-            let kept = if emptied {
-                Kept::Outline
-            } else {
-                Kept::WithoutPayload
-            };
-            return Err(kept.refuse(&id).into());
-        }
-        Ok(())
     }
 }
 

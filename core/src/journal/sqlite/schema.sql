@@ -76,7 +76,7 @@ CREATE TABLE dedup_block (
 -- is then its `successor` (no reference: either may go first when the journal is pruned); `closes` is until when it gathers
 -- events at the latest, while it does, and `keep` which of them its steps see; `held` is 1 where it is dead and holds its line up, and 0 once a person let go of that. After `deadline`, nothing
 -- is begun of its steps; `bucket` is where it waits to go through. `rested` is when it was told last until when to wait: since it
--- was `created`, where that is all.
+-- was `created`, where that is all. `gone` is how many of its events are no longer here, where others still are.
 -- `key_root` is what idempotency keys of its steps begin with where that is not its own id, and `key_roots` the same for some
 -- steps apart, by their ids. `asked` is what a person asked for that made it, and `cancel` that one asked for its end.
 CREATE TABLE delivery (
@@ -112,7 +112,8 @@ CREATE TABLE delivery (
     asked          TEXT,
     cancel         TEXT,
     bucket         TEXT,
-    rested         INTEGER
+    rested         INTEGER,
+    gone           INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_due ON delivery (instance, due) WHERE due IS NOT NULL;

@@ -137,6 +137,7 @@ contract! {
         nothing_goes_of_what_is_not_settled,
         an_event_is_there_as_long_as_its_dedup_key_holds,
         what_has_lost_its_payload_is_not_replayed,
+        a_burst_that_has_lost_an_event_is_not_replayed,
         a_dead_letter_keeps_its_event_until_it_is_old_or_replayed,
         what_holds_its_line_up_stays_until_a_person_skips_it,
         what_took_the_place_of_another_may_go_before_it,

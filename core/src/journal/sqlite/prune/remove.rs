@@ -125,7 +125,8 @@ impl Store<'_> {
         Ok(true)
     }
 
-    /// Removes those deliveries that stand for no event any more. A replay goes before what it replays.
+    /// Removes those deliveries that stand for no event any more; the others note that one is gone. A replay goes before what it
+    /// replays.
     fn take_deliveries(&mut self, mut deliveries: Vec<i64>) -> rusqlite::Result<()> {
         deliveries.sort_unstable_by(|a, b| b.cmp(a));
         for delivery in deliveries {
@@ -133,6 +134,8 @@ impl Store<'_> {
                 .cached("SELECT EXISTS (SELECT 1 FROM delivery_event WHERE delivery = ?)")?
                 .query_row([delivery], |row| row.get(0))?;
             if still {
+                self.cached("UPDATE delivery SET gone = coalesce(gone, 0) + 1 WHERE seq = ?")?
+                    .execute([delivery])?;
                 continue;
             }
             self.cached("DELETE FROM attempt WHERE delivery = ?")?

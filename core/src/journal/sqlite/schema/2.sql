@@ -52,6 +52,9 @@ CREATE TABLE bucket (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bucket_until ON bucket (until);
 
+-- Bursts of which some events are gone.
+ALTER TABLE delivery ADD COLUMN gone INTEGER;
+
 -- Text of many rules in pieces.
 CREATE TABLE rules_piece (
     hash   TEXT NOT NULL,
