@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::JournalError;
-
 /// How long what is kept. An age counts from the last thing that happened for an event: its arrival, or the end of
 /// the last of its deliveries.
 ///
