@@ -29,7 +29,7 @@ use std::{
 use prometheus_client::registry::Registry;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -384,9 +384,7 @@ impl App {
         // plugins end. The admin side goes last, so that it can be watched.
         accepting.cancel();
         drivers.ended(INGRESS, deadline).await;
-        if let Err(error) = self.journal.sync().await {
-            tracing::error!(error = %error, "the journal could not be synced");
-        }
+        journal_ended("synced", self.journal.sync(), deadline).await;
         dispatching.cancel();
         drivers.ended(DISPATCHER, deadline).await;
         let left = deadline
@@ -397,11 +395,39 @@ impl App {
         drivers
             .ended(ADMIN, deadline.max(Instant::now() + LEAST_GRACE))
             .await;
-        if let Err(error) = self.journal.close().await {
-            tracing::error!(error = %error, "the journal could not be closed");
+        let closed = journal_ended(
+            "closed",
+            self.journal.close(),
+            deadline.max(Instant::now() + JOURNAL_LATE),
+        );
+        if !closed.await {
+            // Whoever drops the last of it would wait for the disk as well.
+            std::mem::forget(self.journal);
         }
         tracing::info!("router stopped");
         fallen.map_or(Ok(()), |name| Err(RunError::Ended(name)))
+    }
+}
+
+/// Waits for the journal until `deadline`, and tells whether it came to an end: a disk that stands still does not keep the router
+/// from its own.
+async fn journal_ended(
+    what: &str,
+    work: impl Future<Output = Result<(), JournalError>>,
+    deadline: Instant,
+) -> bool {
+    match timeout_at(deadline, work).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "the journal could not be {what}");
+            true
+        }
+        Err(_) => {
+            tracing::error!(
+                "the journal could not be {what} in time: its disk stands still; what was answered with a 200 is on it"
+            );
+            false
+        }
     }
 }
 
@@ -445,7 +471,7 @@ impl Drivers {
     /// Waits for the driver to end, until `deadline`.
     async fn ended(&mut self, name: &'static str, deadline: Instant) {
         while self.running.values().any(|running| *running == name) {
-            if tokio::time::timeout_at(deadline, self.next()).await.is_err() {
+            if timeout_at(deadline, self.next()).await.is_err() {
                 tracing::warn!(
                     driver = name,
                     "a driver outlived the grace; what it held is pending in the journal"
@@ -467,6 +493,8 @@ const ADMIN: &str = "admin side";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Plugins and the admin side get this even where the grace is used up.
 const LEAST_GRACE: Duration = Duration::from_millis(500);
+/// The journal gets this to close, which may take a last checkpoint.
+const JOURNAL_LATE: Duration = Duration::from_secs(5);
 /// How much longer than their grace plugins are waited for: more than it takes to kill a worker, with all that it started.
 const PLUGINS_LATE: Duration = Duration::from_secs(10);
 

@@ -3,18 +3,25 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
+    collections::BTreeSet,
+    fs,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
 use jackfield::admin::PIECE;
 use jackfield_stage::{http, router::Router};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
 
 /// A route whose instance is configured and has no plugin: what it owes waits, with that reason.
 const ROUTES: &str = r#"
@@ -287,6 +294,72 @@ async fn a_data_directory_that_is_none_is_told_with_the_key_to_change() {
 }
 
 #[tokio::test]
+async fn a_backup_beside_a_running_router_holds_all_that_was_promised_and_a_router_goes_on_from_it() {
+    let stage = Stage::started().await;
+    let (promised, stop) = (Arc::new(Mutex::new(BTreeSet::new())), CancellationToken::new());
+    let mut clients = JoinSet::new();
+    for client in 0..4 {
+        let (ingress, promised, stop) = (stage.router.ingress(), promised.clone(), stop.clone());
+        clients.spawn(async move {
+            for number in 0.. {
+                let body =
+                    json!({ "job": { "id": format!("{client}-{number}"), "status": "success" } }).to_string();
+                let path = "/in/design-system/t0ken";
+                let answer = http::send(ingress, Method::POST, path, &HeaderMap::new(), body)
+                    .await
+                    .unwrap();
+                promised
+                    .lock()
+                    .unwrap()
+                    .insert(answer.json()["id"].as_str().unwrap().to_owned());
+                if stop.is_cancelled() {
+                    break;
+                }
+            }
+        });
+    }
+    while promised.lock().unwrap().len() < 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = promised.lock().unwrap().clone();
+    let copy = stage.home.path().join("copy.db");
+    let made = stage
+        .router
+        .ask(&["backup", copy.to_str().unwrap()])
+        .await
+        .unwrap();
+    stop.cancel();
+    clients.join_all().await;
+    assert!(made["events"].as_u64().unwrap() >= before.len() as u64, "{made}");
+    let again = stage
+        .router
+        .attempt(&["backup", copy.to_str().unwrap()])
+        .await
+        .unwrap();
+    assert!(!again.status.success(), "what is there is not overwritten");
+
+    let mut elsewhere = Stage::set();
+    let data = elsewhere.home.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::copy(&copy, data.join("journal.db")).unwrap();
+    elsewhere.router.start().await.unwrap();
+    let listed = elsewhere
+        .router
+        .ask(&["events", "list", "-n", "100000"])
+        .await
+        .unwrap();
+    let kept: BTreeSet<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(kept.is_superset(&before));
+    elsewhere.router.ask(&["send", "design-system"]).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_admin_side_tells_how_the_router_is() {
     let mut stage = Stage::started().await;
     stage.router.ask(&["send", "design-system"]).await.unwrap();
@@ -305,6 +378,16 @@ async fn the_admin_side_tells_how_the_router_is() {
             "no `{line}` in\n{metrics}"
         );
     }
+    let value = |name: &str| -> u64 {
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        values
+            .next()
+            .unwrap_or_else(|| panic!("no `{name}` in\n{metrics}"))
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    assert!(value("jackfield_journal_bytes{part=\"database\"}") > 0);
     assert!(metrics.ends_with("# EOF\n"));
     // A page on the web can make its own name point here, but not say another name than its own.
     let mut stranger = tokio::net::TcpStream::connect(stage.router.admin())

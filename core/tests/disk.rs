@@ -19,7 +19,11 @@ use jackfield_stage::{disk::Interposer, http, router::Router};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
 
@@ -241,9 +245,8 @@ async fn a_router_on_a_full_file_system_goes_on_when_there_is_room_again() {
     assert_eq!(stage.kept(look()), stage.promised);
 }
 
-/// No sync ends any more, as with a volume whose network is gone.
-#[tokio::test]
-async fn a_router_whose_disk_stands_still_tells_every_client_and_goes_on_when_it_moves_again() {
+/// A router on a disk whose syncs can be delayed. It waits a second for one, and stops within another.
+async fn on_a_slow_disk() -> (Stage, Interposer) {
     let mut stage = Stage::prepare(Path::new(BINARY), tempfile::tempdir().unwrap());
     let (home, data) = (stage.home.path().join("disk"), stage.home.path().join("data"));
     fs::create_dir(&data).unwrap();
@@ -253,19 +256,47 @@ async fn a_router_whose_disk_stands_still_tells_every_client_and_goes_on_when_it
         stage.router.set(&name, &value);
     }
     let configuration = fs::read_to_string(stage.router.configuration()).unwrap();
-    let hasty = configuration.replace("[listen]", "[listen]\ncommit_timeout = \"1s\"");
+    let hasty = configuration.replace(
+        "[listen]",
+        "[listen]\ncommit_timeout = \"1s\"\nbody_memory = \"8MiB\"",
+    );
+    let hasty = format!("{hasty}\n[shutdown]\ngrace = \"1s\"\n");
     fs::write(stage.router.configuration(), hasty).unwrap();
     stage.router.start().await.unwrap();
+    (stage, disk)
+}
+
+/// No sync ends any more, as with a volume whose network is gone.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_router_whose_disk_stands_still_tells_every_client_and_goes_on_when_it_moves_again() {
+    let (mut stage, disk) = on_a_slow_disk().await;
     assert_eq!(stage.post(0).await, StatusCode::OK);
 
-    disk.faults().delay_syncs(Duration::from_secs(3_600)).unwrap();
+    let before = stage.router.memory().unwrap().resident;
+    disk.faults().delay_syncs(FOR_EVER).unwrap();
     let ingress = stage.router.ingress();
     let waiting: JoinSet<_> = (1..=100).map(|number| post(ingress, number)).collect();
     for (status, _) in waiting.join_all().await {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
-    // Nobody waits any more for what the journal cannot do.
-    assert_eq!(stage.post(101).await, StatusCode::SERVICE_UNAVAILABLE);
+    // Nobody waits any more for what the journal cannot do: whoever comes is told before its body does.
+    let mut bodiless = TcpStream::connect(ingress).await.unwrap();
+    let head = "POST /in/design-system/t0ken HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+    bodiless.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    bodiless.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    let storm: JoinSet<_> = (101..=500).map(|number| post(ingress, number)).collect();
+    for (status, _) in storm.join_all().await {
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let grown = stage.router.memory().unwrap().peak - before;
+    assert!(
+        grown < 32 << 20,
+        "it grew by {grown} bytes of the 50 MB that it was sent"
+    );
     let why = stage.turns(StatusCode::SERVICE_UNAVAILABLE).await;
     assert!(why.contains("the journal"), "{why}");
     assert_eq!(stage.is("/healthz").await.status, StatusCode::OK);
@@ -277,6 +308,29 @@ async fn a_router_whose_disk_stands_still_tells_every_client_and_goes_on_when_it
         assert_eq!(stage.post(number).await, StatusCode::OK);
     }
     assert_eq!(stage.promised.len(), 102);
+    assert_eq!(stage.kept(Command::new(BINARY)), stage.promised);
+}
+
+#[tokio::test]
+async fn a_router_stops_though_its_disk_stands_still_and_nothing_that_it_promised_is_gone() {
+    let (mut stage, disk) = on_a_slow_disk().await;
+    assert_eq!(stage.post(0).await, StatusCode::OK);
+    disk.faults().delay_syncs(FOR_EVER).unwrap();
+    assert_eq!(stage.post(1).await, StatusCode::SERVICE_UNAVAILABLE);
+
+    stage.router.stop().await.unwrap();
+    let log = stage.router.log();
+    assert!(
+        log.contains("could not be closed in time: its disk stands still"),
+        "{log}"
+    );
+
+    disk.faults().delay_syncs(Duration::ZERO).unwrap();
+    stage.router.start().await.unwrap();
+    for number in 0..=1 {
+        assert_eq!(stage.post(number).await, StatusCode::OK);
+    }
+    assert_eq!(stage.promised.len(), 2);
     assert_eq!(stage.kept(Command::new(BINARY)), stage.promised);
 }
 

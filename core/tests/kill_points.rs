@@ -142,6 +142,36 @@ async fn killed_while_an_artifact_arrives_it_is_fetched_whole_and_announced_once
     assert_eq!(messages(&scene), 1);
 }
 
+/// Appflow's links live for 24 hours.
+#[tokio::test]
+async fn a_build_is_downloaded_until_its_link_dies_and_given_up_at_once_when_it_has() {
+    let expires = "deadline = \"{{ event.data.artifacts[0].expires }}\"\nwhen.type";
+    let scene = scene(&BUILDS.replace("when.type", expires)).await;
+    let mut build = scene
+        .appflow
+        .webhook("2216322b-35be-4af2-aaad-2b4e57354f88", "success");
+    build["finished"] = "2018-08-24T14:56:45+00:00".into();
+    assert_eq!(scene.appflow_posts(&build).await.unwrap().status, 200);
+    settled(&scene).await;
+    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
+    assert_eq!(listed[0]["deadline"], "2018-08-25T14:56:45Z");
+    assert_eq!(listed[0]["failure"]["reason"], "deadline-passed", "{listed}");
+    assert_eq!((scene.appflow.downloads(), messages(&scene)), (0, 0));
+
+    let mut build = scene
+        .appflow
+        .webhook("b3d1a1a4-6f0c-4a57-8f0e-0f3f6b1f4b1e", "success");
+    build["finished"] = "2199-12-31T00:00:00+00:00".into();
+    assert_eq!(scene.appflow_posts(&build).await.unwrap().status, 200);
+    settled(&scene).await;
+    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
+    assert_eq!(
+        (&listed[0]["deadline"], &listed[0]["state"]),
+        (&"2200-01-01T00:00:00Z".into(), &"succeeded".into())
+    );
+    assert_eq!((scene.appflow.downloads(), messages(&scene)), (1, 1));
+}
+
 #[tokio::test]
 async fn killed_while_a_push_is_under_way_there_is_exactly_one_commit() {
     let mut scene = scene(TOKENS).await;
@@ -288,6 +318,59 @@ async fn killed_in_a_burst_every_screen_of_it_is_announced_once_and_together() {
     for number in 0..20 {
         assert_eq!(told.matches(&format!("Screen-{number:02}-")).count(), 1, "{told}");
     }
+}
+
+#[tokio::test]
+async fn twenty_screens_that_come_together_are_one_message() {
+    // Over with the twentieth, however slow the machine is.
+    let burst = BURST.replace(
+        "window = \"3s\"",
+        "window = \"1h\", max_wait = \"2h\", max_items = 20",
+    );
+    let scene = scene(&burst).await;
+    for number in 0..20 {
+        let screen = zeplin::screen_version(&format!("Screen-{number:02}-"));
+        let answer = scene.zeplin_posts(&screen, &format!("delivery-{number}")).await;
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    settled(&scene).await;
+    let posted = scene.slack.posted();
+    assert_eq!(posted.len(), 1);
+    let told = posted[0].body["text"].as_str().unwrap();
+    assert_eq!(told.matches("Screen-").count(), 20, "{told}");
+}
+
+#[tokio::test]
+async fn relieved_in_the_middle_of_a_call_a_router_lets_it_end_and_nobody_makes_it_again() {
+    let mut scene = scene(BOT).await;
+    scene.slack.withhold().close();
+    let screen = zeplin::screen_version("Login");
+    let answer = scene.zeplin_posts(&screen, "delivery-1").await.unwrap();
+    assert_eq!(answer.status, 200);
+    scene.slack.withhold().arrival().await;
+    let log = scene.router.log_file();
+    let stops = async {
+        while !fs::read_to_string(&log).unwrap().contains("router stops") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        scene.slack.withhold().open();
+    };
+    let (relieved, ()) = tokio::join!(scene.router.relieve(), stops);
+    relieved.unwrap();
+    settled(&scene).await;
+    assert_eq!(
+        (states(&scene).await, messages(&scene)),
+        (vec!["succeeded".to_owned()], 1)
+    );
+    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
+    let id = listed[0]["id"].as_str().unwrap();
+    let story = scene.router.ask(&["deliveries", "show", id]).await.unwrap();
+    let attempts = story["attempts"].as_array().unwrap();
+    assert_eq!(
+        (attempts.len(), &attempts[0]["outcome"]),
+        (1, &"done".into()),
+        "{story}"
+    );
 }
 
 #[tokio::test]

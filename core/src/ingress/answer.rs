@@ -1,5 +1,7 @@
 //! The answers: what each decision says to the sender.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -33,7 +35,8 @@ pub(super) fn refused(reason: Reason) -> Response {
     let status = status(reason);
     let mut response = with(status, JSON, Bytes::from_static(words(status).as_bytes()));
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        let seconds = HeaderValue::from(fastrand::u32(RETRY_AFTER_SECONDS));
+        response.headers_mut().insert(RETRY_AFTER, seconds);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response
@@ -120,8 +123,9 @@ fn with(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response 
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Long enough for a full queue to empty, short enough for providers that count minutes until they give up.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+/// Long enough for a full queue to empty, short enough for providers that count minutes until they give up; not the same for all,
+/// who would else come back together.
+const RETRY_AFTER_SECONDS: RangeInclusive<u32> = 5..=15;
 
 #[cfg(test)]
 mod tests {

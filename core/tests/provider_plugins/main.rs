@@ -87,5 +87,5 @@ impl Site {
 #[track_caller]
 fn unavailable(answer: &Answered) {
     assert_eq!(answer.status, 503, "{}", answer.body);
-    assert_eq!(answer.headers["retry-after"], "5");
+    assert!(answer.headers.contains_key("retry-after"));
 }

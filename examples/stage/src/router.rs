@@ -361,7 +361,8 @@ impl Router {
         listed.as_array().cloned().context("a list of deliveries")
     }
 
-    fn log_file(&self) -> PathBuf {
+    /// The file of its log.
+    pub fn log_file(&self) -> PathBuf {
         self.home.join("jackfield.log")
     }
 
