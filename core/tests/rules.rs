@@ -226,7 +226,7 @@ async fn rules_that_wait_for_a_plugin_act_once_it_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_carried_out_under_the_rules_that_it_came_in_under() {
+async fn reload_and_in_flight_what_is_under_way_is_carried_out_under_the_rules_that_it_came_in_under() {
     let counter = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = counter.local_addr().unwrap();
     let instance = format!(

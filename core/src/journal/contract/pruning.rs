@@ -150,7 +150,7 @@ pub(crate) async fn an_event_loses_its_payload_then_its_envelope_then_its_rows(b
     assert_eq!(counts.oldest_event, Some(at(9_000)));
 }
 
-pub(crate) async fn nothing_goes_of_what_is_not_settled(bench: Bench<'_>) {
+pub(crate) async fn retention_and_pending_nothing_goes_of_what_is_not_settled(bench: Bench<'_>) {
     let owe = async |instance, key| {
         let sent = arrival(0, None, vec![owed("a", instance, key)]);
         let committed = bench.append(sent).await;

@@ -134,7 +134,7 @@ contract! {
     }
     pruning::{
         an_event_loses_its_payload_then_its_envelope_then_its_rows,
-        nothing_goes_of_what_is_not_settled,
+        retention_and_pending_nothing_goes_of_what_is_not_settled,
         an_event_is_there_as_long_as_its_dedup_key_holds,
         what_has_lost_its_payload_is_not_replayed,
         a_burst_that_has_lost_an_event_is_not_replayed,
