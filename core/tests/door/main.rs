@@ -6,7 +6,8 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use jackfield_stage::{cargo, http, router::Router};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -15,10 +16,12 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_jackfield");
 
@@ -93,6 +96,7 @@ async fn exchange<S: AsyncReadExt + AsyncWriteExt + Unpin>(
 }
 
 /// A client that trusts one certificate.
+#[derive(Clone)]
 struct Client(TlsConnector);
 
 impl Client {
@@ -154,13 +158,11 @@ async fn events_come_in_over_tls_and_the_certificate_is_replaced_while_they_do()
         .await
         .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(
-        hyper_util::rt::TokioExecutor::new(),
-        hyper_util::rt::TokioIo::new(stream),
-    )
-    .await
-    .unwrap();
-    let mut connections = tokio::task::JoinSet::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let mut connections = JoinSet::new();
     connections.spawn(connection);
     let body = export(2).split_once("\r\n\r\n").unwrap().1.to_owned();
     let request = hyper::Request::post(format!("https://localhost{PATH}"))
@@ -247,25 +249,93 @@ async fn a_supervisor_may_hold_the_sockets_over_restarts() {
     );
 }
 
-#[tokio::test]
-async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
-    let home = tempfile::tempdir().unwrap();
-    let mut router = prepared(&home, "");
+/// How clients come in.
+#[derive(Clone)]
+enum Door {
+    Plain,
+    Tls(Client),
+}
+
+/// What both are, once through.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Door {
+    async fn connect(&self, address: SocketAddr) -> Box<dyn Stream> {
+        match self {
+            Self::Plain => Box::new(TcpStream::connect(address).await.unwrap()),
+            Self::Tls(client) => Box::new(client.connect(address).await.unwrap()),
+        }
+    }
+}
+
+/// A connection that is kept from one event to the next.
+struct Kept {
+    sender: http1::SendRequest<String>,
+    _connection: JoinSet<hyper::Result<()>>,
+}
+
+impl Kept {
+    async fn over(stream: Box<dyn Stream>) -> Self {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let mut connections = JoinSet::new();
+        connections.spawn(connection);
+        Self {
+            sender,
+            _connection: connections,
+        }
+    }
+
+    /// The answer to an event; none where the router has ended the connection, which it may between two of them.
+    async fn send(&mut self, number: u64) -> Option<StatusCode> {
+        self.sender.ready().await.ok()?;
+        let body = export(number).split_once("\r\n\r\n").unwrap().1.to_owned();
+        let request = hyper::Request::post(PATH).header("host", "localhost").body(body);
+        let answer = self.sender.send_request(request.unwrap()).await.ok()?;
+        Some(answer.status())
+    }
+}
+
+/// Eight clients send events, half of them over connections that they keep, while the router is relieved three times. Whoever
+/// connects is answered, and each event is there once.
+async fn relieve_under_load(mut router: Router, door: Door) {
     router.start().await.unwrap();
-    let (address, stop) = (router.ingress(), tokio_util::sync::CancellationToken::new());
-    let mut clients = tokio::task::JoinSet::new();
+    let (address, stop) = (router.ingress(), CancellationToken::new());
+    let mut clients = JoinSet::new();
     for client in 0..8_u64 {
-        let stop = stop.clone();
+        let (door, stop) = (door.clone(), stop.clone());
         clients.spawn(async move {
-            let mut sent = 0;
-            while !stop.is_cancelled() {
+            let mut kept: Option<Kept> = None;
+            for sent in 0.. {
+                if stop.is_cancelled() {
+                    return sent;
+                }
                 let number = client * 1_000_000 + sent;
-                let stream = TcpStream::connect(address).await.unwrap();
-                let answer = exchange(stream, &export(number)).await.unwrap();
-                assert_eq!(answer, OK, "event {number}");
-                sent += 1;
+                if client % 2 == 0 {
+                    let stream = door.connect(address).await;
+                    assert_eq!(
+                        exchange(stream, &export(number)).await.unwrap(),
+                        OK,
+                        "event {number}"
+                    );
+                    continue;
+                }
+                let answer = match &mut kept {
+                    Some(kept) => kept.send(number).await,
+                    None => None,
+                };
+                let answer = match answer {
+                    Some(answer) => Some(answer),
+                    // The first, or the router that had it is gone: its successor answers.
+                    None => {
+                        kept.insert(Kept::over(door.connect(address).await).await)
+                            .send(number)
+                            .await
+                    }
+                };
+                assert_eq!(answer, Some(StatusCode::OK), "event {number}");
             }
-            sent
+            unreachable!("it sends until it is stopped")
         });
     }
     let first = router.process();
@@ -295,6 +365,21 @@ async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
         "{sent}"
     );
     router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_router_relieves_another_under_load_and_no_connection_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    relieve_under_load(prepared(&home, ""), Door::Plain).await;
+}
+
+#[tokio::test]
+async fn a_router_relieves_another_behind_tls_as_well() {
+    let home = tempfile::tempdir().unwrap();
+    install(home.path(), "first");
+    let tls = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n";
+    let door = Door::Tls(Client::trusting("first.pem", b"http/1.1"));
+    relieve_under_load(prepared(&home, tls), door).await;
 }
 
 #[tokio::test]
