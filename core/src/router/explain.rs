@@ -1,16 +1,18 @@
 //! Why an event matches a route or does not.
 
 mod hint;
+mod walk;
 
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     pattern::{Clause, Test},
     table::{Leaves, Stop, Table},
 };
+
+pub(super) use walk::Walk;
 
 /// What one route says to one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,7 +55,7 @@ pub(super) fn explain(
     trace: &[(Vec<Clause>, Result<(), Stop>)],
     leaves: &Leaves<'_>,
     table: &Table,
-    event: Option<&Value>,
+    event: Option<&Walk<'_>>,
 ) -> Explanation {
     let matched = trace.iter().any(|(_, result)| result.is_ok());
     let stops = trace

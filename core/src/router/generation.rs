@@ -160,11 +160,12 @@ impl Generation {
     pub fn explain(&self, event: &[u8]) -> Result<Vec<Explanation>, NotJson> {
         let leaves = self.table.read(&View::whole(event))?;
         // serde_json refuses half a surrogate pair and a number beyond `f64`, which the table lets pass.
-        let shape: Option<serde_json::Value> = serde_json::from_slice(event).ok();
+        let event: Option<serde_json::Value> = serde_json::from_slice(event).ok();
+        let walk = event.as_ref().map(explain::Walk::new);
         let routes = self.routes.iter().enumerate();
         let explain = routes.map(|(place, route)| {
             let trace = self.table.trace(place, &leaves);
-            explain::explain(route.name(), &trace, &leaves, &self.table, shape.as_ref())
+            explain::explain(route.name(), &trace, &leaves, &self.table, walk.as_ref())
         });
         Ok(explain.collect())
     }

@@ -1,13 +1,9 @@
 //! What may be the reason that a clause failed, where one is near.
 
-use serde_json::Value;
-
-use crate::{
-    fault::nearest,
-    router::{
-        pattern::{Clause, Scalar, Test, parse_address},
-        table::Stop,
-    },
+use super::walk::Walk;
+use crate::router::{
+    pattern::{Clause, Scalar, Test, Wildcard, parse_address},
+    table::Stop,
 };
 
 /// What may be the reason that `clause` failed there, of the values that the event has at its path. Without the event as a whole
@@ -16,13 +12,13 @@ pub(super) fn of(
     clause: &Clause,
     stop: Stop,
     actual: &[&Scalar<'_>],
-    event: Option<&Value>,
+    event: Option<&Walk<'_>>,
 ) -> Option<String> {
     if stop.elsewhere {
         return Some("a value fits, but in another element of a list than the clauses before it".to_owned());
     }
     if actual.is_empty() {
-        return nothing(clause, event?);
+        return event?.stop(&clause.path);
     }
     let mut pairs = clause
         .tests
@@ -69,7 +65,7 @@ fn near_text(test: &Test, found: &str) -> Option<&'static str> {
         Test::String(expected) if expected.to_lowercase() == lower => {
             Some("only the case differs; `equals-ignore-case` ignores it")
         }
-        Test::String(expected) if expected.contains(['*', '?']) => {
+        Test::String(expected) if expected.contains('*') => {
             Some("a star in a value is a star; `wildcard` is for patterns")
         }
         Test::String(expected) if !expected.is_empty() && found.starts_with(&**expected) => {
@@ -84,6 +80,9 @@ fn near_text(test: &Test, found: &str) -> Option<&'static str> {
         Test::Suffix(suffix) if lower.ends_with(&suffix.to_lowercase()) => {
             Some("only the case differs; `suffix` with `equals-ignore-case` ignores it")
         }
+        Test::Wildcard(wildcard) if without_case(wildcard).is_some_and(|any| any.matches(&lower)) => {
+            Some("only the case differs, which `wildcard` heeds")
+        }
         Test::Prefix(prefix) if found.contains(&**prefix) => {
             Some("the value has it, but not at its beginning")
         }
@@ -96,57 +95,9 @@ fn near_text(test: &Test, found: &str) -> Option<&'static str> {
     }
 }
 
-/// What stands where the path does not lead on.
-fn nothing(clause: &Clause, event: &Value) -> Option<String> {
-    let mut at = event;
-    let mut walked = String::new();
-    for name in clause.path.iter() {
-        while let Some(list) = at.as_array() {
-            let Some(first) = list.first() else {
-                return Some(format!("`{walked}` is an empty list"));
-            };
-            at = first;
-        }
-        let place = match walked.as_str() {
-            "" => "the event".to_owned(),
-            walked => format!("`{walked}`"),
-        };
-        let Some(next) = at.get(&**name) else {
-            let Some(known) = at.as_object() else {
-                return Some(format!("{place} is {}, which has no `{name}`", kind(at)));
-            };
-            return Some(match nearest(name, known.keys().map(String::as_str)) {
-                Some(near) => format!("{place} has no `{name}`, but `{near}`"),
-                None => format!("{place} has no `{name}`"),
-            });
-        };
-        at = next;
-        walked = match walked.as_str() {
-            "" => name.to_string(),
-            walked => format!("{walked}.{name}"),
-        };
-    }
-    match at {
-        Value::Object(_) => Some(format!(
-            "`{walked}` is an object; a pattern looks at the values in it"
-        )),
-        Value::Array(list) if list.is_empty() => Some(format!("`{walked}` is an empty list")),
-        Value::Array(_) => Some(format!(
-            "`{walked}` is a list of objects; a pattern looks at the values in them"
-        )),
-        _ => None,
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
+/// The same in lower case.
+fn without_case(wildcard: &Wildcard) -> Option<Wildcard> {
+    Wildcard::parse(&wildcard.text().to_lowercase()).ok()
 }
 
 #[cfg(test)]
@@ -181,8 +132,10 @@ mod tests {
     /// Rules that miss by little, the clause that misses, and what the reason is said to be.
     #[test]
     fn the_true_reason_of_a_near_miss_is_named() {
-        let data = r#"{"title":"Home Screen","payload":{"count":"5","ratio":7,"draft":"true","live":true,"nothing":null,
-            "none":[],"ip":"not-an-address","tags":["a","b"],"items":[{"k":"x","v":1},{"k":"y","v":2}],"owner":{"name":"Ada"}}}"#;
+        let data = r#"{"title":"Home Screen","actor":{"id":"7"},"payload":{"count":"5","ratio":7,"draft":"true","live":true,
+            "nothing":null,"none":[],"ip":"not-an-address","tags":["a","b"],"items":[{"k":"x","v":1},{"k":"y","v":2}],
+            "owner":{"name":"Ada"},"a":[{"x":1},{"y":{}}],"b":[{"x":[{"one":1}]},{"x":[{"twoo":2}]}],
+            "job.status":"ok","job.resource.id":9,"action":"opened","head":{"commit":{"sha":"c0ffee"}}}}"#;
         for (pattern, path, hint) in [
             (
                 r#"{"data":{"title":["home screen"]}}"#,
@@ -299,6 +252,75 @@ mod tests {
                 "data.payload.items.v",
                 "a value fits, but in another element of a list than the clauses before it",
             ),
+            (
+                r#"{"data":{"title":[{"wildcard":"home*SCREEN"}]}}"#,
+                "data.title",
+                "only the case differs, which `wildcard` heeds",
+            ),
+            // Of a list, all elements count.
+            (
+                r#"{"data":{"payload":{"a":{"y":{"z":["x"]}}}}}"#,
+                "data.payload.a.y.z",
+                "`data.payload.a.y` has no `z`",
+            ),
+            (
+                r#"{"data":{"payload":{"b":{"x":{"two":[2]}}}}}"#,
+                "data.payload.b.x.two",
+                "`data.payload.b.x` has no `two`, but `twoo`",
+            ),
+            (
+                r#"{"data":{"payload":{"a":{"y":["x"]}}}}"#,
+                "data.payload.a.y",
+                "`data.payload.a.y` is an object; a pattern looks at the values in it",
+            ),
+            (
+                r#"{"data":{"payload":{"tags":{"name":["a"]}}}}"#,
+                "data.payload.tags.name",
+                "`data.payload.tags` is a list without objects, which has no `name`",
+            ),
+            (
+                r#"{"data":{"payload":{"items":["x"]}}}"#,
+                "data.payload.items",
+                "`data.payload.items` is a list of objects; a pattern looks at the values in them",
+            ),
+            // A key with dots is a path.
+            (
+                r#"{"data":{"payload":{"job":{"state":["ok"]}}}}"#,
+                "data.payload.job.state",
+                "`data.payload.job` has no `state`, but `status`",
+            ),
+            (
+                r#"{"data":{"payload":{"job":["ok"]}}}"#,
+                "data.payload.job",
+                "`data.payload.job` is an object; a pattern looks at the values in it",
+            ),
+            // The same end of a path, elsewhere in the event.
+            (
+                r#"{"data":{"commit":{"sha":["c0ffee"]}}}"#,
+                "data.commit.sha",
+                "`data` has no `commit`, but there is `data.payload.head.commit.sha`",
+            ),
+            (
+                r#"{"data":{"action":["opened"]}}"#,
+                "data.action",
+                "`data` has no `action`, but there is `data.payload.action`",
+            ),
+            (
+                r#"{"data":{"payload":{"title":["Home Screen"]}}}"#,
+                "data.payload.title",
+                "`data.payload` has no `title`, but there is `data.title`",
+            ),
+            (
+                r#"{"data":{"resource":{"id":["9"]}}}"#,
+                "data.resource.id",
+                "`data` has no `resource`, but there is `data.payload.job.resource.id`",
+            ),
+            // An `id` is found in too many places to be the one that was meant.
+            (
+                r#"{"data":{"payload":{"owner":{"id":["7"]}}}}"#,
+                "data.payload.owner.id",
+                "`data.payload.owner` has no `id`",
+            ),
         ] {
             assert_eq!(
                 said(pattern, data),
@@ -314,6 +336,8 @@ mod tests {
         for pattern in [
             r#"{"data":{"title":["Other"]}}"#,
             r#"{"data":{"payload":{"ratio":[8]}}}"#,
+            r#"{"data":{"title":["Home?"]}}"#,
+            r#"{"data":{"title":[{"wildcard":"*house*"}]}}"#,
         ] {
             assert_eq!(said(pattern, data).1, None, "{pattern}");
         }
