@@ -272,7 +272,11 @@ impl Dispatcher {
         let running = self.shared.registry.running();
         let up = running.iter().filter(|instance| instance.caller.down().is_none());
         let names: Vec<_> = up.map(|instance| instance.name.clone()).collect();
-        for reason in [Reason::InstanceMissing, Reason::InstanceDown] {
+        for reason in [
+            Reason::InstanceMissing,
+            Reason::InstanceParked,
+            Reason::InstanceDown,
+        ] {
             if let Err(error) = self.shared.journal.wake(names.clone(), reason).await {
                 // They are looked at again, only later.
                 tracing::warn!(error = %error, "the journal could not wake deliveries");

@@ -77,18 +77,24 @@ reasons! {
     // Events and deliveries.
     /// The provider had delivered this event before.
     Duplicate = "duplicate",
+    /// The rules that were in force when it came owed nothing for it.
+    OtherRules = "other-rules",
     /// `if` of the step is false.
     ConditionFalse = "condition-false",
     /// The plugin had nothing to do.
     PluginSkipped = "plugin-skipped",
-    /// No instance of the name that the step uses is running.
+    /// There is no instance of the name that the step uses.
     InstanceMissing = "instance-missing",
+    /// The instance is configured, and cannot run: its plugin is missing or was refused, or its configuration does not fit.
+    InstanceParked = "instance-parked",
     /// The process of the instance keeps dying, and is given a rest.
     InstanceDown = "instance-down",
     /// `order_by` could not be rendered.
     OrderKeyFailed = "order-key-failed",
     /// It gathers the events of a burst, which may not be over.
     Coalescing = "coalescing",
+    /// The events of a burst were gathered in one delivery, whose steps may see the newest alone.
+    Coalesced = "coalesced",
     /// A newer delivery of its route and order key took its place.
     Superseded = "superseded",
     /// What it calls takes no more calls in that time; of all, or of those with its key.

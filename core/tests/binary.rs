@@ -118,7 +118,7 @@ async fn lists_are_the_same_with_the_router_running_and_when_it_is_down() {
         .unwrap();
     assert_eq!(
         (&delivery["state"], &delivery["reason"]),
-        (&"waiting".into(), &"instance-missing".into())
+        (&"waiting".into(), &"instance-parked".into())
     );
 }
 
@@ -168,7 +168,7 @@ async fn explain_says_what_became_of_what_matched() {
         (1, &owed[0].as_str().into())
     );
     let words = stage.router.command(&explain).await.unwrap();
-    let line = format!("{} waiting: instance-missing (", owed[0]);
+    let line = format!("{} waiting: instance-parked (", owed[0]);
     assert!(words.contains(&line), "{words}");
 }
 

@@ -46,7 +46,7 @@ async fn what_comes_in_while_a_plugin_is_away_waits_and_is_delivered_when_it_is_
         answer[0]["state"] == "waiting"
     })
     .await;
-    assert_eq!(listed[0]["reason"], "instance-missing");
+    assert_eq!(listed[0]["reason"], "instance-parked");
     let detail = listed[0]["detail"].as_str().unwrap();
     assert!(
         detail.contains("the file of its plugin `counting-plugin` was removed"),

@@ -66,12 +66,15 @@ fn status(reason: Reason) -> StatusCode {
         }
         // These speak of events and deliveries that were accepted; no request is refused for them.
         Reason::Duplicate
+        | Reason::OtherRules
         | Reason::ConditionFalse
         | Reason::PluginSkipped
         | Reason::InstanceMissing
+        | Reason::InstanceParked
         | Reason::InstanceDown
         | Reason::OrderKeyFailed
         | Reason::Coalescing
+        | Reason::Coalesced
         | Reason::Superseded
         | Reason::RateLimited
         | Reason::KeyBusy

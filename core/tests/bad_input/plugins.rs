@@ -137,8 +137,8 @@ async fn what_is_no_plugin_is_parked_with_the_reason_and_the_router_runs() {
         .collect();
     words.sort();
     insta::assert_snapshot!(site.plain(words.join("\n").as_bytes()), @r#"
-    to-foreign instance-missing: the instance `foreign` is parked: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
-    to-picky instance-missing: the instance `picky` is parked: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
+    to-foreign instance-parked: the instance `foreign` is parked: its plugin is parked: `…/plugins/another-major.so` (plugin `foreign-plugin1`) speaks ABI 2.0, this Jackfield speaks 1.0: build it with the SDK or header of this release
+    to-picky instance-parked: the instance `picky` is parked: its configuration does not fit plugin `counting-plugin`: `report_to`: found 7, expected a string
     "#);
     site.goes_on().await;
 }

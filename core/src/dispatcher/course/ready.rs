@@ -51,11 +51,14 @@ impl Course<'_> {
             return Err(NotReady::Skip);
         }
         let Some(instance) = self.shared.registry.instance(step.instance()) else {
-            let detail = match self.shared.registry.parked(step.instance()) {
-                Some(reason) => format!("the instance `{}` is parked: {reason}", step.instance()),
-                None => format!("there is no instance `{}`", step.instance()),
-            };
-            return Err(self.missing(Reason::InstanceMissing, detail));
+            let name = step.instance();
+            return Err(match self.shared.registry.parked(name) {
+                Some(why) => self.missing(
+                    Reason::InstanceParked,
+                    format!("the instance `{name}` is parked: {why}"),
+                ),
+                None => self.missing(Reason::InstanceMissing, format!("there is no instance `{name}`")),
+            });
         };
         if let Some(why) = instance.caller.down() {
             let detail = format!("the process of instance `{}` keeps dying: {why}", instance.name);
