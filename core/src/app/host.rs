@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     journal::{Arrival, Journal, JournalError, Kept, KeptReceipt},
     plugin::{Host, HostError, Receipt, ReceiptStage},
+    reason::Reason,
     router::Generation,
 };
 
@@ -213,7 +214,7 @@ impl Host for JournalHost {
             instance,
             event.id = %committed.event(),
             "event.type" = kind,
-            duplicate = committed.is_duplicate(),
+            reason = committed.is_duplicate().then_some(Reason::Duplicate.code()),
             deliveries = committed.deliveries().len(),
             "event raised"
         );

@@ -201,7 +201,7 @@ async fn commit(
             source = source.name,
             event.id = %committed.event(),
             "event.type" = kind,
-            duplicate = committed.is_duplicate(),
+            reason = committed.is_duplicate().then_some(Reason::Duplicate.code()),
             deliveries = committed.deliveries().len(),
             held_back = (held_back > 0).then_some(held_back),
             "event accepted"
