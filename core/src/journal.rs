@@ -23,8 +23,8 @@ use tokio::sync::watch;
 pub use asked::{Ask, Asked, Asker, Canceled, Ended, First, Replay, ReplayKeys, Taken};
 pub use record::{
     AttemptRecord, CancelRecord, Cause, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory,
-    EventFilter, EventRecord, EventStory, GenerationRecord, Order, Rejection, RejectionRecord, RequestRecord,
-    RoutedEvent, Stretch,
+    EventFilter, EventRecord, EventStory, Gathered, GenerationRecord, Order, Rejection, RejectionRecord,
+    RequestRecord, RoutedEvent, Stretch,
 };
 pub use retention::{DiskUse, Kept, Pruned, Retention};
 pub use sqlite::{BackupError, Copied, OpenError, Options, SqliteHistory, SqliteJournal, back_up};

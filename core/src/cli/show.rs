@@ -7,9 +7,9 @@ use super::{
     table::{age, short, span, state, until},
 };
 use crate::{
-    delivery::Phase,
+    delivery::{Keep, Phase},
     journal::{
-        Ask, AttemptRecord, DeliveryMark, DeliveryRecord, DeliveryStory, EventStory, ReplayKeys,
+        Ask, AttemptRecord, DeliveryMark, DeliveryRecord, DeliveryStory, EventStory, Gathered, ReplayKeys,
         RequestRecord,
     },
     reason::Reason,
@@ -72,6 +72,10 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
     text += &fields(&[
         ("why", why(record)),
         ("events", events.join(", ")),
+        (
+            "gathered",
+            record.gathered.as_ref().map(gathered).unwrap_or_default(),
+        ),
         ("missing", story.missing.clone().unwrap_or_default()),
         ("owed", format!("{} ({})", record.created, age(record.created))),
         (
@@ -119,6 +123,22 @@ pub(super) fn delivery(story: &DeliveryStory) -> String {
         self::attempt(&mut text, attempt);
     }
     text
+}
+
+/// That a delivery stands for a burst, and what its steps see of that.
+pub(super) fn gathered(gathered: &Gathered) -> String {
+    let Gathered {
+        reason,
+        events,
+        keep,
+        seen,
+    } = gathered;
+    let seen = match (keep, seen) {
+        (Keep::All, _) => "all".to_owned(),
+        (Keep::Newest, None) => "the newest alone".to_owned(),
+        (Keep::Newest, Some(seen)) => format!("the newest alone, {seen}"),
+    };
+    format!("{events} events in one ({reason}); its steps see {seen}")
 }
 
 /// A dead letter, and what can be done about it.

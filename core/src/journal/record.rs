@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Asked, Asker, Failure, Kept};
 use crate::{
-    delivery::{Outcome, Phase, State},
+    delivery::{Keep, Outcome, Phase, State},
     reason::Reason,
     router::GenerationId,
 };
@@ -202,6 +202,9 @@ pub struct DeliveryRecord {
     pub generation: GenerationId,
     /// Its events, the newest last.
     pub events: Vec<EventId>,
+    /// That events of a burst gathered in it, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gathered: Option<Gathered>,
     /// The delivery that it replays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DeliveryId>,
@@ -255,6 +258,40 @@ pub struct DeliveryRecord {
     /// When it was settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled: Option<Timestamp>,
+}
+
+/// That events of a burst gathered in a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gathered {
+    /// `coalescing` while it goes on, then `coalesced`.
+    pub reason: Reason,
+    /// How many there are, with those that are no longer kept.
+    pub events: u64,
+    /// What the steps see of them.
+    pub keep: Keep,
+    /// The one that the steps see, where they see no other, and it is certain which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<EventId>,
+}
+
+impl Gathered {
+    /// What is to be said of `events`, the newest last, beside which `gone` are no longer kept, where the delivery of a burst
+    /// keeps so many.
+    pub(super) fn of(events: &[EventId], gone: u64, keep: Keep, gathers: bool) -> Option<Self> {
+        let count = gone.saturating_add(u64::try_from(events.len()).unwrap_or(u64::MAX));
+        let newest = events
+            .last()
+            .filter(|_| keep == Keep::Newest && gone == 0 && !gathers);
+        (count > 1).then(|| Self {
+            reason: match gathers {
+                true => Reason::Coalescing,
+                false => Reason::Coalesced,
+            },
+            events: count,
+            keep,
+            seen: newest.copied(),
+        })
+    }
 }
 
 /// A wish that a delivery is not carried out.
@@ -420,4 +457,27 @@ fn is_zero(number: &u64) -> bool {
 
 fn text<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::contract::at;
+
+    #[test]
+    fn of_a_burst_that_has_lost_an_event_nobody_knows_which_was_the_newest() {
+        let events: Vec<_> = (1..=2).map(|n| EventId::new(at(0), n)).collect();
+        for (count, gone, keep, gathers, expected) in [
+            (2, 0, Keep::Newest, false, Some((2, Some(events[1])))),
+            (2, 0, Keep::Newest, true, Some((2, None))),
+            (2, 0, Keep::All, false, Some((2, None))),
+            (2, 1, Keep::Newest, false, Some((3, None))),
+            (1, 1, Keep::Newest, false, Some((2, None))),
+            (1, 0, Keep::Newest, false, None),
+        ] {
+            let gathered = Gathered::of(&events[..count], gone, keep, gathers);
+            let told = gathered.map(|gathered| (gathered.events, gathered.seen));
+            assert_eq!(told, expected, "{count} {gone} {keep:?} {gathers}");
+        }
+    }
 }

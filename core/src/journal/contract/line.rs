@@ -8,7 +8,7 @@ use jackfield_event::{DeliveryId, EventId};
 use super::{Bench, arrival, at, end, failure, generation, next, owed, start, wait_until};
 use crate::{
     delivery::{Coalesce, Keep, Line, NewestBy, OnStuck, Outcome, Phase, State},
-    journal::{Ended, JournalError, Next, ReplayKeys, StepEnd},
+    journal::{Ended, Gathered, JournalError, Next, ReplayKeys, StepEnd},
     reason::Reason,
     router::{Deadline, GenerationId, Owed},
 };
@@ -398,6 +398,41 @@ pub(crate) async fn a_burst_ends_with_its_longest_wait_and_with_its_items(bench:
     let next = bench.owe(131, elsewhere()).await;
     assert_ne!(next, long);
     assert_eq!(bench.claimed(131).await, [long]);
+}
+
+pub(crate) async fn a_burst_says_what_gathered_in_it_when_it_is_over_too(bench: Bench<'_>) {
+    for (route, keep) in [("newest", Keep::Newest), ("all", Keep::All)] {
+        let owed = || Owed {
+            route: route.into(),
+            ..of(coalescing(keep))
+        };
+        let (burst, _) = bench.owe_of(0, 0, owed()).await;
+        assert_eq!(bench.record(burst).await.gathered, None);
+        bench.owe_of(1, 1, owed()).await;
+        let gathers = Gathered {
+            reason: Reason::Coalescing,
+            events: 2,
+            keep,
+            seen: None,
+        };
+        assert_eq!(bench.record(burst).await.gathered, Some(gathers));
+
+        let (_, last) = bench.owe_of(2, 2, owed()).await;
+        let gathered = Gathered {
+            reason: Reason::Coalesced,
+            events: 3,
+            keep,
+            seen: (keep == Keep::Newest).then_some(last),
+        };
+        assert_eq!(bench.record(burst).await.gathered.as_ref(), Some(&gathered));
+        assert_eq!(bench.claimed(2).await, [burst]);
+        bench.finish(burst, State::Succeeded).await;
+        assert_eq!(bench.record(burst).await.gathered.as_ref(), Some(&gathered));
+        let replay = bench.replay_of(burst).await;
+        assert_eq!(bench.record(replay).await.gathered, Some(gathered));
+        assert_eq!(bench.claimed(2).await, [replay]);
+        bench.finish(replay, State::Succeeded).await;
+    }
 }
 
 pub(crate) async fn a_burst_is_over_long_before_its_deadline(bench: Bench<'_>) {

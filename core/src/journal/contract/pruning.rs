@@ -10,8 +10,10 @@ use super::{
 use crate::{
     delivery::{Keep, Line, NewestBy, Outcome, Phase, State},
     journal::{
-        Cause, DeliveryFilter, EventFilter, Kept, KeptReceipt, Next, Pruned, ReplayKeys, Retention, Stretch,
+        Cause, DeliveryFilter, EventFilter, Gathered, Kept, KeptReceipt, Next, Pruned, ReplayKeys, Retention,
+        Stretch,
     },
+    reason::Reason,
     router::{GenerationId, Owed, Routed},
 };
 
@@ -42,7 +44,7 @@ fn nothing() -> Retention {
 
 impl Bench<'_> {
     /// Prunes to the end at that moment: payloads, events, outcomes, and whether a limit is exceeded all the same.
-    async fn prune(&self, seconds: i64, retention: &Retention) -> (u64, u64, u64, bool) {
+    pub(crate) async fn prune(&self, seconds: i64, retention: &Retention) -> (u64, u64, u64, bool) {
         self.set_clock(seconds);
         let mut sum = Pruned::default();
         for _ in 0..1_000 {
@@ -343,6 +345,13 @@ pub(crate) async fn a_burst_that_has_lost_an_event_is_not_replayed(bench: Bench<
     );
     let missing = "1 of its 2 events is no longer kept at all (`outcomes` in `[retention]` says how long)";
     assert_eq!(story().await.record.events, [both.event()]);
+    let gathered_in = Gathered {
+        reason: Reason::Coalesced,
+        events: 2,
+        keep: Keep::All,
+        seen: None,
+    };
+    assert_eq!(story().await.record.gathered, Some(gathered_in));
     assert_eq!(story().await.missing.as_deref(), Some(missing));
     assert_eq!(
         bench.refused_replay(gathered).await,

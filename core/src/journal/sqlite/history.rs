@@ -10,11 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_it
 use super::{OpenError, pool::Pool, ring, row, rules, schema};
 use crate::{
     clock::Clock,
-    delivery::State,
+    delivery::{Keep, State},
     journal::{
         AttemptRecord, Counts, DeliveryFilter, DeliveryMark, DeliveryRecord, DeliveryStory, DiskUse,
-        EventFilter, EventRecord, EventStory, GenerationRecord, History, JournalError, Kept, KeptReceipt,
-        Order, RejectionRecord, RequestRecord, Rest, RoutedEvent, Stretch,
+        EventFilter, EventRecord, EventStory, Gathered, GenerationRecord, History, JournalError, Kept,
+        KeptReceipt, Order, RejectionRecord, RequestRecord, Rest, RoutedEvent, Stretch,
     },
     reason::Reason,
     router::GenerationId,
@@ -516,13 +516,16 @@ fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<
 }
 
 fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
-    let events = connection
+    let events: Vec<_> = connection
         .prepare_cached(
             "SELECT id FROM delivery_event JOIN event ON event.seq = delivery_event.event WHERE delivery = ? \
              ORDER BY time, seq",
         )?
         .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
         .collect::<rusqlite::Result<_>>()?;
+    let gone = row.get::<_, Option<i64>>("gone")?.map_or(0, unsigned);
+    let gathers = row.get::<_, Option<i64>>("closes")?.is_some();
+    let keep = row::maybe_word_at::<Keep>(row, "keep")?;
     let replays = connection
         .prepare_cached("SELECT id FROM delivery WHERE parent = ? ORDER BY seq")?
         .query_map([row.get::<_, i64>("seq")?], |row| row::id_at(row, "id"))?
@@ -533,6 +536,7 @@ fn delivery_record(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<D
         id: row::id_at(row, "id")?,
         route: row.get("route")?,
         generation: GenerationId(row.get("generation")?),
+        gathered: keep.and_then(|keep| Gathered::of(&events, gone, keep, gathers)),
         events,
         parent: row
             .get::<_, Option<String>>("parent_id")?

@@ -25,6 +25,12 @@ impl Directory {
 
 impl Place for Directory {
     fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Journal> {
+        self.0.open(clock)
+    }
+}
+
+impl Place for TempDir {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Journal> {
         Arc::new(
             SqliteJournal::open(
                 self.path(),
@@ -90,6 +96,7 @@ contract! {
         of_events_that_come_out_of_order_the_newest_by_time_stays,
         a_burst_is_one_delivery_when_it_has_been_quiet,
         a_burst_ends_with_its_longest_wait_and_with_its_items,
+        a_burst_says_what_gathered_in_it_when_it_is_over_too,
         a_burst_is_over_long_before_its_deadline,
         a_burst_of_which_all_is_seen_has_no_more_bytes_than_are_read_at_once,
         a_burst_stands_in_its_line,
