@@ -42,7 +42,7 @@ impl<'e> Walk<'e> {
             let elements = elements(&here);
             let next = step(&elements, name);
             if next.is_empty() {
-                return Some(self.without(path, depth, &elements));
+                return Some(self.without(path, depth, &here));
             }
             here = next;
         }
@@ -60,8 +60,9 @@ impl<'e> Walk<'e> {
         })
     }
 
-    /// That the elements at `depth` of the path have nothing of its next name.
-    fn without(&self, path: &[Box<str>], depth: usize, elements: &[Place<'e>]) -> String {
+    /// That what is `here`, at `depth` of the path, has nothing of its next name.
+    fn without(&self, path: &[Box<str>], depth: usize, here: &[Place<'e>]) -> String {
+        let elements = elements(here);
         let (walked, rest) = path.split_at(depth);
         let name = &rest[0];
         let place = match depth {
@@ -74,12 +75,14 @@ impl<'e> Walk<'e> {
         let known: Vec<_> = elements.iter().flat_map(|place| place.fields()).collect();
         let kinds: Option<Vec<_>> = elements.iter().map(|place| place.kind()).collect();
         let what = match kinds.as_deref() {
-            Some([kind]) => format!("{place} is {kind}, which has no `{name}`"),
-            Some(_) => format!("{place} is a list without objects, which has no `{name}`"),
-            None => format!("{place} has no `{name}`"),
+            Some(_) if is_list(here) => {
+                format!("{place} is a list without objects, which has no `{name}`")
+            }
+            Some([kind, ..]) => format!("{place} is {kind}, which has no `{name}`"),
+            Some([]) | None => format!("{place} has no `{name}`"),
         };
         let near = nearest(name, known.iter().map(|(name, _)| *name));
-        let leads_on = near.is_some_and(|near| leads(step(elements, near), &rest[1..]));
+        let leads_on = near.is_some_and(|near| leads(step(&elements, near), &rest[1..]));
         let found = (!leads_on).then(|| self.elsewhere(path, depth)).flatten();
         match (found, near) {
             (Some(found), _) => format!("{what}, but there is `{found}`"),
