@@ -30,7 +30,7 @@ use crate::{clock::Clock, dispatcher::Handle as Deliveries, journal::Journal, pl
 
 pub use answer::Problem;
 pub use call::Call;
-pub use explain::{Explained, deliveries_of};
+pub use explain::{Became, Explained, Idle, NotExplained, Skipped, deliveries_of};
 pub use health::Handle;
 pub use plugins::{InstanceListed, Listed};
 pub use replay::{

@@ -82,7 +82,7 @@ async fn the_admin_address_explains_as_the_command_does() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     assert_eq!(status, 200);
-    assert_eq!(explained[0]["deliveries"][0]["reason"], "instance-missing");
+    assert_eq!(explained[0]["deliveries"][0]["reason"], "instance-parked");
     assert_eq!(explained[1]["failed"]["path"], "type");
     let told = |explained: &Value| {
         let routes = explained.as_array().unwrap().iter();
@@ -127,7 +127,8 @@ async fn the_admin_address_explains_as_the_command_does() {
     std::fs::write(router.home().join("routes.toml"), rules).unwrap();
     router.command(&["routes", "reload"]).await.unwrap();
     let (_, explained) = get(&router, &path).await;
-    let idle = explained[1]["idle"].as_str().unwrap();
+    assert_eq!(explained[1]["idle"]["reason"], "other-rules");
+    let idle = explained[1]["idle"]["detail"].as_str().unwrap();
     assert!(
         idle.starts_with("owed nothing when it came: other rules were in force then"),
         "{idle}"
@@ -135,7 +136,26 @@ async fn the_admin_address_explains_as_the_command_does() {
     let words = router.command(&["routes", "explain", &event]).await.unwrap();
     assert!(words.contains(idle), "{words}");
 
+    // The same delivery of the provider's, twice.
+    let mut twice = Vec::new();
+    for _ in 0..2 {
+        let sent = router
+            .ask(&["send", "screens", "--delivery", "42"])
+            .await
+            .unwrap();
+        twice.push(sent["body"]["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(twice[0], twice[1]);
+    let (_, explained) = get(&router, &format!("/v1/events/{}/explain", twice[0])).await;
+    assert_eq!(explained[0]["duplicates"], 1, "{explained}");
+    let words = router.command(&["routes", "explain", &twice[0]]).await.unwrap();
+    let duplicate = "note: it came once more, for which nothing more is owed (duplicate)\n";
+    assert!(words.starts_with(duplicate), "{words}");
+    let (_, explained) = get(&router, &path).await;
+    assert_eq!(explained[0]["duplicates"], Value::Null, "{explained}");
+
     let log = router.log();
+    assert_eq!(log.matches("\"reason\":\"duplicate\"").count(), 1, "{log}");
     assert_eq!(log.matches("no value leads to the route").count(), 2, "{log}");
     assert!(log.contains("everything"), "{log}");
     router.stop().await.unwrap();

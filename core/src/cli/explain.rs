@@ -1,6 +1,8 @@
 //! `routes explain`: why each route matched an event or did not.
 
 mod follow;
+#[cfg(test)]
+mod tests;
 
 use std::{io::Read, path::Path};
 
@@ -9,14 +11,16 @@ use clap::Args;
 use jackfield_event::{Event, EventId};
 
 use super::{
-    Output, Shape, history, say, say_json,
+    Output, Shape, history, say, say_json, show,
     table::{paint, short, state},
     wait,
 };
 use crate::{
-    admin::{Explained, deliveries_of},
+    admin::{Became, Explained, Idle, Skipped, deliveries_of},
     config,
-    journal::{DeliveryRecord, EventStory, Kept},
+    delivery::Phase,
+    journal::History,
+    reason::Reason,
     router::{Explanation, Generation, RuleFile},
 };
 
@@ -52,11 +56,14 @@ impl Explain {
         let Some(event) = event else {
             return wait(follow::follow(&*history(path)?, route.as_deref(), output.output))?;
         };
-        let stored = event.parse().map(|id| stored(id, path)).ok().transpose()?;
+        let stored = match event.parse::<EventId>() {
+            Ok(id) => Some((id, history(path)?)),
+            Err(_) => None,
+        };
         // Which routes match depends on the patterns alone, so that neither plugins nor secrets are asked for.
         let generation = Generation::compile(&RuleFile::load(&config::routes(path)?)?, None)?;
         let mut explained = match &stored {
-            Some((story, deliveries)) => Explained::of_stored(&generation, story, deliveries)?,
+            Some((id, history)) => wait(of_stored(*id, &**history, &generation))??,
             None => {
                 let json = unwrapped(read(&event)?);
                 Event::from_json(&json).with_context(|| {
@@ -76,15 +83,16 @@ impl Explain {
     }
 }
 
-/// A stored event, and its deliveries.
-fn stored(id: EventId, path: &Path) -> anyhow::Result<(EventStory, Vec<DeliveryRecord>)> {
-    let history = history(path)?;
-    let story = wait(history.event(id))??.with_context(|| format!("there is no event {id}"))?;
-    if let Some(missing) = story.kept.missing() {
-        anyhow::ensure!(story.kept != Kept::Outline, "{id} cannot be explained: {missing}");
-        eprintln!("note: {missing}, so that no clause on `data.payload` can match");
-    }
-    Ok((story, wait(deliveries_of(&*history, id))??))
+/// What the routes say to a stored event, and what came of it.
+async fn of_stored(
+    id: EventId,
+    history: &dyn History,
+    generation: &Generation,
+) -> anyhow::Result<Vec<Explained>> {
+    let story = history.event(id).await?;
+    let story = story.with_context(|| format!("there is no event {id}"))?;
+    let deliveries = deliveries_of(history, id).await?;
+    Explained::of_stored(generation, &story, &deliveries).with_context(|| format!("{id} cannot be explained"))
 }
 
 /// The JSON in a file, or on standard input.
@@ -110,47 +118,96 @@ fn unwrapped(json: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// All routes, each with what came of it.
+/// What is to be said of the event, and all routes, each with what came of it.
 fn words(explained: &[Explained]) -> String {
+    let missing = explained.iter().find_map(|explained| explained.missing);
+    let missing = missing.map(|missing| {
+        format!("note: {missing}, so that no clause on `data.payload` can be held against it")
+    });
+    let duplicates = explained.iter().find_map(|explained| explained.duplicates);
+    let duplicates = duplicates.map(|times| {
+        let times = match times {
+            1 => "once more".to_owned(),
+            times => format!("{times} more times"),
+        };
+        format!(
+            "note: it came {times}, for which nothing more is owed ({})",
+            Reason::Duplicate
+        )
+    });
     let routes = explained.iter().map(|explained| {
         let mut lines = vec![said(&explained.explanation)];
         lines.extend(explained.deliveries.iter().map(became));
-        lines.extend(explained.idle.iter().map(|why| format!("{INDENT}{why}")));
+        lines.extend(explained.idle.iter().map(idle));
         lines.join("\n")
     });
-    let routes: Vec<_> = routes.collect();
-    match routes.is_empty() {
+    let lines: Vec<_> = missing.into_iter().chain(duplicates).chain(routes).collect();
+    match lines.is_empty() {
         true => "there are no routes".to_owned(),
-        false => routes.join("\n"),
+        false => lines.join("\n"),
     }
 }
 
-/// What became of a delivery, in a line.
-fn became(delivery: &DeliveryRecord) -> String {
-    let mut line = format!("{INDENT}{} {}", delivery.id, state(delivery.state));
-    if delivery.parent.is_some() {
+/// What became of a delivery, in a line, and in more what its state does not tell.
+fn became(delivery: &Became) -> String {
+    let Became { record, skipped } = delivery;
+    let mut line = format!("{INDENT}{} {}", record.id, state(record.state));
+    if record.parent.is_some() {
         line += ", a replay";
     }
-    let why = match &delivery.failure {
+    let why = match &record.failure {
         Some(failure) => Some((failure.reason, Some(failure.error.as_str()))),
-        None => delivery.reason.map(|reason| (reason, delivery.detail.as_deref())),
+        None => record.reason.map(|reason| (reason, record.detail.as_deref())),
     };
     if let Some((reason, detail)) = why {
-        line += &format!(": {}", reason.code());
-        line += &detail
-            .map(|detail| format!(" ({})", short(detail, 160)))
-            .unwrap_or_default();
+        line += &format!(": {}", coded(reason, detail));
     }
-    if let Some(successor) = &delivery.successor {
+    if let Some(successor) = &record.successor {
         line += &format!(", by {successor}");
     }
-    if delivery.held {
+    if record.held {
         line += ", and holds up those of its order key";
     }
-    if delivery.blocked {
+    if record.blocked {
         line += ", behind an older one of its order key";
     }
+    let gathered = record.gathered.iter().map(show::gathered);
+    for more in gathered.chain(skipped.iter().map(self::skipped)) {
+        line += &format!("\n{INDENT}  {more}");
+    }
     line
+}
+
+/// That a step had nothing to do.
+fn skipped(skipped: &Skipped) -> String {
+    let step = short(&skipped.step, 64);
+    let phase = match skipped.phase {
+        Phase::Steps => "",
+        Phase::OnFailure => "on failure, ",
+    };
+    match skipped.reason {
+        Some(reason) => format!(
+            "{phase}step `{step}` skipped: {}",
+            coded(reason, skipped.message.as_deref())
+        ),
+        None => format!("{phase}step `{step}` skipped"),
+    }
+}
+
+/// Why a route that matches owes nothing.
+fn idle(idle: &Idle) -> String {
+    match idle.reason {
+        Some(reason) => format!("{INDENT}{}", coded(reason, Some(&idle.detail))),
+        None => format!("{INDENT}{}", idle.detail),
+    }
+}
+
+/// A code, with the words that belong to the case.
+fn coded(reason: Reason, detail: Option<&str>) -> String {
+    match detail {
+        Some(detail) => format!("{reason} ({})", short(detail, 160)),
+        None => reason.to_string(),
+    }
 }
 
 fn said(explanation: &Explanation) -> String {
