@@ -315,6 +315,31 @@ use = "slak"
 }
 
 #[test]
+fn what_would_be_as_large_as_an_event_says_is_refused_at_load() {
+    let text = r##"
+[[route]]
+name = "a"
+order_by = "{{ event.subject * 2 }}"
+when.type = ["a"]
+[[route.step]]
+use = "slack"
+if = "namespace(a=1)"
+with.text = "{{ '%s' | format(event.subject) }}"
+"##;
+    insta::assert_snapshot!(faults(text, None), @r#"
+    routes.toml:4:12: `route.order_by`: `event.subject * 2`: `*` would repeat a text or a list as often as an event says; numbers are multiplied with `a | times(b)`
+      4 | order_by = "{{ event.subject * 2 }}"
+        |            ^^^^^^^^^^^^^^^^^^^^^^^^^
+    routes.toml:8:6: `route.step.if`: there is no `namespace`
+      8 | if = "namespace(a=1)"
+        |      ^^^^^^^^^^^^^^^^
+    routes.toml:9:13: `route.step.with.text`: `'%s' | format(event.subject)`: there is no filter `format`
+      9 | with.text = "{{ '%s' | format(event.subject) }}"
+        |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
 fn names_are_unique_over_all_files() {
     let route = "[[route]]\nname = \"a\"\nwhen.type = [\"t\"]\n[[route.step]]\nuse = \"s\"\n";
     let files = ["one.toml", "two.toml"].map(|name| RuleFile {
@@ -447,6 +472,32 @@ use = "slack"
         generation
             .route(event("x"), Bytes::from_static(b"{\"n\":"), None)
             .is_err()
+    );
+}
+
+/// Who sends an event must not be able to make its templates endless: `order_by` and `deadline` are rendered before it is stored.
+#[test]
+fn what_an_event_makes_too_large_is_an_error_of_its_route() {
+    let text = r##"
+[[route]]
+name = "long"
+order_by = "{{ event.data.payload.text | replace('a', event.data.payload.text) }}"
+deadline = "{{ event.data.payload.text | replace('', event.data.payload.text) }}"
+when.type = ["a"]
+[[route.step]]
+use = "slack"
+"##;
+    let payload = serde_json::to_vec(&json!({ "text": "a".repeat(100_000) })).unwrap();
+    let routed = compile(text).route(event("a"), payload.into(), None).unwrap();
+    let [owed] = routed.owed() else {
+        panic!("one route")
+    };
+    let too_much = "the template does too much work, more than 500000 steps, of which every 64 bytes of text that it makes are \
+        one; cut long texts with `truncate`, or loop over less";
+    assert_eq!(owed.order, Err(format!("route `long`, `order_by`: {too_much}")));
+    assert_eq!(
+        owed.deadline,
+        Err(format!("route `long`, `deadline`: {too_much}"))
     );
 }
 

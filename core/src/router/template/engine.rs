@@ -1,10 +1,6 @@
 //! minijinja, set up once for all templates.
 
-use std::{
-    collections::HashSet,
-    io::{self, Write},
-    sync::LazyLock,
-};
+use std::{collections::HashSet, sync::LazyLock};
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, value::ValueKind,
@@ -13,6 +9,7 @@ use minijinja::{
 use super::{
     escape::Escape,
     filters,
+    limits::{self, Bounded, TOO_LARGE, check_size},
     scan::{self, Path, Step},
 };
 use crate::fault::nearest;
@@ -37,6 +34,7 @@ impl Expression {
     pub(in crate::router) fn compile(source: &str) -> Result<Self, String> {
         let source = source.trim();
         let wrong = |reason: String| format!("`{source}`: {reason}");
+        limits::refuse(source).map_err(wrong)?;
         let lenient = lenient(source);
         ENGINE
             .compile_expression(&lenient)
@@ -77,7 +75,9 @@ impl Expression {
     pub(super) fn text(&self, root: &Value, escape: Escape) -> Result<String, String> {
         let text = print(&self.evaluate(root)?).map_err(|error| words(&error))?;
         check_size(text.len())?;
-        Ok(escape.apply(&text).into_owned())
+        let text = escape.apply(&text).into_owned();
+        check_size(text.len())?;
+        Ok(text)
     }
 
     fn explain(&self, error: &Error, root: &Value) -> String {
@@ -104,8 +104,10 @@ pub(super) fn check_blocks(source: &str) -> Result<(), String> {
         .template_from_str(&lenient)
         .map_err(|error| words(&error))?;
     for (_, tag) in scan::tags(source) {
+        let wrong = |reason| format!("`{}`: {reason}", tag.trim());
+        limits::refuse(tag).map_err(wrong)?;
         if let Some(reason) = filters::unknown(&ENGINE, tag) {
-            return Err(format!("`{}`: {reason}", tag.trim()));
+            return Err(wrong(reason));
         }
     }
     Ok(())
@@ -137,7 +139,7 @@ pub(super) fn render_blocks(source: &str, root: &Value, escape: Escape) -> Resul
     let template = ENGINE
         .template_from_named_str(name, &lenient)
         .map_err(|error| words(&error))?;
-    let mut output = Bounded(Vec::new());
+    let mut output = Bounded::default();
     match template.render_captured_to(root.clone(), &mut output) {
         Ok(_) => String::from_utf8(output.0).map_err(|error| error.to_string()),
         Err(error) if error.kind() == ErrorKind::WriteFailure => Err(TOO_LARGE.to_owned()),
@@ -147,26 +149,14 @@ pub(super) fn render_blocks(source: &str, root: &Value, escape: Escape) -> Resul
 
 /// The value in JSON.
 pub(super) fn json(value: &Value) -> Result<serde_json::Value, String> {
-    let mut output = Bounded(Vec::new());
-    match serde_json::to_writer(&mut output, value) {
-        Ok(()) => serde_json::from_slice(&output.0).map_err(|error| error.to_string()),
-        Err(error) if error.is_io() => Err(TOO_LARGE.to_owned()),
-        Err(error) => Err(format!("the value has no form in JSON: {error}")),
-    }
-}
-
-/// Whether `length` bytes of output are not too many.
-pub(super) fn check_size(length: usize) -> Result<(), String> {
-    match length <= LARGEST_OUTPUT {
-        true => Ok(()),
-        false => Err(TOO_LARGE.to_owned()),
-    }
+    let text = limits::json(value)?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
 }
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
-    engine.set_fuel(Some(FUEL));
+    engine.set_fuel(Some(limits::STEPS));
     engine.set_debug(true); // so that an error names what is undefined
     engine.set_auto_escape_callback(|name| match name {
         MRKDWN => AutoEscape::Custom(MRKDWN.into()),
@@ -183,6 +173,7 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
         Ok(output.write_str(&escape.apply(&text))?)
     });
     filters::install(&mut engine);
+    limits::install(&mut engine);
     engine.add_function(REACH, reach);
     engine
 });
@@ -193,20 +184,15 @@ fn print(value: &Value) -> Result<String, Error> {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
         ValueKind::None => Err(Error::new(ErrorKind::InvalidOperation, "a value is null")),
         ValueKind::String => Ok(value.as_str().unwrap_or_default().to_owned()),
-        _ => {
-            let mut output = Bounded(Vec::new());
-            let written = serde_json::to_writer(&mut output, value);
-            written.map_err(|_| Error::new(ErrorKind::BadSerialization, TOO_LARGE))?;
-            Ok(String::from_utf8_lossy(&output.0).into_owned())
-        }
+        _ => limits::json(value).map_err(|reason| Error::new(ErrorKind::BadSerialization, reason)),
     }
 }
 
 /// minijinja's word for what went wrong, without the place, which is in a text that nobody sees.
 fn words(error: &Error) -> String {
     match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => "the template does too much work".to_owned(),
-        (_, Some(detail)) => detail.to_owned(),
+        (ErrorKind::OutOfFuel, _) => limits::TOO_MUCH.to_owned(),
+        (_, Some(detail)) => limits::cut(detail),
         (kind, None) => kind.to_string(),
     }
 }
@@ -252,8 +238,12 @@ fn take(value: &Value, step: &Step<'_>) -> Value {
 }
 
 /// `expression` with every path that `default`, `is defined` or `is undefined` follows made to reach through
-/// what is absent on its way.
+/// what is absent on its way, and with every comparison paid for.
 fn lenient(expression: &str) -> String {
+    limits::metered(&reaching(expression))
+}
+
+fn reaching(expression: &str) -> String {
     let mut text = String::new();
     let mut at = 0;
     for path in scan::uses(expression).paths {
@@ -319,28 +309,6 @@ fn reach(state: &State<'_, '_>, steps: minijinja::value::Rest<Value>) -> Value {
     steps.fold(start, |value, step| value.get_item(step).unwrap_or_default())
 }
 
-/// Output that ends with an error where it grows too large.
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > LARGEST_OUTPUT {
-            return Err(io::Error::other(TOO_LARGE));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// How many instructions one template may run.
-const FUEL: u64 = 100_000;
-/// How many bytes one template may put out: the largest body, and room around it.
-const LARGEST_OUTPUT: usize = 8 << 20;
-const TOO_LARGE: &str = "the result is larger than 8 MiB";
 const MRKDWN: &str = "mrkdwn";
 /// A name that no author writes.
 const REACH: &str = "__reach";

@@ -77,7 +77,7 @@ pub(super) fn tags(source: &str) -> Vec<(usize, &str)> {
         let kind = &source[inner - 1..inner];
         let length = match kind {
             "{" => find_close(tag),
-            "%" => tag.find("%}"),
+            "%" => find_end(tag),
             _ => tag.find("#}"),
         };
         let Some(length) = length else { break };
@@ -237,6 +237,73 @@ fn find_close(text: &str) -> Option<usize> {
     None
 }
 
+/// Where the `%}` stands that ends the statement at the start of `text`: outside of strings.
+fn find_end(text: &str) -> Option<usize> {
+    let mut tokens = tokens(text);
+    tokens.find_map(|(at, token)| (token == "%" && text[at + 1..].starts_with('}')).then_some(at))
+}
+
+/// Whether there is a `*` in an expression; `**` is another thing.
+pub(super) fn has_star(expression: &str) -> bool {
+    let stars = tokens(expression).filter(|(_, token)| *token == "*");
+    let places: Vec<_> = stars.map(|(at, _)| at).collect();
+    places
+        .chunk_by(|before, after| before + 1 == *after)
+        .any(|run| run.len() % 2 == 1)
+}
+
+/// Where the operators stand that compare what is not written there, neither before nor after.
+pub(super) fn comparisons(expression: &str) -> Vec<usize> {
+    let tokens: Vec<_> = tokens(expression)
+        .filter(|(_, token)| !token.trim().is_empty())
+        .collect();
+    let mut found = Vec::new();
+    let is_loop = tokens.iter().find(|(_, token)| *token != "-" && *token != "+");
+    let mut is_loop = is_loop.is_some_and(|(_, token)| *token == "for");
+    for (index, (at, token)) in tokens.iter().enumerate() {
+        let nth = |index: usize| tokens.get(index).map_or("", |(_, token)| *token);
+        let before = index.checked_sub(1).map_or("", nth);
+        let after = match (*token, nth(index + 1)) {
+            ("<" | ">" | "=" | "!", "=") => index + 2,
+            ("<" | ">", _) => index + 1,
+            ("not", "in") if before != "is" => index + 2,
+            ("in", _) if is_loop => {
+                is_loop = false; // That of `for x in`, which compares nothing.
+                continue;
+            }
+            ("in", _) if !matches!(before, "is" | "not" | ".") => index + 1,
+            _ => continue,
+        };
+        let is_second = matches!(before, "<" | ">" | "=" | "!");
+        if !is_second && !is_literal(before) && !is_literal(nth(after)) {
+            found.push(*at);
+        }
+    }
+    found
+}
+
+fn is_literal(token: &str) -> bool {
+    token.starts_with(|c: char| c == '\'' || c == '"' || c.is_ascii_digit())
+}
+
+/// The strings, names, numbers and other characters of an expression, each with where it starts.
+fn tokens(expression: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &expression[at..];
+        let length = match rest.chars().next()? {
+            '\'' | '"' => string_length(rest).unwrap_or(rest.len()),
+            c if is_name_start(c) => name(rest).len(),
+            c if c.is_ascii_digit() => rest
+                .find(|c: char| !c.is_ascii_alphanumeric())
+                .unwrap_or(rest.len()),
+            c => c.len_utf8(),
+        };
+        at += length;
+        Some((at - length, &rest[..length]))
+    })
+}
+
 /// How long the string literal at the start of `text` is, quotes and all.
 fn string_length(text: &str) -> Option<usize> {
     let quote = text.chars().next()?;
@@ -311,12 +378,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compared_with_something_written_there_is_no_comparison() {
+        let check = |expression: &str, expected: &str| {
+            let mut marked = expression.to_owned();
+            for at in comparisons(expression).into_iter().rev() {
+                marked.insert(at, '!');
+            }
+            assert_eq!(marked, expected);
+        };
+        check("a == b and c[0]!=d", "a !== b and c[0]!!=d");
+        check("a <= b or (c|d(1)) > e(f)", "a !<= b or (c|d(1)) !> e(f)");
+        check("a == 'b' or 1 < c or c < 2", "a == 'b' or 1 < c or c < 2");
+        check("a == '==' or d(e='<')", "a == '==' or d(e='<')");
+        check("a in b and c not in d", "a !in b and c !not in d");
+        check("a is in b and c is not in d", "a is in b and c is not in d");
+        check("- for a in b if a in c", "- for a in b if a !in c");
+        check("a.in < b", "a.in !< b");
+    }
+
+    #[test]
+    fn one_star_repeats_and_two_raise_to_a_power() {
+        for stars in ["a*b", "f(*a)", "2 ** 3 * a", "a***b"] {
+            assert!(has_star(stars), "{stars}");
+        }
+        for none in ["a ** b", "'a * b'", "a"] {
+            assert!(!has_star(none), "{none}");
+        }
+    }
+
+    #[test]
     fn tags_are_found_and_comments_are_not() {
         let found: Vec<_> = tags("a{{ b }}{# {{ c }} #}{% if d %}")
             .into_iter()
             .map(|(_, tag)| tag)
             .collect();
         assert_eq!(found, [" b ", " if d "]);
+        assert_eq!(tags("{% if a == '%}' %}")[0].1, " if a == '%}' ");
     }
 
     #[test]
