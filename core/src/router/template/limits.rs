@@ -64,16 +64,20 @@ pub(super) fn json(value: &Value) -> Result<String, String> {
     }
 }
 
-/// Says what is wrong with an expression that repeats something.
+/// Says what is wrong with an expression that has no bound, or no end but a panic.
 pub(super) fn refuse(expression: &str) -> Result<(), String> {
-    match scan::has_star(expression) {
-        false => Ok(()),
-        true => Err(
+    if scan::has_star(expression) {
+        return Err(
             "`*` would repeat a text or a list as often as an event says; numbers are \
             multiplied with `a | times(b)`"
                 .to_owned(),
-        ),
+        );
     }
+    // minijinja divides by the number of arguments.
+    if scan::has_tokens(expression, &["cycle", "(", ")"]) {
+        return Err("`cycle()` has nothing to go through, write `cycle('a', 'b')`".to_owned());
+    }
+    Ok(())
 }
 
 /// The expression with every comparison of two things that are not written in it made to pay for the first.

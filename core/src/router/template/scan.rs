@@ -252,6 +252,15 @@ pub(super) fn has_star(expression: &str) -> bool {
         .any(|run| run.len() % 2 == 1)
 }
 
+/// Whether these tokens follow one another in an expression.
+pub(super) fn has_tokens(expression: &str, wanted: &[&str]) -> bool {
+    let tokens: Vec<_> = tokens(expression)
+        .map(|(_, token)| token)
+        .filter(|token| !token.trim().is_empty())
+        .collect();
+    tokens.windows(wanted.len()).any(|window| window == wanted)
+}
+
 /// Where the operators stand that compare what is not written there, neither before nor after.
 pub(super) fn comparisons(expression: &str) -> Vec<usize> {
     let tokens: Vec<_> = tokens(expression)

@@ -149,6 +149,10 @@ fn what_cannot_be_bounded_is_refused() {
         ("{{ dict(*event.texts) }}", repeats),
         ("{% if event.text*9 %}{% endif %}", repeats),
         (
+            "{% for a in event.texts %}{{ loop.cycle( ) }}{% endfor %}",
+            "`cycle()` has nothing to go through, write `cycle('a', 'b')`",
+        ),
+        (
             "{{ event.text | format(event.text) }}",
             "there is no filter `format`",
         ),
