@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId};
 
-use super::{Bench, arrival, at, end, failure, generation, next, owed, start, wait_until};
+use super::{Bench, PAYLOAD, arrival, asked, at, end, failure, generation, next, owed, start, wait_until};
 use crate::{
+    clock::Jump,
     delivery::{Coalesce, Keep, Line, NewestBy, OnStuck, Outcome, Phase, State},
     journal::{Ended, Gathered, JournalError, Next, ReplayKeys, StepEnd},
     reason::Reason,
-    router::{Deadline, GenerationId, Owed},
+    router::{Deadline, GenerationId, Owed, Routed},
 };
 
 /// What is owed to the route `a` under the key 7, in such a line.
@@ -67,6 +68,21 @@ impl Bench<'_> {
     async fn replay_of(&self, delivery: DeliveryId) -> DeliveryId {
         let replayed = self.journal.replay_delivery(delivery, ReplayKeys::Keep);
         replayed.await.unwrap()
+    }
+
+    /// Asks for what a stored event owes under rules that owe this.
+    async fn replay_event_of(&self, event: EventId, owed: Owed) -> DeliveryId {
+        let of_it = arrival(0, None, vec![]).routed.event().clone();
+        let routed = Routed::for_test(of_it, PAYLOAD.into(), None, generation(), vec![owed]);
+        let replayed = self.journal.replay_event(event, routed, asked()).await;
+        replayed.unwrap()[0]
+    }
+
+    /// The clock is set, and the journal hears of it; what was told since is told by the clock as it is now.
+    async fn clock_jumps(&self, jump: Jump, from: i64, to: i64) {
+        self.set_clock(to);
+        let told = at(from)..=at(to);
+        self.journal.clock_was_set(jump, told).await.unwrap();
     }
 
     /// What claims are made, again and again until nothing new is due, as a dispatcher does.
@@ -304,6 +320,63 @@ pub(crate) async fn replays_neither_supersede_nor_are_superseded(bench: Bench<'_
     assert_eq!(bench.claimed(2).await, [third]);
 }
 
+pub(crate) async fn an_event_that_is_replayed_supersedes_nothing_and_is_not_superseded(bench: Bench<'_>) {
+    for (route, line) in [("arrival", superseding()), ("time", by_time())] {
+        let of_it = || Owed {
+            line,
+            ..owed(route, "slack", Some("7"))
+        };
+        let (first, event) = bench.owe_of(0, 0, of_it()).await;
+        bench.claim(0).await;
+        bench.finish(first, State::Succeeded).await;
+        let (second, _) = bench.owe_of(1, 1, of_it()).await;
+        let replay = bench.replay_event_of(event, of_it()).await;
+        assert_eq!(bench.state(second).await, State::Pending, "{route}");
+        let (third, _) = bench.owe_of(2, 2, of_it()).await;
+        assert_eq!(bench.record(second).await.successor, Some(third), "{route}");
+        assert_eq!(bench.claimed(2).await, [replay], "{route}");
+        // Nor where it goes back to wait behind a newer one.
+        bench.attempt(replay, 0, 1, Outcome::Retry, wait_until(3)).await;
+        assert_eq!(bench.claimed(3).await, [replay], "{route}");
+        bench.attempt(replay, 0, 2, Outcome::Done, settled()).await;
+        assert_eq!(bench.claimed(3).await, [third], "{route}");
+        bench.finish(third, State::Succeeded).await;
+    }
+}
+
+pub(crate) async fn an_event_that_is_replayed_joins_no_burst_and_no_event_joins_it(bench: Bench<'_>) {
+    for keep in [Keep::Newest, Keep::All] {
+        let of_it = || Owed {
+            route: format!("{keep:?}"),
+            ..of(coalescing(keep))
+        };
+        let (burst, first) = bench.owe_of(0, 0, of_it()).await;
+        let replay = bench.replay_event_of(first, of_it()).await;
+        assert_ne!(replay, burst);
+        assert_eq!(bench.state(replay).await, State::Pending);
+        assert_eq!(bench.record(burst).await.events, [first]);
+        // Made in the midst of a burst it waits for none, and the burst goes on to gather.
+        let (joined, second) = bench.owe_of(5, 5, of_it()).await;
+        assert_eq!(joined, burst);
+        assert_eq!(bench.record(burst).await.events, [first, second]);
+        assert_eq!(bench.record(replay).await.events, [first]);
+        assert_eq!(bench.all_claimed(15).await, [burst], "it is older");
+        bench.finish(burst, State::Succeeded).await;
+        // While it is pending or under way, what arrives begins a burst of its own.
+        let (other, third) = bench.owe_of(16, 16, of_it()).await;
+        assert_ne!(other, replay);
+        let claims = bench.claim(16).await;
+        assert_eq!((claims.len(), claims[0].delivery), (1, replay));
+        assert_eq!(ids(&claims[0].events), [first]);
+        assert_eq!(bench.owe_of(17, 17, of_it()).await.0, other);
+        assert_eq!(bench.record(replay).await.events, [first]);
+        assert_eq!(bench.record(other).await.events[0], third);
+        bench.finish(replay, State::Succeeded).await;
+        assert_eq!(bench.all_claimed(27).await, [other]);
+        bench.finish(other, State::Succeeded).await;
+    }
+}
+
 pub(crate) async fn deliveries_of_rules_that_did_not_say_so_are_not_superseded(bench: Bench<'_>) {
     let first = bench.owe(0, of(Line::default())).await;
     let second = bench.owe(1, of(superseding())).await;
@@ -432,6 +505,67 @@ pub(crate) async fn a_burst_says_what_gathered_in_it_when_it_is_over_too(bench: 
         assert_eq!(bench.record(replay).await.gathered, Some(gathered));
         assert_eq!(bench.claimed(2).await, [replay]);
         bench.finish(replay, State::Succeeded).await;
+    }
+}
+
+pub(crate) async fn a_burst_goes_on_to_gather_when_the_clock_is_set(bench: Bench<'_>) {
+    // What came before and after is one burst, as long as it would have been.
+    let (burst, first) = bench.owe_of(1_000, 1_000, of(coalescing(Keep::All))).await;
+    bench.clock_jumps(Jump::Back(Duration::from_secs(900)), 101, 101).await;
+    assert_eq!(bench.record(burst).await.due, Some(at(110)));
+    assert!(bench.all_claimed(105).await.is_empty());
+    let (joined, second) = bench.owe_of(105, 105, of(coalescing(Keep::All))).await;
+    assert_eq!(joined, burst);
+    assert_eq!(bench.record(burst).await.due, Some(at(115)));
+    let day = Jump::Forward(Duration::from_secs(86_400));
+    bench.clock_jumps(day, 86_507, 86_507).await;
+    assert_eq!(bench.record(burst).await.due, Some(at(86_515)));
+    assert!(bench.all_claimed(86_514).await.is_empty());
+    let bench = bench.reopen();
+    let claims = [bench.claim(86_515).await, bench.claim(86_515).await].concat();
+    assert_eq!((claims.len(), claims[0].delivery), (1, burst));
+    assert_eq!(ids(&claims[0].events), [first, second]);
+}
+
+pub(crate) async fn a_burst_waits_no_longer_than_its_longest_when_the_clock_is_set(bench: Bench<'_>) {
+    let elsewhere = |route: &str| Owed {
+        route: route.into(),
+        line: Line {
+            coalesce: coalescing(Keep::All).coalesce.map(|coalesce| Coalesce {
+                max_items: 99.try_into().unwrap(),
+                ..coalesce
+            }),
+            ..Line::default()
+        },
+        ..of(Line::default())
+    };
+    for (route, jump, then) in [
+        ("back", Jump::Back(Duration::from_secs(900)), 100),
+        ("forward", Jump::Forward(Duration::from_secs(900)), 1_900),
+    ] {
+        let burst = bench.owe(1_000, elsewhere(route)).await;
+        // One comes before anybody has noticed, and all that come fast are of one burst until its longest wait is over.
+        if route == "back" {
+            assert_eq!(bench.owe(then + 2, elsewhere(route)).await, burst);
+            bench.clock_jumps(jump, then, then + 2).await;
+        } else {
+            bench.clock_jumps(jump, then + 2, then + 2).await;
+        }
+        for seconds in [4, 10, 18, 26] {
+            assert_eq!(
+                bench.owe(then + seconds, elsewhere(route)).await,
+                burst,
+                "{route} {seconds}"
+            );
+            assert!(bench.all_claimed(then + seconds).await.is_empty(), "{route}");
+        }
+        assert_eq!(bench.record(burst).await.due, Some(at(then + 30)), "{route}");
+        let next = bench.owe(then + 30, elsewhere(route)).await;
+        assert_ne!(next, burst, "{route}");
+        for (over, seconds) in [(burst, 30), (next, 40)] {
+            assert_eq!(bench.all_claimed(then + seconds).await, [over], "{route}");
+            bench.finish(over, State::Succeeded).await;
+        }
     }
 }
 
@@ -675,6 +809,14 @@ pub(crate) async fn without_an_order_key_nothing_is_held_up(bench: Bench<'_>) {
     bench.hold(first).await;
     assert!(!bench.record(first).await.held);
     assert_eq!(bench.claimed(1).await, [second]);
+}
+
+/// It has succeeded.
+fn settled() -> Next {
+    Next::Settle {
+        state: State::Succeeded,
+        failure: None,
+    }
 }
 
 fn ids(events: &[Bytes]) -> Vec<EventId> {

@@ -287,12 +287,19 @@ impl Store<'_> {
         // By their indexes, and not past all that is settled. Who waits at a bucket is told by it again and again, when it opens.
         for instance in self.instances()? {
             self.cached(
-                "UPDATE delivery SET due = max(due + ?1, 2), closes = closes + ?1 WHERE seq IN \
+                "UPDATE delivery SET due = max(due + ?1, 2) WHERE seq IN \
                  (SELECT seq FROM delivery INDEXED BY delivery_due WHERE instance = ?2 AND due > 1) \
                  AND iif(bucket IS NULL, coalesce(rested, created) NOT BETWEEN ?3 AND ?4, ?1 < 0 OR due < ?3)",
             )?
             .execute(params![millis, instance, from, to])?;
         }
+        // When a burst closes was told as it began, whatever joined it since.
+        self.cached(
+            "UPDATE delivery SET due = min(due, max(closes + ?1, 2)), closes = closes + ?1 WHERE seq IN \
+             (SELECT seq FROM delivery INDEXED BY delivery_gathering WHERE closes IS NOT NULL) \
+             AND created NOT BETWEEN ?2 AND ?3",
+        )?
+        .execute([millis, from, to])?;
         self.cached(
             "UPDATE delivery SET lease = lease + ? WHERE seq IN \
              (SELECT seq FROM delivery INDEXED BY delivery_lease WHERE lease IS NOT NULL)",
