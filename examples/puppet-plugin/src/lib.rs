@@ -38,7 +38,7 @@ pub struct Puppet {
 impl Plugin for Puppet {
     type Config = Config;
     type Input = Input;
-    type Output = ();
+    type Output = jackfield_sdk::serde_json::Value;
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
@@ -52,10 +52,11 @@ impl Plugin for Puppet {
         })
     }
 
-    async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<()>> {
+    async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<Self::Output>> {
         let order = self.ask(&input, cx).await?;
         match order.trim_end() {
-            "done" => Ok(Outcome::Done(())),
+            "done" => Ok(Outcome::Done(json!(null))),
+            "large" => Ok(Outcome::Done(json!("x".repeat(LARGE)))),
             "skip" => Ok(Outcome::skipped("told to")),
             "fatal" => Err(Error::fatal("told to")),
             "ambiguous" => Err(Error::ambiguous("told to")),
@@ -104,6 +105,8 @@ impl Puppet {
     }
 }
 
+/// More than a router keeps of an output.
+const LARGE: usize = 1 << 20;
 /// Longer than the grace that a call has, and much shorter than a torture.
 const DEAF: Duration = Duration::from_secs(4);
 
@@ -133,6 +136,7 @@ mod tests {
             ("retry", Ended::Retry),
             ("fatal", Ended::Fatal),
             ("ambiguous", Ended::Ambiguous),
+            ("large", Ended::Done),
             ("panic", Ended::Retry),
         ];
         for (order, ended) in orders {

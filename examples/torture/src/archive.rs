@@ -25,8 +25,12 @@ pub(crate) struct Archive {
     pub(crate) events: BTreeMap<String, Option<String>>,
     /// The events that were there when it was last looked.
     pub(crate) there: BTreeSet<String>,
+    /// When the events came by the router's clock, in milliseconds since 1970.
+    pub(crate) times: BTreeMap<String, i64>,
     /// Deliveries that were seen settled, as they will stay; and in the end, all that there are.
     pub(crate) stories: BTreeMap<String, Story>,
+    /// What was seen settled, and in another state afterwards.
+    pub(crate) turned: Vec<String>,
     /// How many were seen to wait since what they call takes no more calls, over all looks.
     pub(crate) put_off: u64,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Story {
     pub(crate) is_replay: bool,
     /// The delivery that it replays.
     pub(crate) parent: Option<String>,
+    /// The delivery that took its place.
+    pub(crate) successor: Option<String>,
     /// The newest last.
     pub(crate) events: Vec<String>,
     pub(crate) state: State,
@@ -68,7 +74,9 @@ impl Archive {
             took: Duration::ZERO,
             events: BTreeMap::new(),
             there: BTreeSet::new(),
+            times: BTreeMap::new(),
             stories: BTreeMap::new(),
+            turned: Vec::new(),
             put_off: 0,
         }
     }
@@ -121,13 +129,14 @@ impl Archive {
                     .filter(|mark| all || mark.state.is_settled())
                 {
                     let id = mark.id.to_string();
-                    if !self.stories.contains_key(&id)
+                    if !self.is_known(&id, mark.state)
                         && let Some(story) = history.delivery(mark.id).await?
                     {
                         self.stories.insert(id, story.into());
                     }
                 }
                 let id = event.id.to_string();
+                self.times.insert(id.clone(), event.received.as_millis());
                 let job = event.subject.map(|subject| {
                     let job = subject.strip_prefix("job/");
                     job.map_or_else(|| subject.clone(), str::to_owned)
@@ -141,6 +150,19 @@ impl Archive {
         self.looked = Instant::now();
         self.took = began.elapsed();
         Ok(())
+    }
+
+    /// Whether a delivery was seen settled before. Then it is in the same state, now and in the end.
+    pub(crate) fn is_known(&mut self, id: &str, state: State) -> bool {
+        let Some(story) = self.stories.get(id) else {
+            return false;
+        };
+        if story.state != state {
+            let (route, before, now) = (&story.route, story.state.word(), state.word());
+            self.turned
+                .push(format!("{id} of `{route}` was {before}, and later it was {now}"));
+        }
+        true
     }
 }
 
@@ -159,6 +181,7 @@ impl From<DeliveryStory> for Story {
             route: record.route,
             is_replay: record.asked.is_some(),
             parent: record.parent.map(|parent| parent.to_string()),
+            successor: record.successor.map(|successor| successor.to_string()),
             events: record.events.iter().map(ToString::to_string).collect(),
             state: record.state,
             held: record.held,

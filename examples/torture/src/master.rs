@@ -29,6 +29,8 @@ pub(crate) enum Order {
     Retry,
     Fatal,
     Ambiguous,
+    /// Done, with an output that nobody keeps.
+    Large,
     Panic,
     Crash,
     Wait,
@@ -43,6 +45,7 @@ impl Order {
             Self::Retry => "retry",
             Self::Fatal => "fatal",
             Self::Ambiguous => "ambiguous",
+            Self::Large => "large",
             Self::Panic => "panic",
             Self::Crash => "crash",
             Self::Wait => "wait",
@@ -53,7 +56,7 @@ impl Order {
     /// Whether the step has come to its end by it.
     pub(crate) fn is_final(self) -> bool {
         match self {
-            Self::Done | Self::Skip | Self::Fatal | Self::Ambiguous => true,
+            Self::Done | Self::Skip | Self::Fatal | Self::Ambiguous | Self::Large => true,
             Self::Retry | Self::Panic | Self::Crash | Self::Wait | Self::Deaf => false,
         }
     }
@@ -61,16 +64,17 @@ impl Order {
 
 /// How likely each order is: so many in a thousand, and the rest are done.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Weather([(Order, u32); 8]);
+pub(crate) struct Weather([(Order, u32); 9]);
 
 impl Weather {
     /// Everything is done.
-    pub(crate) const FAIR: Self = Self([(Order::Done, 0); 8]);
+    pub(crate) const FAIR: Self = Self([(Order::Done, 0); 9]);
     pub(crate) const CALM: Self = Self([
         (Order::Skip, 20),
         (Order::Retry, 30),
         (Order::Fatal, 8),
         (Order::Ambiguous, 8),
+        (Order::Large, 4),
         (Order::Panic, 8),
         (Order::Crash, 2),
         (Order::Wait, 4),
@@ -81,6 +85,7 @@ impl Weather {
         (Order::Retry, 200),
         (Order::Fatal, 50),
         (Order::Ambiguous, 50),
+        (Order::Large, 15),
         (Order::Panic, 80),
         (Order::Crash, 15),
         (Order::Wait, 30),
@@ -206,6 +211,11 @@ impl Master {
         self.shared.life.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The life of the router that is under way.
+    pub(crate) fn life(&self) -> u64 {
+        self.shared.life.load(Ordering::SeqCst)
+    }
+
     /// The next moment of all that happens.
     pub(crate) fn moment(&self) -> u64 {
         self.shared.moment()
@@ -246,7 +256,7 @@ impl Shared {
         // Of the router's own process nothing is to be left over but by a kill; and who mourns is to be heard.
         let drawn = match drawn {
             Order::Crash | Order::Deaf if told.route == IN_PROCESS => Order::Panic,
-            Order::Fatal | Order::Ambiguous if told.step == MOURN => Order::Retry,
+            Order::Fatal | Order::Ambiguous | Order::Large if told.step == MOURN => Order::Retry,
             drawn => drawn,
         };
         let order = if state.done.contains(&told.key) {

@@ -88,6 +88,31 @@ impl Misfortune {
         Self::Operator,
     ];
 
+    /// Whether the router may live on and not hear how calls ended that are under way: their time runs out meanwhile, their end
+    /// cannot be written down, or their process is given up for another.
+    fn deafens(self) -> bool {
+        match self {
+            Self::Freeze
+            | Self::Plugin
+            | Self::Full
+            | Self::ReadOnly
+            | Self::NoSpace
+            | Self::Writes
+            | Self::Syncs
+            | Self::Slow => true,
+            Self::Kill
+            | Self::Stop
+            | Self::Rules
+            | Self::Weather
+            | Self::ReadOnlyStart
+            | Self::Clock
+            | Self::Age
+            | Self::Replay
+            | Self::Cancel
+            | Self::Operator => false,
+        }
+    }
+
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Kill => "killed",
@@ -116,6 +141,8 @@ impl Misfortune {
 #[derive(Debug, Default)]
 pub(crate) struct Befallen {
     pub(crate) counts: BTreeMap<Misfortune, u64>,
+    /// How often in each life of the router something may have kept it from hearing how calls ended, but for its own end.
+    pub(crate) deafened: BTreeMap<u64, u64>,
     /// How often it was killed, in the midst of another misfortune as well.
     pub(crate) kills: u64,
     pub(crate) stops: u64,
@@ -252,6 +279,9 @@ impl<'s> Fate<'s> {
 
     async fn befall(&mut self, misfortune: Misfortune) -> anyhow::Result<()> {
         let faults = self.site.faults.clone();
+        if misfortune.deafens() {
+            *self.befallen.deafened.entry(self.master.life()).or_default() += 1;
+        }
         match misfortune {
             Misfortune::Kill => self.kill().await?,
             Misfortune::Stop => self.stop().await?,

@@ -6,9 +6,11 @@ use jackfield_stage::told::Told;
 
 use crate::{
     Run,
-    master::{Order, Weather},
+    master::Weather,
     misfortunes::Misfortune,
     operator::{Heard, Word},
+    site::Instance,
+    verdict::Again,
 };
 
 impl Run {
@@ -58,12 +60,24 @@ impl Run {
         ));
         told.check(
             &format!(
-                "{} steps that had come to their end were called for again, since the router or the puppet had died: at most {}",
-                verdict.repeated,
-                self.bound()
+                "{} steps that had come to their end were called for again since the router had died or could not hear of it, and {} \
+                 since the puppet had died; in {} lives of the router, in each of them no more than were under way",
+                self.repeated(|again| again.unheard),
+                self.repeated(|again| again.crashed),
+                self.befallen.kills + self.befallen.stops + 1,
             ),
             self.is_bounded(),
         );
+        for (life, again) in verdict
+            .again
+            .iter()
+            .filter(|(life, again)| !self.bounds(**life, again))
+        {
+            told.quote(&format!(
+                "WRONG: in life {life} it was {again:?}, and {} at most may have been unheard",
+                self.most_unheard(*life)
+            ));
+        }
         told.quote(&format!("{} ends of calls were not heard", verdict.unheard));
         told.quote(&format!(
             "{} calls of what is paced, none of them too soon; {} of its deliveries were seen to wait for that",
@@ -188,15 +202,27 @@ impl Run {
         befell.iter().any(|(set, _)| *set) && befell.iter().all(|(set, count)| !set || *count > 0)
     }
 
-    /// How many calls can have been in flight at all those ends of a process.
-    fn bound(&self) -> u64 {
-        let crashes = self.verdict.orders.get(&Order::Crash).copied().unwrap_or(0);
-        let ends = self.befallen.kills + self.befallen.stops + self.befallen.plugins_taken + crashes;
-        ends * IN_FLIGHT
+    fn repeated(&self, how: impl Fn(&Again) -> u64) -> u64 {
+        self.verdict.again.values().map(how).sum()
+    }
+
+    /// How many calls can have been under way at the end of a life of the router, and when it was kept from hearing of them.
+    fn most_unheard(&self, life: u64) -> u64 {
+        let in_flight: u64 = Instance::ALL
+            .iter()
+            .map(|instance| u64::from(instance.at_once))
+            .sum();
+        let deafened = self.befallen.deafened.get(&life).copied().unwrap_or(0);
+        (1 + deafened) * in_flight
+    }
+
+    fn bounds(&self, life: u64, again: &Again) -> bool {
+        again.unheard <= self.most_unheard(life) && again.crashed <= again.most_crashed
     }
 
     fn is_bounded(&self) -> bool {
-        self.verdict.repeated <= self.bound()
+        let mut lives = self.verdict.again.iter();
+        lives.all(|(life, again)| self.bounds(*life, again))
     }
 
     /// What tells this run from others.
@@ -212,9 +238,191 @@ fn listed<W: std::fmt::Display, C: std::fmt::Display>(counts: impl Iterator<Item
         .join(", ")
 }
 
-/// The calls that all instances take at once.
-const IN_FLIGHT: u64 = 24 + 8 + 4;
 /// Long enough for each kind of misfortune to befall the router.
 const LONG: Duration = Duration::from_secs(240);
 /// How many mistakes are shown.
 const SHOWN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use jackfield_stage::disk::Injected;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        Plan,
+        master::Order,
+        misfortunes::Befallen,
+        operator::Said,
+        senders::{Promise, Promises},
+        verdict::Verdict,
+    };
+
+    /// A run in which everything went wrong and nothing was lost.
+    fn sound() -> Run {
+        let now = Instant::now();
+        let promise = Promise {
+            events: vec!["evt_1".into()],
+            posted: now,
+            acknowledged: now,
+            answered: now,
+        };
+        let said = Word::ALL.map(|word| Said {
+            word,
+            delivery: "dlv_1".into(),
+            at: 1,
+            heard: Heard::Yes(vec![]),
+        });
+        let again = Again {
+            unheard: 3,
+            crashed: 2,
+            most_crashed: 24,
+        };
+        Run {
+            plan: Plan {
+                seed: 1,
+                length: LONG,
+                senders: 1,
+                pause: Duration::ZERO,
+                say: false,
+            },
+            no_volume: None,
+            befallen: Befallen {
+                counts: Misfortune::ALL.map(|kind| (kind, 1)).into(),
+                kills: 3,
+                stops: 2,
+                rules_taken: 1,
+                rules_refused: 1,
+                plugins_taken: 1,
+                plugins_refused: 1,
+                without_room: 1,
+                said: said.into(),
+                ..Befallen::default()
+            },
+            injected: Injected {
+                delayed: 1,
+                writes: 1,
+                syncs: 1,
+                opens: 1,
+                shifted: 1,
+            },
+            put_off: 1,
+            refused: 1,
+            unanswered: 1,
+            promises: Promises {
+                jobs: [("k01-000001".to_owned(), promise)].into(),
+                again: 1,
+            },
+            verdict: Verdict {
+                events: 1,
+                deliveries: 4,
+                states: [("superseded", 1), ("canceled", 1), ("succeeded", 1), ("dead", 1)].into(),
+                reasons: [("deadline-passed", 1)].into(),
+                orders: Weather::STORM.orders().map(|order| (order, 1)).collect(),
+                again: [(0, again)].into(),
+                pruned: 1,
+                held: 1,
+                ..Verdict::default()
+            },
+        }
+    }
+
+    #[track_caller]
+    fn check(holds: bool, change: impl FnOnce(&mut Run)) {
+        let mut run = sound();
+        change(&mut run);
+        let mut told = Told::default();
+        run.tell(&mut told);
+        assert_eq!((told.all_true(), run.passes()), (holds, holds));
+    }
+
+    #[test]
+    fn a_run_passes_in_which_all_was_kept_that_was_promised() {
+        check(true, |_| {});
+    }
+
+    #[test]
+    fn a_run_that_acknowledged_nothing_fails() {
+        check(false, |run| run.promises.jobs.clear());
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_was_injected_fails() {
+        check(false, |run| run.befallen.kills = 0);
+        check(false, |run| run.injected = Injected::default());
+        check(false, |run| {
+            run.plan.length = Duration::ZERO;
+            run.befallen.counts.clear();
+        });
+    }
+
+    #[test]
+    fn a_fault_that_was_set_and_befell_nobody_fails_the_run() {
+        check(false, |run| run.injected.delayed = 0);
+        check(false, |run| run.injected.writes = 0);
+        check(false, |run| run.injected.syncs = 0);
+        check(false, |run| run.injected.shifted = 0);
+        check(true, |run| {
+            run.plan.length = Duration::ZERO;
+            run.befallen.counts.remove(&Misfortune::Slow);
+            run.injected.delayed = 0;
+        });
+    }
+
+    #[test]
+    fn a_run_in_which_something_is_wrong_fails() {
+        check(false, |run| run.verdict.wrong.push("it is lost".into()));
+    }
+
+    #[test]
+    fn more_repetitions_than_there_were_calls_under_way_in_a_life_fail_the_run() {
+        let again = |life: u64, unheard: u64, crashed: u64| {
+            move |run: &mut Run| {
+                let again = Again {
+                    unheard,
+                    crashed,
+                    most_crashed: 24,
+                };
+                run.verdict.again.insert(life, again);
+            }
+        };
+        check(true, again(1, 36, 24));
+        // However often it died elsewhere.
+        check(false, again(1, 37, 0));
+        check(false, again(1, 0, 25));
+        check(true, |run| {
+            run.befallen.deafened.insert(1, 1);
+            again(1, 72, 0)(run);
+        });
+    }
+
+    #[test]
+    fn a_long_run_that_spared_the_router_something_fails() {
+        check(false, |run| {
+            run.befallen.counts.remove(&Misfortune::Freeze);
+        });
+        check(false, |run| {
+            run.verdict.orders.remove(&Order::Crash);
+        });
+        check(false, |run| {
+            run.befallen.said.remove(0);
+        });
+        check(false, |run| run.verdict.pruned = 0);
+        check(true, |run| {
+            run.befallen.counts.remove(&Misfortune::Freeze);
+            run.plan.length = LONG / 2;
+        });
+        // Where nothing can be mounted, that is no fault of the run's.
+        let unmounted = |run: &mut Run| {
+            for kind in Misfortune::OF_A_VOLUME {
+                run.befallen.counts.remove(&kind);
+            }
+            run.befallen.without_room = 0;
+        };
+        check(false, unmounted);
+        check(true, |run| {
+            unmounted(run);
+            run.no_volume = Some("mounting is not allowed".into());
+        });
+    }
+}

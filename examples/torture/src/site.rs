@@ -86,7 +86,9 @@ pub(crate) fn rules(set: u64) -> String {
     let mourn = step(MOURN, "puppet").replace("route.step", "route.on_failure");
     let order = "order_by = \"{{ event.data.project.id }}\"\n";
     let supersede = format!("{order}supersede = true\n");
-    let coalesce = "coalesce = { window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"all\" }\n";
+    let coalesce = |keep: &str| {
+        format!("coalesce = {{ window = \"700ms\", max_wait = \"3s\", max_items = 5, keep = \"{keep}\" }}\n")
+    };
     [
         route(
             FREE,
@@ -96,7 +98,9 @@ pub(crate) fn rules(set: u64) -> String {
         route(ORDERED, order, &only),
         route(IN_PROCESS, order, &step("only", "inner")),
         route(NEWEST, &supersede, &only),
-        route(BURST, &format!("{order}{coalesce}"), &only),
+        route(BY_TIME, &format!("{supersede}newest_by = \"time\"\n"), &only),
+        route(BURST, &format!("{order}{}", coalesce("all")), &only),
+        route(LATEST, &format!("{order}{}", coalesce("newest")), &only),
         route(PACED, &supersede, &step("only", "paced")),
         route(HELD, &format!("{order}on_stuck = \"hold\"\n"), &only),
         route(TIMELY, "deadline = \"4s\"\n", &only),
@@ -116,12 +120,20 @@ fn ends(route: &str) -> &'static [&'static str] {
         // Of what waits behind a dead one, there is to be no more than can be carried out in the end.
         HELD => &["0", "5"],
         TIMELY => &["2", "7"],
+        BY_TIME => &["1", "3", "5", "8"],
+        LATEST => &["0", "4", "6", "9"],
         _ => &[],
     }
 }
 
 /// All routes.
-pub(crate) const ROUTES: [&str; 8] = [FREE, ORDERED, IN_PROCESS, NEWEST, BURST, PACED, HELD, TIMELY];
+pub(crate) const ROUTES: [&str; 10] = [
+    FREE, ORDERED, IN_PROCESS, NEWEST, BY_TIME, BURST, LATEST, PACED, HELD, TIMELY,
+];
+/// Those where a newer delivery takes the place of those that wait.
+pub(crate) const SUPERSEDING: [&str; 3] = [NEWEST, BY_TIME, PACED];
+/// Those where several events become one delivery.
+pub(crate) const COALESCING: [&str; 2] = [BURST, LATEST];
 /// How often a step is tried.
 pub(crate) const ATTEMPTS: u32 = 5;
 /// Two steps, no order, and one that runs when they are given up.
@@ -130,8 +142,12 @@ pub(crate) const FREE: &str = "free";
 pub(crate) const ORDERED: &str = "ordered";
 /// The same, where a newer one takes the place of those that wait.
 pub(crate) const NEWEST: &str = "newest";
-/// Several events become one delivery.
+/// The same, where the newer is the one that happened later.
+pub(crate) const BY_TIME: &str = "by-time";
+/// Several events become one delivery, and its steps see all of them.
 pub(crate) const BURST: &str = "burst";
+/// Several events become one delivery, and its steps see the newest.
+pub(crate) const LATEST: &str = "latest";
 /// The newest, and no faster than [`PACE`] and [`KEY_PACE`] allow. More comes than they do, so that some always wait.
 pub(crate) const PACED: &str = "paced";
 /// In order, where a dead one holds its line up until a person lets go of it.
@@ -167,6 +183,43 @@ pub(crate) const GROUP_AT_ONCE: usize = 2;
 pub(crate) const GROUP: usize = 2;
 /// How long redeliveries are told: shorter than the clock leaps at times, so that what is older can be pruned.
 pub(crate) const DEDUP_WINDOW: Duration = Duration::from_secs(30 * 60);
+
+/// An instance, and how many calls it takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instance {
+    pub(crate) name: &'static str,
+    pub(crate) at_once: u32,
+}
+
+impl Instance {
+    /// As they are configured.
+    pub(crate) const ALL: [Self; 3] = [
+        Self {
+            name: "puppet",
+            at_once: 24,
+        },
+        Self {
+            name: "inner",
+            at_once: 8,
+        },
+        Self {
+            name: "paced",
+            at_once: 4,
+        },
+    ];
+
+    /// That which the steps of a route use.
+    pub(crate) fn of(route: &str) -> Self {
+        let name = match route {
+            IN_PROCESS => "inner",
+            PACED => "paced",
+            _ => "puppet",
+        };
+        let mut all = Self::ALL.into_iter();
+        all.find(|instance| instance.name == name)
+            .expect("each of the three is one of all")
+    }
+}
 
 const CONFIGURATION: &str = r#"
 [[source]]
@@ -231,8 +284,17 @@ mod tests {
     }
 
     #[test]
+    fn instances_are_configured_as_they_are_judged() {
+        for Instance { name, at_once } in Instance::ALL {
+            let (_, text) = CONFIGURATION.split_once(&format!("name = \"{name}\"")).unwrap();
+            let (_, text) = text.split_once("concurrency = ").unwrap();
+            assert!(text.starts_with(&format!("{at_once}\n")), "{name}");
+        }
+    }
+
+    #[test]
     fn some_routes_ask_for_some_jobs() {
-        assert_eq!(owed("k01-000001").count(), 6);
+        assert_eq!(owed("k01-000001").count(), 7);
         assert!(owed("k01-000010").any(|route| route == HELD));
         assert!(owed("k01-000012").any(|route| route == TIMELY));
     }

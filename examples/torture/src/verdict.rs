@@ -2,6 +2,7 @@
 //! not as it must be comes out as a sentence.
 
 mod attempts;
+mod newest;
 mod order;
 mod pace;
 mod pruned;
@@ -16,7 +17,7 @@ use crate::{
     master::{Call, Order},
     misfortunes::Ended,
     senders::{Promise, Promises},
-    site::{BURST, DEDUP_WINDOW, NEWEST, PACED, owed},
+    site::{COALESCING, DEDUP_WINDOW, Instance, owed},
 };
 
 /// What was found.
@@ -27,8 +28,8 @@ pub(crate) struct Verdict {
     pub(crate) states: BTreeMap<&'static str, u64>,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
     pub(crate) orders: BTreeMap<Order, u64>,
-    /// Calls that were made again after one that had come to its end, of which the router did not hear.
-    pub(crate) repeated: u64,
+    /// Calls that were made again after one that had come to its end, of which the router did not hear; by the life in which it had.
+    pub(crate) again: BTreeMap<u64, Again>,
     /// Calls whose outcome the router did not hear.
     pub(crate) unheard: u64,
     /// Events that retention took.
@@ -41,6 +42,17 @@ pub(crate) struct Verdict {
     pub(crate) paced: u64,
     /// What is not as it must be.
     pub(crate) wrong: Vec<String>,
+}
+
+/// Calls that were made again after one that had come to its end in some life of the router.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again {
+    /// Since that life had ended before it heard of it, or it was kept from hearing.
+    pub(crate) unheard: u64,
+    /// Since the process had died in which it was made.
+    pub(crate) crashed: u64,
+    /// How many calls can have been in those processes at most.
+    pub(crate) most_crashed: u64,
 }
 
 /// Everything that is held against everything else.
@@ -63,7 +75,10 @@ struct Evidence<'e> {
 
 /// Judges.
 pub(crate) fn judge(ended: &Ended, promises: &Promises, calls: &[Call]) -> Verdict {
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict {
+        wrong: ended.archive.turned.clone(),
+        ..Verdict::default()
+    };
     let evidence = Evidence::gather(ended, promises, calls, &mut verdict);
     evidence.promised(&mut verdict);
     evidence.owed(&mut verdict);
@@ -96,7 +111,7 @@ pub(crate) fn judge(ended: &Ended, promises: &Promises, calls: &[Call]) -> Verdi
     order::check(&evidence, &mut verdict);
     pace::check(&evidence, &mut verdict);
     words::check(&evidence, &mut verdict);
-    evidence.newest(&mut verdict);
+    newest::check(&evidence, &mut verdict);
     verdict
 }
 
@@ -124,6 +139,10 @@ impl<'e> Evidence<'e> {
                 evidence.by_job.entry(job).or_default().push(call);
             }
             *verdict.orders.entry(call.order).or_default() += 1;
+            if pruned::is_deadly(call) {
+                let most = u64::from(Instance::of(&call.told.route).at_once);
+                verdict.again.entry(call.life).or_default().most_crashed += most;
+            }
         }
         for (event, job) in &archive.events {
             if let Some(job) = job {
@@ -229,40 +248,15 @@ impl<'e> Evidence<'e> {
                 }
             }
             // A burst is one delivery of several events, which different rules may have decided about.
-            let of_its_own = found.iter().filter(|story| story.route != BURST);
+            let of_its_own = found
+                .iter()
+                .filter(|story| !COALESCING.contains(&story.route.as_str()));
             let calls = of_its_own.flat_map(|story| self.calls_of(&story.id));
             let sets: BTreeSet<_> = calls.map(|call| call.told.input.set).collect();
             if sets.len() > 1 {
                 verdict.wrong.push(format!(
                     "{event} ({job}) was handled by several sets of rules: {sets:?}"
                 ));
-            }
-        }
-    }
-
-    /// Where newer ones take the place of older ones, the newest of all is among those that were carried out.
-    fn newest(&self, verdict: &mut Verdict) {
-        let mut last: BTreeMap<&str, (&str, &Promise)> = BTreeMap::new();
-        for (job, promise) in &self.promises.jobs {
-            // Jobs are in order, and so are their numbers within a key.
-            last.insert(order::key(job), (job, promise));
-        }
-        for (key, (job, promise)) in last {
-            let event = promise.events.last().map_or("", String::as_str);
-            let stories = self.owed.get(event).into_iter().flatten();
-            for story in stories.filter(|story| [NEWEST, BURST, PACED].contains(&story.route.as_str())) {
-                let id = &story.id;
-                if story.state == State::Superseded {
-                    verdict
-                        .wrong
-                        .push(format!("{id} is superseded, and {job} is the newest of {key}"));
-                }
-                let is_told = |call: &&&Call| call.told.input.jobs.iter().any(|told| told == job);
-                if story.state == State::Succeeded && self.calls_of(id).iter().find(is_told).is_none() {
-                    verdict.wrong.push(format!(
-                        "{id} succeeded without a word of {job}, the newest of {key}"
-                    ));
-                }
             }
         }
     }
@@ -281,7 +275,7 @@ mod tests {
         master::tests::call,
         misfortunes::Befallen,
         operator::{Heard, Said, Word},
-        site::{HELD, ORDERED, TIMELY},
+        site::{BY_TIME, HELD, NEWEST, ORDERED, TIMELY},
     };
 
     /// A run in which jobs were promised as `evt_` and their name, and what became of it.
@@ -347,6 +341,7 @@ mod tests {
                 route: route.to_owned(),
                 is_replay: false,
                 parent: None,
+                successor: None,
                 events: vec![format!("evt_{job}")],
                 state,
                 held: false,
@@ -374,6 +369,78 @@ mod tests {
         );
         let short = DEDUP_WINDOW - Duration::from_secs(60);
         assert_eq!(Case::of(&["k01-000001"], Settings::leaping(short)).found(lost), 1);
+    }
+
+    #[test]
+    fn what_has_succeeded_is_not_dead_afterwards() {
+        let job = "k01-000001";
+        let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+        let dead = "dlv_1 of `ordered` was succeeded, and later it was dead";
+        case.story(ORDERED, job, "dlv_1", State::Succeeded);
+        assert!(case.ended.archive.is_known("dlv_1", State::Succeeded));
+        assert_eq!(case.found(dead), 0);
+        assert!(case.ended.archive.is_known("dlv_1", State::Dead));
+        assert_eq!(case.found(dead), 1);
+        assert!(!case.ended.archive.is_known("dlv_2", State::Dead));
+    }
+
+    #[test]
+    fn what_took_the_place_of_another_is_newer_and_of_its_key() {
+        let jobs = ["k01-000001", "k01-000003", "k02-000003"];
+        let check = |route: &str, successor: Option<&str>, wrong: usize| {
+            let mut case = Case::of(&jobs, Settings::never());
+            for (at, (job, delivery)) in jobs.iter().zip(["dlv_1", "dlv_2", "dlv_3"]).enumerate() {
+                case.story(route, job, delivery, State::Succeeded);
+                let event = format!("evt_{job}");
+                // The second came when the clock had been set back.
+                let time = [10, 5, 10][at];
+                case.ended.archive.times.insert(event.clone(), time);
+                case.ended.archive.there.insert(event);
+            }
+            let superseded = if successor == Some("dlv_1") {
+                "dlv_2"
+            } else {
+                "dlv_1"
+            };
+            let story = case.ended.archive.stories.get_mut(superseded).unwrap();
+            (story.state, story.successor) = (State::Superseded, successor.map(str::to_owned));
+            assert_eq!(case.found("took its place"), wrong, "{route} {successor:?}");
+        };
+        check(NEWEST, Some("dlv_2"), 0);
+        check(NEWEST, Some("dlv_1"), 1);
+        check(BY_TIME, Some("dlv_1"), 0);
+        check(BY_TIME, Some("dlv_2"), 1);
+        check(NEWEST, Some("dlv_3"), 1);
+        check(NEWEST, Some("dlv_4"), 1);
+        check(NEWEST, None, 1);
+    }
+
+    #[test]
+    fn an_instance_takes_no_more_calls_at_once_than_it_is_configured_to() {
+        let case = |count: usize| {
+            let jobs: Vec<_> = (0..count).map(|number| format!("k{number:02}-000001")).collect();
+            let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
+            let mut case = Case::of(&jobs, Settings::never());
+            for (number, job) in jobs.iter().enumerate() {
+                let delivery = format!("dlv_{number}");
+                case.call(ORDERED, job, &delivery, Order::Done);
+                case.story(ORDERED, job, &delivery, State::Succeeded);
+                let story = case.ended.archive.stories.get_mut(&delivery).unwrap();
+                story.attempts.push(crate::archive::Attempt {
+                    phase: jackfield::delivery::Phase::Steps,
+                    step: "only".into(),
+                    number: 1,
+                    outcome: Some(jackfield::delivery::Outcome::Done),
+                    reason: None,
+                });
+            }
+            for call in &mut case.calls {
+                call.went = 100_000;
+            }
+            case.found("were called for at once")
+        };
+        assert_eq!(case(24), 0);
+        assert_eq!(case(25), 1);
     }
 
     #[test]

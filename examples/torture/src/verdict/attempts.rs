@@ -11,7 +11,7 @@ use super::{Evidence, Verdict};
 use crate::{
     archive::{Attempt, Story},
     master::{Call, MOURN, Order},
-    site::{ATTEMPTS, FREE, NEWEST, PACED},
+    site::{ATTEMPTS, FREE, LATEST, SUPERSEDING},
 };
 
 /// Checks a delivery and all calls of it.
@@ -75,7 +75,12 @@ fn events(story: &Story, call: &Call, evidence: &Evidence<'_>, wrong: &mut Vec<S
                 .any(|event| evidence.gone.contains(event.as_str()))
         })
     };
-    let is_of_them = jobs
+    let seen = match story.route == LATEST {
+        // Of all its events, its steps see the newest.
+        true => jobs.last().map(std::slice::from_ref).unwrap_or_default(),
+        false => &jobs[..],
+    };
+    let is_of_them = seen
         .iter()
         .all(|job| told.input.jobs.iter().any(|told| told == job));
     let is_newest = story.events.last() == Some(&told.event) || evidence.gone.contains(told.event.as_str());
@@ -190,6 +195,8 @@ fn agree(record: &Attempt, call: &Call) -> bool {
         Order::Retry => (Outcome::Retry, &[Reason::PluginRetry][..]),
         Order::Fatal => (Outcome::Fatal, &[Reason::PluginFatal][..]),
         Order::Ambiguous => (Outcome::Ambiguous, &[Reason::PluginAmbiguous][..]),
+        // What cannot be handed on was done for nothing.
+        Order::Large => (Outcome::Fatal, &[Reason::PluginFatal][..]),
         Order::Panic => (Outcome::Retry, &[Reason::PluginPanicked][..]),
         Order::Crash if record.reason == Some(Reason::Quarantined) => {
             return record.outcome == Some(Outcome::Fatal);
@@ -229,7 +236,12 @@ fn repeated(story: &Story, calls: &[&Call], verdict: &mut Verdict, wrong: &mut V
             .iter()
             .any(|later| later.told.key == call.told.key);
         if again && call.order.is_final() {
-            verdict.repeated += 1;
+            let again = verdict.again.entry(call.life).or_default();
+            let reason = record_of(story, call).and_then(|record| record.reason);
+            match reason {
+                Some(Reason::PluginCrashed | Reason::Quarantined) => again.crashed += 1,
+                _ => again.unheard += 1,
+            }
             if was_heard(story, call) {
                 wrong.push(format!(
                     "{} came to its end, and it was called for again",
@@ -311,7 +323,7 @@ fn end(story: &Story, wrong: &mut Vec<String>) {
                 wrong.push("it is dead, and nobody mourned".into());
             }
         }
-        (State::Superseded, None) if [NEWEST, PACED].contains(&story.route.as_str()) => {}
+        (State::Superseded, None) if SUPERSEDING.contains(&story.route.as_str()) => {}
         // Whether somebody asked for it is looked at elsewhere.
         (State::Canceled, _) => {}
         (state, failure) => wrong.push(format!("it is {} with {failure:?}", state.word())),
@@ -361,6 +373,7 @@ mod tests {
             route: crate::site::ORDERED.into(),
             is_replay: false,
             parent: None,
+            successor: None,
             held: false,
             deadline: None,
             events: vec!["evt".into()],

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Evidence, Verdict, attempts::was_heard};
 use crate::{
     master::{Call, IN_PROCESS},
-    site::{BURST, HELD, NEWEST, ORDERED, PACED},
+    site::{BURST, BY_TIME, HELD, LATEST, NEWEST, ORDERED, PACED},
 };
 
 /// The order key of a job.
@@ -14,7 +14,7 @@ pub(super) fn key(job: &str) -> &str {
 }
 
 pub(super) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
-    let in_order = [ORDERED, IN_PROCESS, NEWEST, BURST, PACED, HELD];
+    let in_order = [ORDERED, IN_PROCESS, NEWEST, BY_TIME, BURST, LATEST, PACED, HELD];
     let (mut last, mut newest) = (HashMap::new(), HashMap::new());
     for call in evidence.calls {
         let (route, job) = (call.told.route.as_str(), call.told.job());

@@ -1,4 +1,4 @@
-//! No more calls than a rate allows, whatever was killed and started again; and no more at once than a limit allows.
+//! No more calls than a rate allows, whatever was killed and started again; and no more at once than a limit or an instance allows.
 //!
 //! What the router counts is the start of a call, by its own clock. What is seen here is its arrival, by another. So in any
 //! stretch of time may be seen: what the rate lets begin in it, and what had begun before. A call that is late by a little does
@@ -10,7 +10,7 @@ use super::{Evidence, Verdict, attempts::was_heard, order::key};
 use crate::{
     clock::Settings,
     master::Call,
-    site::{GROUP, GROUP_AT_ONCE, KEY_PACE, PACE, PACED, Pace},
+    site::{GROUP, GROUP_AT_ONCE, Instance, KEY_PACE, PACE, PACED, Pace},
 };
 
 pub(super) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
@@ -31,7 +31,17 @@ pub(super) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
             .wrong
             .extend(too_fast(&format!("`paced` for {key}"), &calls, KEY_PACE, clock));
     }
-    at_once(evidence, &paced, &mut verdict.wrong);
+    let group = |call: &Call| call.told.job().chars().take(GROUP).collect::<String>();
+    at_once(evidence, &paced, group, |_| GROUP_AT_ONCE, &mut verdict.wrong);
+    let all: Vec<_> = evidence.calls.iter().collect();
+    let instance = |call: &Call| Instance::of(&call.told.route);
+    at_once(
+        evidence,
+        &all,
+        instance,
+        |instance| instance.at_once as usize,
+        &mut verdict.wrong,
+    );
 }
 
 /// The first stretch in which more calls were seen than may be.
@@ -68,12 +78,20 @@ impl Pace {
     }
 }
 
-/// Of keys that begin alike, only so many calls are under way at a time.
-fn at_once(evidence: &Evidence<'_>, paced: &[&Call], wrong: &mut Vec<String>) {
-    let group = |call: &Call| call.told.job().chars().take(GROUP).collect::<String>();
-    let mut under_way: BTreeMap<String, Vec<&Call>> = BTreeMap::new();
-    for call in paced {
-        let others = under_way.entry(group(call)).or_default();
+/// Of those that have something in common, only so many calls are under way at a time.
+fn at_once<G: Ord + std::fmt::Debug>(
+    evidence: &Evidence<'_>,
+    calls: &[&Call],
+    common: impl Fn(&Call) -> G,
+    most: impl Fn(&G) -> usize,
+    wrong: &mut Vec<String>,
+) {
+    let mut under_way: BTreeMap<G, Vec<&Call>> = BTreeMap::new();
+    for call in calls {
+        let group = common(call);
+        let most = most(&group);
+        let words = format!("{group:?}");
+        let others = under_way.entry(group).or_default();
         // Of a call whose end the router did not hear, it may know that it is over.
         others.retain(|other| {
             let story = evidence.stories.get(other.told.delivery.as_str());
@@ -82,10 +100,11 @@ fn at_once(evidence: &Evidence<'_>, paced: &[&Call], wrong: &mut Vec<String>) {
                 && story.is_some_and(|story| was_heard(story, other))
         });
         others.push(call);
-        if others.len() > GROUP_AT_ONCE {
-            let jobs: Vec<_> = others.iter().map(|call| call.told.job()).collect();
+        if others.len() > most {
+            let of = |call: &&Call| format!("{} of `{}`", call.told.job(), call.told.route);
+            let jobs: Vec<_> = others.iter().map(of).collect();
             wrong.push(format!(
-                "of `paced`, these were called for at once: {}",
+                "of {words}, these were called for at once: {}",
                 jobs.join(", ")
             ));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Evidence, order::key};
 use crate::{
     master::{Call, MOURN, Order},
-    site::{ATTEMPTS, BURST, FREE, NEWEST, PACED, TIMELY},
+    site::{ATTEMPTS, BY_TIME, COALESCING, FREE, LATEST, SUPERSEDING, TIMELY},
 };
 
 impl Evidence<'_> {
@@ -19,7 +19,7 @@ impl Evidence<'_> {
             let told = &call.told;
             told.route == route
                 && told.input.jobs.iter().any(|told| told == job)
-                && (route == BURST || told.event == event)
+                && (COALESCING.contains(&route) || told.event == event)
         };
         let called = self.calls_about(job);
         let calls: Vec<_> = called.iter().filter(is_of).copied().collect();
@@ -27,7 +27,9 @@ impl Evidence<'_> {
             let is_it = canceled.route == route && canceled.events.iter().any(|canceled| canceled == event);
             is_it || calls.iter().any(|call| call.told.delivery == *id)
         });
-        if is_canceled || ([NEWEST, PACED].contains(&route) && self.has_newer(job)) {
+        // Of a burst of which the newest is seen, nothing tells of the others.
+        let may_yield = SUPERSEDING.contains(&route) || route == LATEST;
+        if is_canceled || (may_yield && self.has_newer(route, job)) {
             return Ok(());
         }
         let Some(last) = calls.iter().rfind(|call| call.told.step != MOURN) else {
@@ -54,7 +56,7 @@ impl Evidence<'_> {
         let goes_on = last.told.route == FREE && last.told.step == "first";
         match last.order {
             Order::Done | Order::Skip => !goes_on,
-            Order::Fatal | Order::Ambiguous => true,
+            Order::Fatal | Order::Ambiguous | Order::Large => true,
             Order::Retry | Order::Panic | Order::Crash | Order::Wait | Order::Deaf => {
                 // Those after it may have ended before a puppet said anything: with the router, or with its own process. And a
                 // call that was in that both times that it died is not made again.
@@ -102,16 +104,30 @@ impl Evidence<'_> {
         self.by_job.get(job).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Whether a newer event of the same key came.
-    fn has_newer(&self, job: &str) -> bool {
-        let after = (std::ops::Bound::Excluded(job), std::ops::Bound::Unbounded);
-        let mut newer = self.promises.jobs.range::<str, _>(after);
-        newer.next().is_some_and(|(other, _)| key(other) == key(job))
+    /// Whether an event of the same key came that the route takes for newer.
+    fn has_newer(&self, route: &str, job: &str) -> bool {
+        let of_key = self
+            .promises
+            .jobs
+            .range::<str, _>((std::ops::Bound::Included(key(job)), std::ops::Bound::Unbounded));
+        let mut others = of_key.take_while(|(other, _)| key(other) == key(job));
+        // What nobody has seen may have come at any time.
+        let time = |job: &str, unknown| self.time_of(job).unwrap_or(unknown);
+        others.any(|(other, _)| match route {
+            BY_TIME => other != job && time(other, i64::MAX) >= time(job, i64::MIN),
+            _ => other.as_str() > job,
+        })
+    }
+
+    /// When the event of a job came, by the router's clock.
+    fn time_of(&self, job: &str) -> Option<i64> {
+        let event = self.promises.jobs.get(job)?.events.last()?;
+        self.ended.archive.times.get(event).copied()
     }
 }
 
 /// Whether the puppet's process dies of it, and whatever is under way in it.
-fn is_deadly(call: &Call) -> bool {
+pub(super) fn is_deadly(call: &Call) -> bool {
     matches!(call.order, Order::Crash | Order::Deaf)
 }
 
