@@ -46,10 +46,15 @@ impl Plugin for Puppet {
     const NEEDS: Needs = Needs::NOTHING.network(&[]);
 
     async fn create(config: Config, start: Start) -> Result<Self> {
-        Ok(Self {
+        let puppet = Self {
             master: config.master,
             proxy: start.proxy(),
-        })
+        };
+        match puppet.may_be(start.instance()).await {
+            Ok(false) => Err(Error::retry("told to fail as it is made")),
+            // Where nobody answers, each call will find out.
+            Ok(true) | Err(_) => Ok(puppet),
+        }
     }
 
     async fn call(&self, input: Input, cx: &Cx) -> Result<Outcome<Self::Output>> {
@@ -89,6 +94,22 @@ impl Puppet {
             "event": cx.event()?.id, "delivery": cx.delivery(), "route": cx.route(), "step": cx.step(),
             "attempt": cx.attempt(), "key": cx.idempotency_key(), "found": found, "input": input,
         });
+        let (mut stream, order) = self.say(&line).await?;
+        if !order.ends_with('\n') {
+            return Err(Error::retry("nobody says what to do"));
+        }
+        stream.get_mut().write_all(b"\n").await?;
+        Ok(order)
+    }
+
+    /// Says that it is made, and hears whether it is to be.
+    async fn may_be(&self, instance: &str) -> Result<bool> {
+        let (_, order) = self.say(&json!({ "create": instance })).await?;
+        Ok(order != "fail\n")
+    }
+
+    /// Writes a line to the master and reads one.
+    async fn say(&self, line: &jackfield_sdk::serde_json::Value) -> Result<(BufReader<TcpStream>, String)> {
         let mut stream = match &self.proxy {
             Some(proxy) => proxy.connect(&self.master).await?,
             None => TcpStream::connect(&self.master).await?,
@@ -97,11 +118,7 @@ impl Puppet {
         let mut stream = BufReader::new(stream);
         let mut order = String::new();
         stream.read_line(&mut order).await?;
-        if !order.ends_with('\n') {
-            return Err(Error::retry("nobody says what to do"));
-        }
-        stream.get_mut().write_all(b"\n").await?;
-        Ok(order)
+        Ok((stream, order))
     }
 }
 
@@ -123,13 +140,29 @@ mod tests {
         json!({ "set": 1, "jobs": ["a-1"] })
     }
 
+    /// Starts one and tells it, as it is made, what to do.
+    async fn made(
+        listener: &TcpListener,
+        master: &str,
+        order: &str,
+    ) -> std::result::Result<Harness<Puppet>, impl std::fmt::Debug> {
+        let tell = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (mut stream, mut line) = (BufReader::new(stream), String::new());
+            stream.read_line(&mut line).await.unwrap();
+            assert!(line.contains("\"create\":"), "{line}");
+            let answer = format!("{order}\n");
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        };
+        tokio::join!(Harness::<Puppet>::start(json!({ "master": master })), tell).0
+    }
+
     #[tokio::test]
     async fn it_says_which_call_it_is_and_does_as_it_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let master = listener.local_addr().unwrap().to_string();
-        let plugin = Harness::<Puppet>::start(json!({ "master": master }))
-            .await
-            .unwrap();
+        let plugin = made(&listener, &master, "done").await.unwrap();
+        assert!(made(&listener, &master, "fail").await.is_err());
         let orders = [
             ("done", Ended::Done),
             ("skip", Ended::Skipped),

@@ -56,6 +56,8 @@ pub struct Run {
     injected: Injected,
     /// How many deliveries were seen to wait for a rate.
     put_off: u64,
+    /// How many puppets failed as they were made.
+    unmade: u64,
     refused: u64,
     unanswered: u64,
     promises: Promises,
@@ -92,8 +94,8 @@ async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -
     let promises = senders.finish().await?;
     fate.settle().await?;
     let ended = fate.end().await?;
-    let calls = master.finish().await?;
-    let verdict = verdict::judge(&ended, &promises, &calls);
+    let finished = master.finish().await?;
+    let verdict = verdict::judge(&ended, &promises, &finished.calls);
     let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     Ok(Run {
         plan,
@@ -101,6 +103,7 @@ async fn torture(site: &mut Site, master: Master, plan: Plan, mut random: Rng) -
         befallen: ended.befallen,
         injected: faults.injected()?,
         put_off: ended.archive.put_off,
+        unmade: finished.unmade,
         refused: load(&counted.refused),
         unanswered: load(&counted.unanswered),
         promises,

@@ -124,6 +124,14 @@ pub(crate) struct Call {
     pub(crate) heard: bool,
 }
 
+/// What a puppet says as it is made.
+#[derive(Debug, Deserialize)]
+struct Creation {
+    /// The instance.
+    #[serde(rename = "create")]
+    _instance: String,
+}
+
 /// What a puppet says of a call.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Told {
@@ -176,6 +184,19 @@ struct State {
     done: HashSet<String>,
     random: Rng,
     weather: Weather,
+    /// Whether puppets may fail to be made.
+    unwilling: bool,
+    /// How many did.
+    unmade: u64,
+}
+
+/// What puppets were told.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// All calls, in the order in which they came.
+    pub(crate) calls: Vec<Call>,
+    /// How many puppets failed as they were made.
+    pub(crate) unmade: u64,
 }
 
 impl Master {
@@ -189,6 +210,8 @@ impl Master {
                 done: HashSet::new(),
                 random,
                 weather: Weather::CALM,
+                unwilling: false,
+                unmade: 0,
             }),
         });
         let (address, stop) = (listener.local_addr()?, CancellationToken::new());
@@ -225,14 +248,23 @@ impl Master {
         self.shared.state().weather = weather;
     }
 
-    /// All calls, in the order in which they came. Whoever makes them must be gone.
-    pub(crate) async fn finish(mut self) -> anyhow::Result<Vec<Call>> {
+    /// From now on some puppets fail as they are made, or none does. Those of a router that starts, or takes up another plugin, are not
+    /// to: they would not be tried again.
+    pub(crate) fn unwilling(&self, some: bool) {
+        self.shared.state().unwilling = some;
+    }
+
+    /// Whoever makes calls must be gone.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<Finished> {
         self.stop.cancel();
         while let Some(ended) = self.listening.join_next().await {
             ended.context("the master of puppets panicked")?;
         }
-        let calls = std::mem::take(&mut self.shared.state().calls);
-        Ok(calls)
+        let mut state = self.shared.state();
+        Ok(Finished {
+            calls: std::mem::take(&mut state.calls),
+            unmade: state.unmade,
+        })
     }
 }
 
@@ -244,6 +276,16 @@ impl Shared {
 
     fn moment(&self) -> u64 {
         self.moment.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Whether a puppet is made.
+    fn make(&self) -> &'static str {
+        let mut state = self.state();
+        if state.unwilling && state.random.bool() {
+            state.unmade += 1;
+            return "fail";
+        }
+        "done"
     }
 
     /// Notes a call and decides what it is to do, and after how long.
@@ -303,6 +345,12 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut line = String::new();
     // A line that is cut off was written by a process that is no more: it was not told anything.
     let told = match stream.read_line(&mut line).await {
+        Ok(_) if serde_json::from_str::<Creation>(&line).is_ok() => {
+            let answer = format!("{}\n", shared.make());
+            // Who is gone by now is not made.
+            let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+            return;
+        }
         Ok(_) if line.ends_with('\n') => serde_json::from_str::<Told>(&line),
         Ok(_) | Err(_) => return,
     };

@@ -113,6 +113,14 @@ impl Misfortune {
         }
     }
 
+    /// Whether all instances go on meanwhile: neither the router is started nor a plugin replaced.
+    fn leaves_puppets_alone(self) -> bool {
+        matches!(
+            self,
+            Self::Freeze | Self::Weather | Self::Clock | Self::Replay | Self::Cancel
+        )
+    }
+
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Kill => "killed",
@@ -224,12 +232,16 @@ impl<'s> Fate<'s> {
             if say {
                 println!("    {:5} s  {}", began.elapsed().as_secs(), next.words());
             }
+            // A process that is made anew meanwhile is one that has crashed, and is tried again.
+            self.master.unwilling(next.leaves_puppets_alone());
             self.befall(next).await.with_context(|| next.words())?;
+            self.master.unwilling(true);
             if self.archive.is_due() {
                 self.archive.look().await?;
             }
         }
         self.set_clock(self.furthest).await?;
+        self.master.unwilling(false);
         // A plugin that goes on crashing is given rests, and the lines before it take theirs.
         self.master.weather(Weather::FAIR);
         Ok(())

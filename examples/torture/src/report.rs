@@ -78,7 +78,10 @@ impl Run {
                 self.most_unheard(*life)
             ));
         }
-        told.quote(&format!("{} ends of calls were not heard", verdict.unheard));
+        told.quote(&format!(
+            "{} ends of calls were not heard; {} puppets failed as they were made again",
+            verdict.unheard, self.unmade
+        ));
         told.quote(&format!(
             "{} calls of what is paced, none of them too soon; {} of its deliveries were seen to wait for that",
             verdict.paced, self.put_off
@@ -169,6 +172,7 @@ impl Run {
             ("rules refused", befallen.rules_refused > 0),
             ("plugins refused", befallen.plugins_refused > 0),
             ("waited for its rate", self.put_off > 0),
+            ("a puppet failed to be made", self.unmade > 0),
             ("superseded", verdict.states.contains_key("superseded")),
             ("canceled", verdict.states.contains_key("canceled")),
             ("a line held up", verdict.held > 0),
@@ -307,6 +311,7 @@ mod tests {
                 shifted: 1,
             },
             put_off: 1,
+            unmade: 1,
             refused: 1,
             unanswered: 1,
             promises: Promises {
@@ -408,6 +413,7 @@ mod tests {
             run.befallen.said.remove(0);
         });
         check(false, |run| run.verdict.pruned = 0);
+        check(false, |run| run.unmade = 0);
         check(true, |run| {
             run.befallen.counts.remove(&Misfortune::Freeze);
             run.plan.length = LONG / 2;

@@ -416,6 +416,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_forgotten_and_posted_again_is_newer_than_what_it_was_before() {
+        let job = "k01-000001";
+        for (older, newer, wrong) in [
+            ("evt_1", "evt_2", 0),
+            ("evt_2", "evt_1", 1),
+            ("evt_0", "evt_1", 0),
+        ] {
+            let mut case = Case::of(&[job], Settings::leaping(DEDUP_WINDOW));
+            // Of the first of all no answer told.
+            case.promises.jobs.get_mut(job).unwrap().events = vec!["evt_1".into(), "evt_2".into()];
+            for (event, delivery) in [(older, "dlv_1"), (newer, "dlv_2")] {
+                case.story(NEWEST, job, delivery, State::Succeeded);
+                let story = case.ended.archive.stories.get_mut(delivery).unwrap();
+                story.events = vec![event.into()];
+                case.ended.archive.events.insert(event.into(), Some(job.into()));
+                case.ended.archive.there.insert(event.into());
+            }
+            let story = case.ended.archive.stories.get_mut("dlv_1").unwrap();
+            (story.state, story.successor) = (State::Superseded, Some("dlv_2".into()));
+            assert_eq!(case.found("took its place"), wrong, "{older} {newer}");
+        }
+    }
+
+    #[test]
     fn an_instance_takes_no_more_calls_at_once_than_it_is_configured_to() {
         let case = |count: usize| {
             let jobs: Vec<_> = (0..count).map(|number| format!("k{number:02}-000001")).collect();

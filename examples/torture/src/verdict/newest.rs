@@ -66,14 +66,19 @@ impl Evidence<'_> {
     /// Whether its newest event is the newer one, as its route has it.
     fn is_newer(&self, story: &Story, than: &Story) -> bool {
         let age = |story: &Story| {
-            let time = story
-                .events
-                .last()
-                .and_then(|event| self.ended.archive.times.get(event));
+            let event = story.events.last();
+            let time = event.and_then(|event| self.ended.archive.times.get(event));
             let time = time.filter(|_| story.route == BY_TIME).copied();
-            (time, self.job_of(story).map(str::to_owned))
+            // What was posted again when it was forgotten is another event of the same job.
+            let job = self.job_of(story);
+            let promise = job.and_then(|job| self.promises.jobs.get(job));
+            let place =
+                promise.and_then(|promise| promise.events.iter().position(|other| Some(other) == event));
+            (time, job.map(str::to_owned), place)
         };
-        age(story) > age(than)
+        let (other, own) = (age(story), age(than));
+        let unknown = other.2.is_none() || own.2.is_none();
+        other > own || ((other.0, &other.1) >= (own.0, &own.1) && unknown && story.events != than.events)
     }
 
     /// What its newest event is about.
