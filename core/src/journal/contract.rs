@@ -57,6 +57,17 @@ pub(crate) use contract;
 #[derive(Debug)]
 pub(crate) struct StoppedClock(AtomicI64);
 
+impl StoppedClock {
+    /// It stands `seconds` into the test.
+    pub(crate) fn at(seconds: i64) -> Self {
+        Self(AtomicI64::new(seconds))
+    }
+
+    pub(crate) fn set(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+}
+
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
         at(self.0.load(Ordering::Relaxed))
@@ -172,7 +183,7 @@ pub(crate) const PAYLOAD: &[u8] = "{ \"ä\": 1.50,\r\n \"ä\": 2 }".as_bytes();
 
 impl<'p> Bench<'p> {
     pub(crate) async fn new(place: &'p dyn Place) -> Self {
-        let clock = Arc::new(StoppedClock(AtomicI64::new(0)));
+        let clock = Arc::new(StoppedClock::at(0));
         let journal = place.open(clock.clone());
         journal.store_rules(&generation(), "the rules").await.unwrap();
         Self {
@@ -191,7 +202,7 @@ impl<'p> Bench<'p> {
     }
 
     pub(crate) fn set_clock(&self, seconds: i64) {
-        self.clock.0.store(seconds, Ordering::Relaxed);
+        self.clock.set(seconds);
     }
 
     pub(crate) async fn append(&self, arrival: Arrival) -> Committed {

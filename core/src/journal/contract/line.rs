@@ -511,7 +511,9 @@ pub(crate) async fn a_burst_says_what_gathered_in_it_when_it_is_over_too(bench: 
 pub(crate) async fn a_burst_goes_on_to_gather_when_the_clock_is_set(bench: Bench<'_>) {
     // What came before and after is one burst, as long as it would have been.
     let (burst, first) = bench.owe_of(1_000, 1_000, of(coalescing(Keep::All))).await;
-    bench.clock_jumps(Jump::Back(Duration::from_secs(900)), 101, 101).await;
+    bench
+        .clock_jumps(Jump::Back(Duration::from_secs(900)), 101, 101)
+        .await;
     assert_eq!(bench.record(burst).await.due, Some(at(110)));
     assert!(bench.all_claimed(105).await.is_empty());
     let (joined, second) = bench.owe_of(105, 105, of(coalescing(Keep::All))).await;
