@@ -83,7 +83,7 @@ fn a_process_follows_a_script() {
                 // The second life begins on what the first left.
                 let random = fastrand::Rng::with_seed(seed);
                 let mut life = Life::begin(&root, &teller, random).await;
-                life.live(4).await;
+                life.live(3).await;
                 let mut life = life.end().await;
                 life.live(3).await;
                 life.grow_old().await;
