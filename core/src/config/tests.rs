@@ -365,7 +365,8 @@ fn every_sample_is_valid() {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         if path.extension().is_some_and(|extension| extension == "toml") && text.contains("[[source]]") {
             let environment = |_: &str| Some("any-value".to_owned());
-            check_schema(&path, &text);
+            let violations = against_schema(&path, &text);
+            assert!(violations.is_empty(), "{}: {violations:?}", path.display());
             Config::load(&path, &environment)
                 .unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
             seen += 1;
@@ -374,8 +375,8 @@ fn every_sample_is_valid() {
     assert!(seen > 0, "there is no sample in {}", samples.display());
 }
 
-/// The schema for editors knows every key of the file, those that are commented out as well.
-fn check_schema(path: &Path, text: &str) {
+/// What the schema for editors finds in the file; keys that are commented out count as well.
+fn against_schema(path: &Path, text: &str) -> Vec<String> {
     let uncommented: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -401,7 +402,49 @@ fn check_schema(path: &Path, text: &str) {
     assert!(faults.is_empty(), "{faults}");
     let schema = crate::schema::Schema::compile(schema()).unwrap();
     let violations = schema.check(&serde_json::Value::Object(object));
-    assert!(violations.is_empty(), "{file}: {violations:?}");
+    violations.iter().map(ToString::to_string).collect()
+}
+
+/// An editor underlines what the router would refuse.
+#[test]
+fn the_schema_refuses_what_is_misspelt_or_of_a_wrong_type() {
+    let sound = "routes = \"routes.toml\"\n[[source]]\nname = \"screens\"\nprovider = \"zeplin\"\nsecrets = [{ env = \"S\" }]\n";
+    let found = |text: &str| against_schema(Path::new("jackfield.toml"), text);
+    assert_eq!(found(sound), [""; 0]);
+    for (more, expected) in [
+        ("body_sise = \"1MiB\"", "did you mean `body_size`?"),
+        (
+            "body_size = 5",
+            "`source[0].body_size`: found 5, expected a string",
+        ),
+        (
+            "body_size = \"5 megabytes\"",
+            "`source[0].body_size`: found a string, expected text like",
+        ),
+        (
+            "unverified = \"yes\"",
+            "`source[0].unverified`: found a string, expected true or false",
+        ),
+        ("[listen]\nadress = \"[::]:8080\"", "did you mean `address`?"),
+        (
+            "[listen]\nconnections = \"many\"",
+            "`listen.connections`: found a string, expected a whole number",
+        ),
+        (
+            "[[instance]]\nname = \"a\"\nconcurency = 2",
+            "did you mean `concurrency`?",
+        ),
+        (
+            "[[instance]]\nname = \"a\"\nconcurrency = 0",
+            "`instance[0].concurrency`: found 0, expected at least 1",
+        ),
+        ("[rentention]", "did you mean `retention`?"),
+    ] {
+        let violations = found(&format!("{sound}{more}\n")).join("\n");
+        assert!(violations.contains(expected), "{more}: {violations:?}");
+    }
+    let missing = found(&sound.replace("provider = \"zeplin\"\n", "")).join("\n");
+    assert!(missing.contains("provider"), "{missing:?}");
 }
 
 #[test]
