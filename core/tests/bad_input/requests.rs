@@ -90,8 +90,7 @@ fn cases() -> Vec<Case> {
         case("broken off", 400, "not-json").signed_body(&body[..body.len() - 1]),
         case("two at once", 400, "not-json").signed_body("{} {}"),
         case("not UTF-8", 400, "not-json").signed_body(*b"{\"event\":\"\xff\xfe\"}"),
-        case("lists, 100,000 deep", 400, "too-deep").signed_body(deep("[", "]")),
-        case("objects, 100,000 deep", 400, "too-deep").signed_body(deep("{\"a\":", "}")),
+        case("lists, 100,000 deep", 400, "too-deep").signed_body(deep(100_000, "[", "]")),
         case("a million deep, and never closed", 400, "too-deep").signed_body("[".repeat(1_000_000)),
         case("compressed", 415, "unsupported-encoding").with(CONTENT_ENCODING, "gzip"),
         case("a source that is none", 404, "unknown-source").path("/in/screen"),
@@ -138,6 +137,30 @@ async fn every_refused_request_gets_a_clear_answer_and_leaves_its_reason() {
         "{}",
         site.router.end_of_log()
     );
+    site.goes_on().await;
+}
+
+/// A source that takes long bodies: a million objects within one another are six million bytes.
+#[tokio::test]
+async fn what_nests_a_million_deep_is_refused_for_its_depth() {
+    let mut site = Site::prepare();
+    site.configure(
+        "[[source]]\nname = \"deep\"\nprovider = \"zeplin\"\nsecrets = [{ env = \"ZEPLIN_SECRET\" }]\nbody_size = \"8MiB\"\n",
+    );
+    site.router.start().await.unwrap();
+    let bodies = [
+        ("lists", deep(1_000_000, "[", "]")),
+        ("objects", deep(1_000_000, "{\"a\":", "}")),
+        ("lists in objects", deep(500_000, "{\"a\":[", "]}")),
+        ("objects, and never closed", "{\"a\":".repeat(1_000_000)),
+    ];
+    for (what, body) in &bodies {
+        let headers = signed(body.as_bytes(), SECRET, SystemClock.now(), what);
+        let answer = site.post("/in/deep", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{what}: {}", answer.body);
+        assert!(answer.json()["error"].is_string(), "{what}: {}", answer.body);
+    }
+    assert_eq!(site.refused(bodies.len()).await, ["too-deep"; 4]);
     site.goes_on().await;
 }
 
@@ -208,8 +231,10 @@ fn guess() -> String {
     TOKEN.replace('0', "9")
 }
 
-fn deep(open: &str, close: &str) -> String {
-    format!("{}{}", open.repeat(100_000), close.repeat(100_000))
+fn deep(depth: usize, open: &str, close: &str) -> String {
+    // The innermost must be a value, so that the text would be JSON if it were not so deep.
+    let inner = if open.ends_with(':') { "1" } else { "" };
+    format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
 
 const SIGNATURE: HeaderName = HeaderName::from_static("zeplin-signature");
