@@ -501,6 +501,35 @@ use = "slack"
     );
 }
 
+/// TOML has no null.
+#[test]
+fn null_is_matched_through_when_json_alone() {
+    let route = |pattern: &str| format!("[[route]]\nname = \"r\"\n{pattern}\n[[route.step]]\nuse = \"s\"\n");
+    let generation = compile(&route(
+        r#"when_json = '{ "data": { "payload": { "closed": [null] } } }'"#,
+    ));
+    let owed = |payload: &'static str| {
+        let routed = generation.route(event("a"), Bytes::from_static(payload.as_bytes()), None);
+        routed.unwrap().owed().len()
+    };
+    assert_eq!(owed(r#"{"closed": null}"#), 1);
+    assert_eq!(owed(r#"{"closed": [7, null]}"#), 1);
+    for other in [
+        r#"{"closed": "null"}"#,
+        r#"{"closed": false}"#,
+        r#"{"closed": []}"#,
+        "{}",
+    ] {
+        assert_eq!(owed(other), 0, "{other}");
+    }
+    // A text of that name is another value, and the bare word is no TOML.
+    let text = compile(&route("when.data.payload.closed = [\"null\"]"));
+    let routed = text.route(event("a"), Bytes::from_static(br#"{"closed": null}"#), None);
+    assert_eq!(routed.unwrap().owed().len(), 0);
+    let bare = faults(&route("when.data.payload.closed = [null]"), None);
+    assert!(bare.contains("routes.toml:3:29"), "{bare}");
+}
+
 #[test]
 fn a_payload_that_no_pattern_looks_into_is_not_read() {
     let generation = compile("[[route]]\nname = \"a\"\nwhen.type = [\"a\"]\n[[route.step]]\nuse = \"s\"\n");
