@@ -116,18 +116,20 @@ impl Wildcard {
     ///
     /// # Errors
     ///
-    /// In words: two stars in a row, or a backslash before anything else.
-    pub(in crate::router) fn parse(text: &str) -> Result<Self, &'static str> {
+    /// In words: two stars in a row, too many of them, or a backslash before anything else.
+    pub(in crate::router) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = vec![String::new()];
         let mut star_before = false;
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             let literal = match c {
-                '*' if star_before => return Err("two `*` in a row mean no more than one; write one"),
+                '*' if star_before => {
+                    return Err("two `*` in a row mean no more than one; write one".to_owned());
+                }
                 '*' => None,
                 '\\' => match chars.next() {
                     Some(c @ ('*' | '\\')) => Some(c),
-                    _ => return Err("after a backslash, only `*` or another backslash may stand"),
+                    _ => return Err("after a backslash, only `*` or another backslash may stand".to_owned()),
                 },
                 c => Some(c),
             };
@@ -136,6 +138,12 @@ impl Wildcard {
                 Some(c) => pieces.extend_last(c),
                 None => pieces.push(String::new()),
             }
+        }
+        let stars = pieces.len() - 1;
+        if stars > MOST_STARS {
+            return Err(format!(
+                "a wildcard with {stars} `*`, expected {MOST_STARS} at most"
+            ));
         }
         Ok(Self {
             pieces: pieces.into_iter().map(String::into).collect(),
@@ -154,7 +162,8 @@ impl Wildcard {
         &self.pieces
     }
 
-    /// Whether `text` fits; in time linear in it for each star.
+    /// Whether `text` fits. Each piece is looked for where the one before it was found, so that the text is gone through
+    /// once, and a piece once, however many stars there are.
     pub(in crate::router) fn matches(&self, text: &str) -> bool {
         let [first, rest @ ..] = &*self.pieces else {
             return false;
@@ -179,6 +188,10 @@ impl Wildcard {
         last.is_empty() || left.ends_with(&**last)
     }
 }
+
+/// How many stars a wildcard may have. Whoever needs more has pasted something else; and what each of them is entered in the
+/// index for stays bounded.
+const MOST_STARS: usize = 32;
 
 trait ExtendLast {
     fn extend_last(&mut self, c: char);
