@@ -10,6 +10,7 @@ mod evaluate;
 mod extract;
 mod index;
 mod leaves;
+mod ordered;
 mod paths;
 mod scratch;
 
@@ -115,6 +116,7 @@ impl Table {
             let leaves = scratch.read(&self.paths, event)?;
             let Scratch { candidates, room, .. } = &mut *scratch;
             self.index.find(&leaves, candidates);
+            room.begin();
             let mut last = None;
             for alternative in candidates.sorted() {
                 let pattern = Some(self.alternatives[*alternative as usize].pattern);

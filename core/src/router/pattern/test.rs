@@ -89,11 +89,13 @@ impl Test {
 }
 
 impl Bound {
-    fn is_below(self, number: Number) -> bool {
+    /// Whether it lets `number` pass, as the lower end.
+    pub(in crate::router) fn is_below(self, number: Number) -> bool {
         self.number < number || (self.inclusive && self.number == number)
     }
 
-    fn is_above(self, number: Number) -> bool {
+    /// Whether it lets `number` pass, as the upper end.
+    pub(in crate::router) fn is_above(self, number: Number) -> bool {
         self.number > number || (self.inclusive && self.number == number)
     }
 }

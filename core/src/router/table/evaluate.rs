@@ -3,12 +3,14 @@
 //! The clauses are gone through in the order of their paths. What is carried along are the elements that the
 //! clauses so far may have chosen, as far as the next clause's path shares lists with theirs: since paths are
 //! in order, one element, the innermost, says it all. So the work is linear in the values, whatever lists there
-//! are, and nothing recurses.
+//! are, and nothing recurses. Where one alternative after another asks for a value among many, they are sorted
+//! once (`ordered`), so that the work for all of them is not the one times the other.
 
 use std::{mem, sync::Arc};
 
 use super::{
-    leaves::{ElementId, Leaves},
+    leaves::{ElementId, Leaf, Leaves},
+    ordered::{self, MANY, Ordered},
     paths::{PathId, Paths},
 };
 use crate::router::pattern::{Clause, Test};
@@ -22,6 +24,8 @@ pub(super) struct Bound {
     pub(super) tests: Arc<[Test]>,
     /// Whether it is met by there being nothing.
     pub(super) absent: bool,
+    /// Whether what passes can be looked up among sorted values.
+    ordered: bool,
 }
 
 /// Where an alternative does not go on.
@@ -39,6 +43,14 @@ pub(super) struct Room {
     passing: Vec<ElementId>,
     chosen: Vec<ElementId>,
     next: Vec<ElementId>,
+    ordered: Ordered,
+}
+
+impl Room {
+    /// An event begins: what was made for the one before does not hold.
+    pub(super) fn begin(&mut self) {
+        self.ordered.clear();
+    }
 }
 
 /// Compiles the clauses of an alternative, which are in the order of their paths.
@@ -49,15 +61,16 @@ pub(super) fn bind<'c>(clauses: &'c [Clause], paths: &'c mut Paths) -> impl Iter
         shared: next.map_or(0, |next| shared(&clause.path, &next.path)),
         tests: Arc::clone(&clause.tests),
         absent: clause.tests.iter().any(|test| matches!(test, Test::Absent)),
+        ordered: clause.tests.iter().all(ordered::is_ordered),
     })
 }
 
-/// Whether the values meet all clauses, or else where that fails first.
+/// Whether the values meet all clauses, or else where that fails first. `room` has begun this event.
 pub(super) fn evaluate(clauses: &[Bound], leaves: &Leaves<'_>, room: &mut Room) -> Result<(), Stop> {
     room.chosen.clear();
     room.chosen.push(Leaves::EVENT);
     for (clause, bound) in clauses.iter().enumerate() {
-        bound.pass(leaves, &mut room.passing);
+        bound.pass(leaves, room);
         bound.choose(leaves, room);
         if room.next.is_empty() {
             let elsewhere = !room.passing.is_empty();
@@ -70,12 +83,33 @@ pub(super) fn evaluate(clauses: &[Bound], leaves: &Leaves<'_>, room: &mut Room) 
 
 impl Bound {
     /// Finds the elements of the values that pass, in order.
-    fn pass(&self, leaves: &Leaves<'_>, passing: &mut Vec<ElementId>) {
-        let passes = |value| self.tests.iter().any(|test| test.passes(value));
-        let leaves = leaves.at(self.path).iter();
-        let leaves = leaves.filter(|leaf| passes(leaf.value()));
-        passing.clear();
-        passing.extend(leaves.map(|leaf| leaf.element()));
+    fn pass(&self, leaves: &Leaves<'_>, room: &mut Room) {
+        let values = leaves.at(self.path);
+        room.passing.clear();
+        let found = match self.ordered && values.len() > MANY {
+            true => room.ordered.find(self.path, values, &self.tests),
+            false => None,
+        };
+        match found {
+            Some(places) => {
+                let values = places.iter().map(|place| &values[*place as usize]);
+                room.passing.extend(self.passing(values));
+            }
+            None => room.passing.extend(self.passing(values.iter())),
+        }
+    }
+
+    /// The elements of those of `values` that pass.
+    fn passing<'l, 'e: 'l>(
+        &self,
+        values: impl Iterator<Item = &'l Leaf<'e>>,
+    ) -> impl Iterator<Item = ElementId> {
+        let passes = |value| {
+            ordered::count();
+            self.tests.iter().any(|test| test.passes(value))
+        };
+        let values = values.filter(move |leaf| passes(leaf.value()));
+        values.map(|leaf| leaf.element())
     }
 
     /// Finds the elements that may be chosen after this clause, where `chosen` may be before it.
