@@ -216,4 +216,6 @@ fn number(place: usize) -> u32 {
 #[cfg(test)]
 mod agreement;
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
