@@ -10,7 +10,7 @@ use jackfield::router::Pattern;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Where we differ on purpose: id of the case, what we do instead, and why.
+/// Where we differ on purpose: id of the case, what we do instead, and why. For users, all of it stands in `PATTERNS.md`.
 const DEVIATIONS: [(u32, &str, &str); 3] = [
     (348, "reject", TWICE),
     (349, "reject", TWICE),
@@ -19,6 +19,9 @@ const DEVIATIONS: [(u32, &str, &str); 3] = [
 
 const TWICE: &str =
     "a path that is given twice in one place is a mistake; event-ruler silently takes the last";
+
+const PATTERNS: &str = include_str!("../PATTERNS.md");
+const LINES: &str = include_str!("patterns.txt");
 
 /// Operators of quamina's own.
 const EXTRAS: [&str; 2] = ["\"regexp\"", "\"shellstyle\""];
@@ -56,6 +59,38 @@ fn patterns_do_what_quamina_does_but_for_its_extras() {
     });
 }
 
+#[test]
+fn the_deviations_are_those_that_are_documented() {
+    let mut documented = Vec::new();
+    let mut rows = 0;
+    for row in table(PATTERNS, "## Where Jackfield differs") {
+        let [_, _, here, why, cases] = row[..] else {
+            panic!("five cells: {row:?}");
+        };
+        rows += 1;
+        match cases.strip_prefix("`#") {
+            // Above these lines, which `patterns.rs` checks.
+            Some(_) => {
+                let heading = cases.trim_matches('`');
+                assert!(LINES.lines().any(|line| line == heading), "{heading}");
+            }
+            None => {
+                let ids = cases.split(", ").map(|id| id.parse::<u32>().expect(cases));
+                documented.extend(ids.map(|id| (id, here, why)));
+            }
+        }
+    }
+    let ours = DEVIATIONS.map(|(id, outcome, why)| {
+        assert_eq!(outcome, "reject", "the page says `refused`");
+        (id, "refused", why)
+    });
+    assert_eq!(documented, ours);
+    assert!(rows > 4, "only {rows} rows");
+    for extra in EXTRAS {
+        assert!(PATTERNS.contains(&extra.replace('"', "`")), "{extra}");
+    }
+}
+
 /// Checks the cases from one source, as `judge` sees them; there must be at least so many.
 #[track_caller]
 fn check(source: &str, least: usize, judge: impl Fn(Case) -> Option<Case>) {
@@ -86,6 +121,16 @@ fn check(source: &str, least: usize, judge: impl Fn(Case) -> Option<Case>) {
         wrong.join("\n")
     );
     assert!(cases.len() >= least, "only {} cases", cases.len());
+}
+
+/// The rows of the first table below a heading, cell by cell.
+fn table(page: &'static str, heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let (_, below) = page.split_once(heading).expect("there is such a heading");
+    let lines = below.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    lines.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(str::trim).collect()
+    })
 }
 
 /// The text of all cases, where it is at hand.

@@ -1,4 +1,5 @@
-//! Event patterns: the language of AWS EventBridge, as event-ruler 2 implements it.
+//! Event patterns: the language of AWS EventBridge, as event-ruler 2 implements it. `PATTERNS.md` has it for users, with
+//! the one table of deviations.
 //!
 //! Fields are ANDed, listed values ORed. What is read strictly comes out as a [`Pattern`]: alternatives, one for
 //! each way through the `$or`s, each a list of clauses in the order of their paths. Beyond the documentation of
