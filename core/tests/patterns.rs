@@ -1,6 +1,16 @@
-//! The project's own table of patterns, `patterns.txt`, line by line.
+//! The project's own table of patterns, `patterns.txt`, line by line; what `PATTERNS.md` says to users; and the inputs that
+//! the fuzzer kept.
 
-use jackfield::router::Pattern;
+use std::{fs, path::Path};
+
+use jackfield::router::{Generation, Pattern, RuleFile};
+use serde_json::Value;
+
+/// What the fuzzer holds an input to.
+#[path = "../fuzz/fuzz_targets/check.rs"]
+mod check;
+
+const PAGE: &str = include_str!("../PATTERNS.md");
 
 #[test]
 fn patterns_match_as_the_table_says() {
@@ -29,3 +39,72 @@ fn patterns_match_as_the_table_says() {
     }
     assert!(checked > 100, "only {checked} lines");
 }
+
+#[test]
+fn every_operator_on_the_page_does_what_is_said_of_it() {
+    let (_, below) = PAGE.split_once("## Values and operators").unwrap();
+    let rows = below.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let mut said = String::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, pattern, matching, other] = cells[..] else {
+            panic!("four cells: {row}");
+        };
+        let pattern = pattern.trim_matches('`');
+        let (path, _) = pattern.split_once(" = ").expect(row);
+        let read: Value = toml::from_str(pattern).expect(row);
+        let read = Pattern::from_json(row, &read.to_string()).unwrap_or_else(|faults| panic!("{faults}"));
+        for (value, matches) in [(matching, true), (other, false)] {
+            let event = match value {
+                "nothing" => "{}".to_owned(),
+                value => format!("{{{path:?}: {}}}", value.trim_matches('`')),
+            };
+            assert_eq!(
+                read.matches(event.as_bytes()).expect(row),
+                matches,
+                "{row}\n{event}"
+            );
+        }
+        said.push_str(pattern);
+    }
+    for operator in OPERATORS {
+        assert!(said.contains(&format!("{{ {operator} = ")), "{operator}");
+    }
+}
+
+#[test]
+fn the_rules_on_the_page_are_sound() {
+    let blocks: Vec<_> = PAGE.split("```toml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let text = block.split("```").next().unwrap().to_owned();
+        let name = "PATTERNS.md".to_owned();
+        let read = Generation::compile(&[RuleFile { name, text }], None);
+        read.unwrap_or_else(|faults| panic!("{faults}"));
+    }
+}
+
+#[test]
+fn the_inputs_that_the_fuzzer_kept_are_without_a_finding() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/matches");
+    let mut count = 0;
+    for entry in fs::read_dir(kept).unwrap() {
+        let path = entry.unwrap().path();
+        println!("{}", path.display());
+        check::check(&fs::read(path).unwrap());
+        count += 1;
+    }
+    assert!(count > 2, "only {count} inputs");
+}
+
+const OPERATORS: [&str; 9] = [
+    "prefix",
+    "suffix",
+    "equals-ignore-case",
+    "wildcard",
+    "exactly",
+    "anything-but",
+    "numeric",
+    "cidr",
+    "exists",
+];
