@@ -432,7 +432,7 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// The events that pass the filter, newest first.
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventRecord>, JournalError>;
 
-    /// The events of a stretch, oldest first, as they were routed: those whose payload is kept.
+    /// The events of a stretch, oldest first, as they were routed: those whose payload is kept. There are none where it is at the end.
     async fn stretch(&self, stretch: Stretch) -> Result<Vec<RoutedEvent>, JournalError>;
 
     /// How many events were received at or after this moment; all, without one.

@@ -46,15 +46,20 @@ impl Default for EventFilter {
 pub struct Stretch {
     /// Received at or after this moment.
     pub since: Option<Timestamp>,
-    /// Newer than this one: the last of the stretch before.
-    pub after: Option<EventId>,
+    /// What arrived after this place: that of the last of the stretch before, which may be gone by now.
+    pub after: Option<u64>,
     /// How many at most.
     pub limit: usize,
+    /// With how many bytes, of envelopes and payloads, it is long enough. It ends with the event by which it has as many, so that
+    /// there is always one.
+    pub bytes: usize,
 }
 
 /// An event as it was routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedEvent {
+    /// Its place in the order of arrival.
+    pub place: u64,
     /// Its id.
     pub id: EventId,
     /// The event in JSON, without its payload.

@@ -138,10 +138,11 @@ async fn outlook<'g>(
             since,
             after: last,
             limit: STRETCH,
+            bytes: STRETCH_BYTES,
         };
         let events = history.stretch(stretch).await?;
         let Some(newest) = events.last() else { break };
-        last = Some(newest.id);
+        last = Some(newest.place);
         for event in &events {
             let compared = comparison.compare(event.envelope.as_bytes(), &event.payload)?;
             for route in compared.kept {
@@ -293,8 +294,10 @@ fn counted(count: u64, unit: &str) -> String {
 
 /// The exit code of a plan by which something would be different.
 const DIFFERENT: u8 = 3;
-/// Events that are read at a time: what memory is bounded by.
+/// Events that are read at a time.
 const STRETCH: usize = 500;
+/// How large they are together, but for the last of them, which may be of any size: what memory is bounded by.
+const STRETCH_BYTES: usize = 4 << 20;
 /// How many events and fields stand for all of their kind.
 const EXAMPLES: usize = 3;
 /// With how many events it takes long enough to be watched.

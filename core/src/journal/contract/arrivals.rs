@@ -347,11 +347,15 @@ pub(crate) async fn all_events_are_gone_through_oldest_first_stretch_by_stretch(
     for (since, expected) in [(None, &sent[..]), (since(30), &sent[2..]), (since(60), &[])] {
         let (mut gone_through, mut after) = (Vec::new(), None);
         loop {
-            let limit = 2;
-            let stretch = Stretch { since, after, limit };
+            let stretch = Stretch {
+                since,
+                after,
+                limit: 2,
+                bytes: usize::MAX,
+            };
             let events = bench.journal.stretch(stretch).await.unwrap();
             let Some(last) = events.last() else { break };
-            after = Some(last.id);
+            after = Some(last.place);
             gone_through.extend(events.iter().map(|event| event.id));
         }
         assert_eq!(gone_through, expected);
@@ -363,12 +367,33 @@ pub(crate) async fn all_events_are_gone_through_oldest_first_stretch_by_stretch(
         since: None,
         after: None,
         limit: 1,
+        bytes: usize::MAX,
     };
     let [first] = &bench.journal.stretch(stretch).await.unwrap()[..] else {
         panic!("one was asked for");
     };
     let joined = join_payload(first.envelope.as_bytes(), &first.payload).unwrap();
     assert_eq!(joined, whole.event.get().as_bytes());
+}
+
+pub(crate) async fn a_stretch_ends_with_the_event_by_which_it_has_enough_bytes(bench: Bench<'_>) {
+    for seconds in 0..4 {
+        bench.append(arrival(seconds, None, vec![])).await;
+    }
+    let of = async |bytes| {
+        let stretch = Stretch {
+            since: None,
+            after: None,
+            limit: 9,
+            bytes,
+        };
+        bench.journal.stretch(stretch).await.unwrap()
+    };
+    let all = of(usize::MAX).await;
+    let size = all[0].envelope.len() + all[0].payload.len();
+    for (bytes, expected) in [(0, 1), (size, 1), (size + 1, 2), (2 * size, 2), (3 * size + 1, 4)] {
+        assert_eq!(of(bytes).await, all[..expected], "{bytes} bytes are enough");
+    }
 }
 
 pub(crate) async fn a_closed_journal_refuses_and_keeps(bench: Bench<'_>) {

@@ -113,6 +113,7 @@ pub(crate) async fn an_event_loses_its_payload_then_its_envelope_then_its_rows(b
         since: None,
         after: None,
         limit: 9,
+        bytes: usize::MAX,
     };
     assert_eq!(bench.journal.stretch(all).await.unwrap().len(), 1);
 
@@ -150,6 +151,35 @@ pub(crate) async fn an_event_loses_its_payload_then_its_envelope_then_its_rows(b
         (1, 0, 0)
     );
     assert_eq!(counts.oldest_event, Some(at(9_000)));
+}
+
+pub(crate) async fn a_stretch_goes_on_after_an_event_that_is_gone(bench: Bench<'_>) {
+    let old = bench.append(arrival(0, None, vec![])).await.event();
+    let mut young = Vec::new();
+    for seconds in [3_000, 3_001] {
+        young.push(bench.append(arrival(seconds, None, vec![])).await.event());
+    }
+    let next = async |after| {
+        let stretch = Stretch {
+            since: None,
+            after,
+            limit: 1,
+            bytes: usize::MAX,
+        };
+        bench.journal.stretch(stretch).await.unwrap().pop()
+    };
+    let first = next(None).await.unwrap();
+    assert_eq!(first.id, old);
+    bench.prune(3_001, &retention()).await;
+    assert_eq!(bench.kept(old).await, None);
+
+    let mut gone_through = Vec::new();
+    let mut after = first.place;
+    while let Some(event) = next(Some(after)).await {
+        gone_through.push(event.id);
+        after = event.place;
+    }
+    assert_eq!(gone_through, young);
 }
 
 pub(crate) async fn retention_and_pending_nothing_goes_of_what_is_not_settled(bench: Bench<'_>) {

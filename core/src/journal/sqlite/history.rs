@@ -224,7 +224,7 @@ impl Query {
         limit: usize,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.ordered(connection, "DESC", limit, read)
+        self.ordered(connection, "DESC", limit, read, |_| false)
     }
 
     fn oldest<T>(
@@ -233,7 +233,18 @@ impl Query {
         limit: usize,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.ordered(connection, "ASC", limit, read)
+        self.oldest_until(connection, limit, read, |_| false)
+    }
+
+    /// Reads none beyond the first that is enough.
+    fn oldest_until<T>(
+        self,
+        connection: &Connection,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        is_enough: impl FnMut(&T) -> bool,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.ordered(connection, "ASC", limit, read, is_enough)
     }
 
     fn ordered<T>(
@@ -242,6 +253,7 @@ impl Query {
         order: &str,
         limit: usize,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        mut is_enough: impl FnMut(&T) -> bool,
     ) -> rusqlite::Result<Vec<T>> {
         let _ = write!(
             self.sql,
@@ -249,9 +261,14 @@ impl Query {
             limit = limit.min(MOST)
         );
         let mut statement = connection.prepare_cached(&self.sql)?;
-        statement
-            .query_map(params_from_iter(self.values), read)?
-            .collect()
+        let mut list = Vec::new();
+        for found in statement.query_map(params_from_iter(self.values), read)? {
+            list.push(found?);
+            if list.last().is_some_and(&mut is_enough) {
+                break;
+            }
+        }
+        Ok(list)
     }
 }
 
@@ -270,18 +287,24 @@ fn events(connection: &Connection, filter: &EventFilter) -> rusqlite::Result<Vec
 
 fn stretch(connection: &Connection, stretch: &Stretch) -> rusqlite::Result<Vec<RoutedEvent>> {
     let mut query =
-        Query::new("SELECT id, envelope, body FROM event JOIN request ON request.event = event.seq");
+        Query::new("SELECT seq, id, envelope, body FROM event JOIN request ON request.event = event.seq");
     match stretch.after {
-        Some(id) => query.and("seq > (SELECT seq FROM event WHERE id = ?)", Some(id.to_string())),
+        Some(place) => query.and("seq > ?", Some(i64::try_from(place).unwrap_or(i64::MAX))),
         None => query.from(stretch.since),
     }
     query.and("received >= ?", stretch.since.map(Timestamp::as_millis));
-    query.oldest(connection, stretch.limit, |row| {
+    let read = |row: &Row<'_>| {
         Ok(RoutedEvent {
+            place: unsigned(row.get("seq")?),
             id: row::id_at(row, "id")?,
             envelope: row.get("envelope")?,
             payload: row.get::<_, Vec<u8>>("body")?.into(),
         })
+    };
+    let mut bytes = 0;
+    query.oldest_until(connection, stretch.limit, read, |event| {
+        bytes += event.envelope.len() + event.payload.len();
+        bytes >= stretch.bytes
     })
 }
 

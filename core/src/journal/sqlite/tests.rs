@@ -56,6 +56,7 @@ contract! {
         an_arrival_wakes_who_waits_for_deliveries,
         lists_are_filtered_and_paged,
         all_events_are_gone_through_oldest_first_stretch_by_stretch,
+        a_stretch_ends_with_the_event_by_which_it_has_enough_bytes,
         refused_requests_are_told_newest_first,
         a_closed_journal_refuses_and_keeps,
         counts_follow_every_state,
@@ -145,6 +146,7 @@ contract! {
     }
     pruning::{
         an_event_loses_its_payload_then_its_envelope_then_its_rows,
+        a_stretch_goes_on_after_an_event_that_is_gone,
         retention_and_pending_nothing_goes_of_what_is_not_settled,
         an_event_is_there_as_long_as_its_dedup_key_holds,
         what_has_lost_its_payload_is_not_replayed,
