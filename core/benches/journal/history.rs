@@ -2,9 +2,11 @@
 
 use std::{fs, path::Path, process::Command, time::Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use jackfield::journal::{History as _, Journal as _};
+use jackfield_stage::marks::Marks;
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     counter, start,
@@ -21,7 +23,7 @@ const DELIVERIES: usize = 5_000;
 /// Short bodies, since it is rows that are counted here.
 const BODY: usize = 256;
 
-pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
+pub(crate) async fn measure(stored: usize, marks: &mut Marks) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
     // Laid out as homes of routers.
     let [empty_home, full_home] = ["empty", "full"].map(|name| scratch.path().join(name));
@@ -45,7 +47,21 @@ pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
         child.status.success(),
         "the process that tells its memory failed: {error}"
     );
-    print!("{}", String::from_utf8_lossy(&child.stdout));
+    let Memory {
+        pending,
+        opened,
+        resident,
+        peak,
+    } = serde_json::from_slice(&child.stdout).context("what the process told of its memory")?;
+    println!(
+        "  with {pending} deliveries pending: opened in {opened:.0} ms; {resident:.1} MiB resident, {peak:.1} MiB at most"
+    );
+    marks.at_most(
+        format!("memory with {pending} deliveries pending"),
+        peak,
+        MEMORY_MARK,
+        "MiB",
+    );
 
     let desk = Desk::open(&full, BODY).await?;
     let begun = Instant::now();
@@ -75,9 +91,14 @@ pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
     let fall = 100.0 * (1.0 - slow / quick);
     println!(
         "  dispatched, {BATCH} at a time: {quick:.0} deliveries a second on an empty journal, {slow:.0} on one of {} events: \
-         {fall:.1} % less, {} the mark of {FALL_MARK} %",
+         {fall:.1} % less",
         counts.events,
-        verdict(fall <= FALL_MARK)
+    );
+    marks.at_most(
+        format!("fall of deliveries a second with {} events stored", counts.events),
+        fall,
+        FALL_MARK,
+        "%",
     );
     println!("  of processor time, {quick_cpu:.0} µs for each, and {slow_cpu:.0} µs");
     let bytes = fs::metadata(full.join("journal.db"))?.len();
@@ -91,7 +112,7 @@ pub(crate) async fn measure(stored: usize) -> anyhow::Result<()> {
     for desk in [fresh, desk] {
         desk.journal.close().await?;
     }
-    start::measure(&empty_home, &full_home, stored).await
+    start::measure(&empty_home, &full_home, stored, marks).await
 }
 
 /// What it took to carry out deliveries.
@@ -123,28 +144,32 @@ fn processor_time() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// What a process tells of its memory, in mebibytes.
+#[derive(Debug, Deserialize, Serialize)]
+struct Memory {
+    pending: u64,
+    /// How long it took to open the journal, in milliseconds.
+    opened: f64,
+    resident: f64,
+    peak: f64,
+}
+
 /// In a process of its own: opens the journal, works a little, and says what memory it took.
 pub(crate) async fn tell_memory(directory: &Path) -> anyhow::Result<()> {
     let begun = Instant::now();
     let desk = Desk::open(directory, BODY).await?;
-    let opened = begun.elapsed();
+    let opened = begun.elapsed().as_secs_f64() * 1e3;
     let pending = desk.journal.counts().await?.deliveries["pending"];
     for _ in 0..10 {
         ensure!(!desk.claim(BATCH).await?.is_empty(), "nothing can be claimed");
     }
-    let peak = mebibytes("VmHWM:")?;
-    println!(
-        "  with {pending} deliveries pending: opened in {opened:.0?}; {:.1} MiB resident, {peak:.1} MiB at most, {} the mark of {MEMORY_MARK} MiB",
-        mebibytes("VmRSS:")?,
-        verdict(peak <= MEMORY_MARK)
-    );
+    let mebibytes = |name| Ok::<_, anyhow::Error>(counter("/proc/self/status", name)? / 1024.0);
+    let memory = Memory {
+        pending,
+        opened,
+        resident: mebibytes("VmRSS:")?,
+        peak: mebibytes("VmHWM:")?,
+    };
+    println!("{}", serde_json::to_string(&memory)?);
     Ok(())
-}
-
-fn mebibytes(name: &str) -> anyhow::Result<f64> {
-    Ok(counter("/proc/self/status", name)? / 1024.0)
-}
-
-pub(crate) fn verdict(is_within: bool) -> &'static str {
-    if is_within { "within" } else { "ABOVE" }
 }

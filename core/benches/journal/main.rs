@@ -7,7 +7,7 @@
 //! again, and the real router is started on both.
 //!
 //! `cargo bench --package jackfield --bench journal [-- --stored 10000000]`; a million are stored unless more are asked for. With
-//! the word `history` the rates beside the floor are left out.
+//! the word `history` the rates beside the floor are left out. A mark that is missed is a failure.
 
 #[path = "../ingest/floor.rs"]
 mod floor;
@@ -19,22 +19,19 @@ mod work;
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
+use jackfield_stage::marks::Marks;
 
 /// The binary's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut marks = Marks::default();
+    let work = bench(&mut marks);
+    marks.end(work)
 }
 
-fn bench() -> anyhow::Result<()> {
+fn bench(marks: &mut Marks) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -51,13 +48,15 @@ fn bench() -> anyhow::Result<()> {
             "memory" => return runtime.block_on(history::tell_memory(Path::new(&value()?))),
             "history" => with_rates = false,
             "--stored" => stored = value()?.parse().context("`--stored` is a number of events")?,
-            _ => anyhow::bail!("`{word}` is none of what can be said; `history` and `--stored NUMBER` are"),
+            _ => anyhow::bail!(
+                "`{word}` is none of what can be said; `history` and `--stored NUMBER` are"
+            ),
         }
     }
     if with_rates {
         runtime.block_on(rates::measure())?;
     }
-    runtime.block_on(history::measure(stored))
+    runtime.block_on(history::measure(stored, marks))
 }
 
 /// A figure that the kernel keeps of a process, by its name in one of its files.

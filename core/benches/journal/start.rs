@@ -3,7 +3,10 @@
 use std::{fs::File, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use jackfield_stage::router::{Memory, Router};
+use jackfield_stage::{
+    marks::Marks,
+    router::{Memory, Router},
+};
 use rustix::fs::{Advice, fadvise};
 use tokio::time::Instant;
 
@@ -37,9 +40,9 @@ impl Before {
 }
 
 /// Starts the real router on the journals in these homes, again and again.
-pub(crate) async fn measure(empty: &Path, full: &Path, stored: u64) -> anyhow::Result<()> {
+pub(crate) async fn measure(empty: &Path, full: &Path, stored: u64, marks: &mut Marks) -> anyhow::Result<()> {
     let mut homes = [empty, full]
-        .map(router)
+        .map(|home| router(home, "# There are none.\n"))
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
     println!("\nA start with {stored} events, of which {OWED} deliveries are owed; medians of {ROUNDS}");
@@ -57,12 +60,17 @@ pub(crate) async fn measure(empty: &Path, full: &Path, stored: u64) -> anyhow::R
         let [quick, slow] = times.map(median);
         println!(
             "  {:<50} ready in {slow:.0} ms, an empty journal's in {quick:.0} ms: {:.1} times; {:.1} MB read from the disk, \
-             {:.1} MiB of memory at most: {} the mark of {READY_MARK:?}",
+             {:.1} MiB of memory at most",
             before.title(),
             slow / quick,
             read.into_iter().fold(0.0, f64::max) / 1e6,
             peak.into_iter().max().unwrap_or(0) as f64 / f64::from(1 << 20),
-            crate::history::verdict(slow <= READY_MARK.as_secs_f64() * 1e3)
+        );
+        marks.at_most(
+            format!("ready {}", before.title()),
+            slow,
+            READY_MARK.as_secs_f64() * 1e3,
+            "ms",
         );
     }
     Ok(())
@@ -99,11 +107,11 @@ async fn one(router: &mut Router, before: Before) -> anyhow::Result<Seen> {
     Ok(seen)
 }
 
-/// A router whose rules owe nothing: what is owed already is, by the rules in the journal, to an instance that there is not.
-fn router(home: &Path) -> anyhow::Result<Router> {
+/// A router with these rules. What is owed already is, by the rules in the journal, to an instance that there is not.
+pub(crate) fn router(home: &Path, rules: &str) -> anyhow::Result<Router> {
     let mut router = Router::prepare(Path::new(env!("CARGO_BIN_EXE_jackfield")), home, &[])?;
     router.set("ZEPLIN_SECRET", "a secret");
-    router.configure(SOURCE, "# There are none.\n")?;
+    router.configure(SOURCE, rules)?;
     Ok(router)
 }
 

@@ -4,7 +4,7 @@
 //! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`again`] runs their tests against
 //! what was built, [`git`] makes repositories, [`router`] runs the real binary and kills it, [`disk`] has it
 //! lose power and fill up. A [`gate`] holds a stand-in at a chosen point, so
-//! that a test waits for what happens and never for time. What was seen is [`told`] in plain words.
+//! that a test waits for what happens and never for time. What was seen is [`told`] in plain words, and what a benchmark finds is held to its [`marks`].
 
 pub mod again;
 pub mod appflow;
@@ -15,6 +15,7 @@ pub mod gate;
 pub mod git;
 pub mod http;
 pub mod load;
+pub mod marks;
 pub mod router;
 pub mod scene;
 pub mod slack;
