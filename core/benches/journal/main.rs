@@ -4,14 +4,18 @@
 //! fdatasync. Rounds alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
 //! Then a million deliveries are owed, and a process of its own tells what memory it takes to have a journal of those open;
 //! they are carried out; and with so many stored events the same work is done again, beside an empty journal. At last some are owed
-//! again, and the real router is started on both.
+//! again, and the real router is started on both. Apart from that, `routes plan` goes through a hundred thousand events.
 //!
 //! `cargo bench --package jackfield --bench journal [-- --stored 10000000]`; a million are stored unless more are asked for. With
-//! the word `history` the rates beside the floor are left out. A mark that is missed is a failure.
+//! the word `history` the rates beside the floor are left out, and with the word `plan` all but the plan. A mark that is missed is a failure.
 
+#[path = "../routing/events.rs"]
+#[expect(dead_code, reason = "the matcher is measured with more kinds of events")]
+mod events;
 #[path = "../ingest/floor.rs"]
 mod floor;
 mod history;
+mod plan;
 mod rates;
 mod start;
 mod work;
@@ -36,7 +40,7 @@ fn bench(marks: &mut Marks) -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let (mut stored, mut with_rates) = (history::PENDING, true);
+    let (mut stored, mut with_rates, mut with_history) = (history::PENDING, true, true);
     let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = arguments.next() {
         let mut value = || {
@@ -47,16 +51,20 @@ fn bench(marks: &mut Marks) -> anyhow::Result<()> {
         match word.as_str() {
             "memory" => return runtime.block_on(history::tell_memory(Path::new(&value()?))),
             "history" => with_rates = false,
+            "plan" => (with_rates, with_history) = (false, false),
             "--stored" => stored = value()?.parse().context("`--stored` is a number of events")?,
             _ => anyhow::bail!(
-                "`{word}` is none of what can be said; `history` and `--stored NUMBER` are"
+                "`{word}` is none of what can be said; `history`, `plan` and `--stored NUMBER` are"
             ),
         }
     }
     if with_rates {
         runtime.block_on(rates::measure())?;
     }
-    runtime.block_on(history::measure(stored, marks))
+    if with_history {
+        runtime.block_on(history::measure(stored, marks))?;
+    }
+    runtime.block_on(plan::measure(marks))
 }
 
 /// A figure that the kernel keeps of a process, by its name in one of its files.

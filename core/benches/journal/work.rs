@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,16 +26,23 @@ use tokio::task::JoinSet;
 pub(crate) struct Desk {
     pub(crate) journal: Arc<SqliteJournal>,
     rules: Arc<Generation>,
-    body: Bytes,
+    /// One after another, and again from the first.
+    bodies: Arc<[Bytes]>,
+    next: Arc<AtomicUsize>,
 }
 
 impl Desk {
     /// Opens the journal in `directory`, for events whose bodies have so many bytes.
     pub(crate) async fn open(directory: &Path, body: usize) -> anyhow::Result<Self> {
+        Self::with(directory, RULES, &[body_of(body)]).await
+    }
+
+    /// Opens the journal in `directory` for events with these bodies, and puts these rules in force.
+    pub(crate) async fn with(directory: &Path, rules: &str, bodies: &[Bytes]) -> anyhow::Result<Self> {
         let journal = Arc::new(SqliteJournal::open(directory, Options::default())?);
         let file = RuleFile {
             name: "routes.toml".into(),
-            text: RULES.into(),
+            text: rules.into(),
         };
         let rules = Generation::compile(&[file], None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
         journal.store_rules(rules.id(), rules.text()).await?;
@@ -40,7 +50,8 @@ impl Desk {
         Ok(Self {
             journal,
             rules: Arc::new(rules),
-            body: body_of(body),
+            bodies: bodies.into(),
+            next: Arc::default(),
         })
     }
 
@@ -67,7 +78,8 @@ impl Desk {
                 ..Data::default()
             },
         };
-        let routed = self.rules.route(event, self.body.clone(), Some(id.to_string()));
+        let body = &self.bodies[self.next.fetch_add(1, Ordering::Relaxed) % self.bodies.len()];
+        let routed = self.rules.route(event, body.clone(), Some(id.to_string()));
         Arrival {
             routed: routed.expect("the body is JSON"),
             headers: vec![("user-agent", "Zeplin".into())],
@@ -206,7 +218,7 @@ pub(crate) fn median(mut rounds: Vec<f64>) -> f64 {
 /// How many deliveries the dispatcher claims at once.
 pub(crate) const BATCH: usize = 32;
 const OWNER: &str = "bench";
-const RULES: &str = r#"
+pub(crate) const RULES: &str = r#"
 [[route]]
 name = "screens"
 when.type = ["io.zeplin.project.screen.version.created"]
