@@ -275,7 +275,7 @@ mod tests {
         master::tests::call,
         misfortunes::Befallen,
         operator::{Heard, Said, Word},
-        site::{BY_TIME, HELD, NEWEST, ORDERED, TIMELY},
+        site::{BY_TIME, HELD, LATEST, NEWEST, ORDERED, TIMELY},
     };
 
     /// A run in which jobs were promised as `evt_` and their name, and what became of it.
@@ -436,6 +436,24 @@ mod tests {
             let story = case.ended.archive.stories.get_mut("dlv_1").unwrap();
             (story.state, story.successor) = (State::Superseded, Some("dlv_2".into()));
             assert_eq!(case.found("took its place"), wrong, "{older} {newer}");
+        }
+    }
+
+    #[test]
+    fn of_a_burst_its_steps_see_the_newest_though_it_is_gone_before_others() {
+        let (older, newer) = ("k01-000001", "k01-000002");
+        for (told, there, wrong) in [
+            (newer, &[older, newer][..], 0),
+            (older, &[older, newer], 1),
+            (newer, &[older], 0),
+        ] {
+            let mut case = Case::of(&[older, newer], Settings::leaping(DEDUP_WINDOW));
+            case.call(LATEST, told, "dlv_1", Order::Done);
+            case.story(LATEST, older, "dlv_1", State::Succeeded);
+            let events: Vec<_> = there.iter().map(|job| format!("evt_{job}")).collect();
+            case.ended.archive.there.extend(events.iter().cloned());
+            case.ended.archive.stories.get_mut("dlv_1").unwrap().events = events;
+            assert_eq!(case.found("was of"), wrong, "{told} of {there:?}");
         }
     }
 

@@ -75,9 +75,10 @@ fn events(story: &Story, call: &Call, evidence: &Evidence<'_>, wrong: &mut Vec<S
                 .any(|event| evidence.gone.contains(event.as_str()))
         })
     };
+    let newest = evidence.jobs.get(told.event.as_str());
     let seen = match story.route == LATEST {
-        // Of all its events, its steps see the newest.
-        true => jobs.last().map(std::slice::from_ref).unwrap_or_default(),
+        // Of all its events, its steps see the newest, which may be gone before others.
+        true => newest.map(std::slice::from_ref).unwrap_or_default(),
         false => &jobs[..],
     };
     let is_of_them = seen
