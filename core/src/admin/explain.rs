@@ -170,17 +170,25 @@ pub enum NotExplained {
 ///
 /// Where the journal cannot be read.
 pub async fn deliveries_of(history: &dyn History, event: EventId) -> Result<Vec<Became>, JournalError> {
-    let filter = DeliveryFilter {
-        event: Some(event),
-        limit: usize::MAX,
-        ..DeliveryFilter::default()
-    };
     let mut deliveries = Vec::new();
-    for record in history.deliveries(filter).await? {
-        // One that retention has removed meanwhile is gone with its event.
-        deliveries.extend(history.delivery(record.id).await?.map(Became::of));
+    let mut before = None;
+    loop {
+        let filter = DeliveryFilter {
+            event: Some(event),
+            before,
+            limit: PAGE,
+            ..DeliveryFilter::default()
+        };
+        let page = history.deliveries(filter).await?;
+        let Some(last) = page.last() else {
+            return Ok(deliveries);
+        };
+        before = Some(last.id);
+        for record in page {
+            // One that retention has removed meanwhile is gone with its event.
+            deliveries.extend(history.delivery(record.id).await?.map(Became::of));
+        }
     }
-    Ok(deliveries)
 }
 
 fn idle(generation: &Generation, story: &EventStory) -> Idle {
@@ -208,6 +216,8 @@ fn idle(generation: &Generation, story: &EventStory) -> Idle {
     }
 }
 
+/// How many deliveries are read at a time.
+const PAGE: usize = 1_000;
 /// What an event loses first.
 const PAYLOAD: &str = "data.payload";
 

@@ -205,11 +205,12 @@ fn paths(event: &Value) -> HashMap<&str, Vec<Vec<&str>>> {
 
 fn gather<'e>(place: Place<'e>, path: &mut Vec<&'e str>, found: &mut BTreeSet<Vec<&'e str>>) {
     for element in elements(&[place]) {
+        // Objects with names that are data have any number of them, and a key as many dots as its sender likes.
+        if found.len() == MOST_PATHS || path.len() == MOST_NAMES {
+            return;
+        }
         if element.is_leaf() {
-            // Objects with names that are data have any number of them.
-            if found.len() < MOST_PATHS {
-                found.insert(path.clone());
-            }
+            found.insert(path.clone());
             continue;
         }
         for (name, place) in element.fields() {
@@ -222,3 +223,24 @@ fn gather<'e>(place: Place<'e>, path: &mut Vec<&'e str>, found: &mut BTreeSet<Ve
 
 /// How many paths of an event are looked through for one that was perhaps meant.
 const MOST_PATHS: usize = 10_000;
+/// How many names such a path has at most: more than any that a person writes.
+const MOST_NAMES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_with_more_dots_than_a_stack_has_room_for_is_gone_through_as_far_as_a_person_would() {
+        let key = vec!["a"; 1_000_000].join(".");
+        let event = json!({ key: 1, "near": { "b": { "c": 1 } } });
+        let walk = Walk::new(&event);
+        let stop = walk.stop(&["b".into(), "c".into()]);
+        assert_eq!(
+            stop.as_deref(),
+            Some("the event has no `b`, but there is `near.b.c`")
+        );
+    }
+}
