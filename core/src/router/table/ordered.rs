@@ -4,7 +4,7 @@
 //! Whoever lists the values of a thousand rules makes each of these a candidate. If every candidate went through all
 //! values once more, the work would be the one times the other. So where a path has many values, and is asked about
 //! again, they are sorted once, and what a test may pass is a range of them. Tests of other kinds (`suffix`, `wildcard`,
-//! `anything-but`…) still go through all.
+//! `anything-but`…) still go through all, and so do those that most of the values pass.
 
 use std::{cmp::Ordering, collections::HashMap, ops::Range};
 
@@ -42,10 +42,10 @@ impl Ordered {
             let start = places.partition_point(|place| side(test, value(place)).is_lt());
             let rest = &places[start..];
             let end = rest.partition_point(|place| side(test, value(place)).is_le());
+            if self.found.len() + end > values.len() / 2 {
+                return None;
+            }
             self.found.extend(&rest[..end]);
-        }
-        if self.found.len() > values.len() / 2 {
-            return None;
         }
         // Values are chosen in the order of their elements.
         self.found.sort_unstable();
