@@ -409,7 +409,7 @@ impl App {
     }
 }
 
-/// Waits for the journal until `deadline`, and tells whether it came to an end: a disk that stands still does not keep the router
+/// Waits for the journal until `deadline`, and tells whether it did what it was to do: a disk that stands still does not keep the router
 /// from its own.
 async fn journal_ended(
     what: &str,
@@ -420,7 +420,7 @@ async fn journal_ended(
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::error!(error = %error, "the journal could not be {what}");
-            true
+            false
         }
         Err(_) => {
             tracing::error!(
