@@ -233,6 +233,10 @@ mod tests {
             "{{ event.data.artifacts[3].url | default('none') }}",
             json!("none"),
         );
+        check(
+            "{{ event.data.artifacts.0.url | default('none') }}",
+            json!("https://a/1"),
+        );
         check("{{ event.data.nothing | default(7) }}", json!(7));
         check("{{ event.data.title | default('x') }}", json!("A <b> & c"));
         check("{{ event.data.labels['a-b'] | default('y') }}", json!("x"));
@@ -338,6 +342,8 @@ mod tests {
         fails("{% if a %}", "unexpected end of input, expected end of block");
         fails("{{ 'a }}", "`{{` has no `}}`");
         fails("{{ a b }}", "`a b`: unexpected input after expression");
+        fails("{{ a | __read }}", "`a | __read`: there is no filter `__read`");
+        fails("{{ a and == b }}", "`a and == b`: unexpected `==`");
         fails(
             "{{ a | nofilter }}",
             "`a | nofilter`: there is no filter `nofilter`",

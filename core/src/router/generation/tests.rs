@@ -327,7 +327,7 @@ if = "namespace(a=1)"
 with.text = "{{ '%s' | format(event.subject) }}"
 "##;
     insta::assert_snapshot!(faults(text, None), @r#"
-    routes.toml:4:12: `route.order_by`: `event.subject * 2`: `*` would repeat a text or a list as often as an event says; numbers are multiplied with `a | times(b)`
+    routes.toml:4:12: `route.order_by`: `event.subject * 2`: `*` would repeat a text or a list as often as an event says, or give as many arguments; numbers are multiplied with `a | times(b)`
       4 | order_by = "{{ event.subject * 2 }}"
         |            ^^^^^^^^^^^^^^^^^^^^^^^^^
     routes.toml:8:6: `route.step.if`: there is no `namespace`

@@ -36,9 +36,11 @@ impl Expression {
         let wrong = |reason: String| format!("`{source}`: {reason}");
         limits::refuse(source).map_err(wrong)?;
         let lenient = lenient(source);
-        ENGINE
-            .compile_expression(&lenient)
-            .map_err(|error| wrong(words(&error)))?;
+        ENGINE.compile_expression(&lenient).map_err(|error| {
+            // In terms of what was written, and not of what was made of it.
+            let error = ENGINE.compile_expression(source).err().unwrap_or(error);
+            wrong(words(&error))
+        })?;
         if let Some(reason) = filters::unknown(&ENGINE, source) {
             return Err(wrong(reason));
         }
@@ -102,7 +104,7 @@ pub(super) fn check_blocks(source: &str) -> Result<(), String> {
     let lenient = lenient_blocks(source);
     ENGINE
         .template_from_str(&lenient)
-        .map_err(|error| words(&error))?;
+        .map_err(|error| words(&ENGINE.template_from_str(source).err().unwrap_or(error)))?;
     for (_, tag) in scan::tags(source) {
         let wrong = |reason| format!("`{}`: {reason}", tag.trim());
         limits::refuse(tag).map_err(wrong)?;

@@ -56,6 +56,27 @@ pub(super) fn install(engine: &mut Environment<'_>) {
     engine.add_filter("lines", lines);
     engine.add_filter("trim", trim);
     engine.add_filter("sum", sum);
+    engine.add_filter("sort", ordered(minijinja::filters::sort));
+    engine.add_filter("min", ordered(minijinja::filters::min));
+    engine.add_filter("max", ordered(minijinja::filters::max));
+    for name in ["eq", "equalto", "=="] {
+        engine.add_test(name, compared(minijinja::tests::is_eq));
+    }
+    for name in ["ne", "!="] {
+        engine.add_test(name, compared(minijinja::tests::is_ne));
+    }
+    for name in ["lt", "lessthan", "<"] {
+        engine.add_test(name, compared(minijinja::tests::is_lt));
+    }
+    for name in ["le", "<="] {
+        engine.add_test(name, compared(minijinja::tests::is_le));
+    }
+    for name in ["gt", "greaterthan", ">"] {
+        engine.add_test(name, compared(minijinja::tests::is_gt));
+    }
+    for name in ["ge", ">="] {
+        engine.add_test(name, compared(minijinja::tests::is_ge));
+    }
     engine.add_test("lower", |state: &State<'_, '_>, value: &Value| {
         pay_for(state, value)?;
         Ok::<_, Error>(minijinja::tests::is_lower(value))
@@ -66,12 +87,35 @@ pub(super) fn install(engine: &mut Environment<'_>) {
     });
 }
 
+/// A filter that pays for all that is in the items which it compares.
+fn ordered(
+    filter: fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error>,
+) -> impl Fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error> + Send + Sync + 'static {
+    move |state, value, kwargs| {
+        let value = limits::read(state, &value)?;
+        filter(state, value, kwargs)
+    }
+}
+
+/// A test that pays for what it compares.
+fn compared(
+    test: fn(&Value, &Value) -> bool,
+) -> impl Fn(&State<'_, '_>, &Value, &Value) -> Result<bool, Error> + Send + Sync + 'static {
+    move |state, value, other| {
+        limits::read(state, value)?;
+        Ok(test(value, other))
+    }
+}
+
 /// Says which filter or test of an expression there is none of. minijinja says so only when it gets there.
 pub(super) fn unknown(engine: &Environment<'_>, expression: &str) -> Option<String> {
     let uses = scan::uses(expression);
     let mut state = engine.empty_state();
     let mut filters = uses.filters.iter();
-    let filter = filters.find(|name| is(state.apply_filter(name, &[]), ErrorKind::UnknownFilter));
+    let filter = filters.find(|name| {
+        // Ours have such names.
+        name.starts_with("__") || is(state.apply_filter(name, &[]), ErrorKind::UnknownFilter)
+    });
     let mut tests = uses.tests.iter();
     let test = tests.find(|name| is(state.perform_test(name, &[]), ErrorKind::UnknownTest));
     filter

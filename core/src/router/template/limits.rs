@@ -68,7 +68,7 @@ pub(super) fn json(value: &Value) -> Result<String, String> {
 pub(super) fn refuse(expression: &str) -> Result<(), String> {
     if scan::has_star(expression) {
         return Err(
-            "`*` would repeat a text or a list as often as an event says; numbers are \
+            "`*` would repeat a text or a list as often as an event says, or give as many arguments; numbers are \
             multiplied with `a | times(b)`"
                 .to_owned(),
         );
@@ -104,7 +104,7 @@ pub(super) fn cut(error: &str) -> String {
 }
 
 /// The value itself, when a step has been paid for each value in it. minijinja lets texts pay.
-fn read(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+pub(super) fn read(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
     let mut pending = vec![value.clone()];
     while let Some(value) = pending.pop() {
         match value.kind() {

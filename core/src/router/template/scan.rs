@@ -181,7 +181,8 @@ fn path(rest: &str, start: usize) -> Path<'_> {
 fn step(rest: &str) -> Option<(Step<'_>, usize)> {
     if let Some(after) = rest.strip_prefix('.') {
         let name = name(after);
-        return (!name.is_empty()).then_some((Step::Name(name), 1 + name.len()));
+        let step = name.parse().map_or(Step::Name(name), Step::Index);
+        return (!name.is_empty()).then_some((step, 1 + name.len()));
     }
     let inner = rest.strip_prefix('[')?;
     let close = match inner.chars().next()? {
@@ -272,23 +273,30 @@ pub(super) fn comparisons(expression: &str) -> Vec<usize> {
     for (index, (at, token)) in tokens.iter().enumerate() {
         let nth = |index: usize| tokens.get(index).map_or("", |(_, token)| *token);
         let before = index.checked_sub(1).map_or("", nth);
+        // Of `a.0` or `a.not`, it is not what it reads like.
+        let is_attribute = index.checked_sub(2).map_or("", nth) == ".";
         let after = match (*token, nth(index + 1)) {
             ("<" | ">" | "=" | "!", "=") => index + 2,
             ("<" | ">", _) => index + 1,
-            ("not", "in") if before != "is" => index + 2,
+            ("not", "in") if !is_a_name_after(before) => index + 2,
             ("in", _) if is_loop => {
                 is_loop = false; // That of `for x in`, which compares nothing.
                 continue;
             }
-            ("in", _) if !matches!(before, "is" | "not" | ".") => index + 1,
+            ("in", _) if (is_attribute || before != "not") && !is_a_name_after(before) => index + 1,
             _ => continue,
         };
         let is_second = matches!(before, "<" | ">" | "=" | "!");
-        if !is_second && !is_literal(before) && !is_literal(nth(after)) {
+        if !is_second && (is_attribute || !is_literal(before)) && !is_literal(nth(after)) {
             found.push(*at);
         }
     }
     found
+}
+
+/// Whether what reads like an operator is the name of a test, an attribute or an argument there.
+fn is_a_name_after(token: &str) -> bool {
+    matches!(token, "is" | "." | "(" | "," | "")
 }
 
 fn is_literal(token: &str) -> bool {
@@ -403,6 +411,8 @@ mod tests {
         check("a is in b and c is not in d", "a is in b and c is not in d");
         check("- for a in b if a in c", "- for a in b if a !in c");
         check("a.in < b", "a.in !< b");
+        check("a.0 == b.0", "a.0 !== b.0");
+        check("a.not in b and f(in=1, not=2)", "a.not !in b and f(in=1, not=2)");
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn root() -> Value {
         "text": "a".repeat(100_000), "long": "a".repeat(2_000_000), "umlauts": "ä".repeat(1_000_000),
         "rows": "a\n".repeat(100_000), "newlines": "\n".repeat(2_000_000),
         "digits": (0..100_000).collect::<Vec<_>>(), "texts": (0..100_000).map(|number| format!("{number:020}")).collect::<Vec<_>>(),
-        "deep": [vec![0; 500_000]], "same": [vec![0; 500_000]], "commits": commits(),
+        "pair": [[vec![0; 500_000]], [vec![0; 500_000]]], "deep": [vec![0; 500_000]], "same": [vec![0; 500_000]], "commits": commits(),
     } }))
     .unwrap()
 }
@@ -78,6 +78,12 @@ fn no_loop_does_more_than_is_paid_for() {
         "event.deep <= event.same",
         "event.same in [event.deep]",
         "event.deep not in event.same",
+        "event.deep is eq(event.same)",
+        "event.deep is le(event.same)",
+        "[event.deep] | select('==', event.same) | list",
+        "[event.deep, event.same] | sort",
+        "[event.deep, event.same] | max",
+        "event.pair.0 == event.pair.1",
         "'b' in event.long",
         "event.digits | sort",
         "event.texts | unique",
@@ -142,7 +148,7 @@ fn nothing_larger_than_the_largest_output_is_put_out() {
 
 #[test]
 fn what_cannot_be_bounded_is_refused() {
-    let repeats = "`*` would repeat a text or a list as often as an event says; numbers are multiplied with `a | times(b)`";
+    let repeats = "`*` would repeat a text or a list as often as an event says, or give as many arguments; numbers are multiplied with `a | times(b)`";
     for (source, reason) in [
         ("{{ event.text * event.number }}", repeats),
         ("{{ [event.text] * 9 ~ '' }}", repeats),
