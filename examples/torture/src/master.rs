@@ -119,6 +119,8 @@ pub(crate) struct Call {
     /// When it came, among all that happened here.
     pub(crate) came: u64,
     pub(crate) at: Instant,
+    /// When its order went out: from then on it may be over, before anybody here gets to know.
+    pub(crate) ordered: u64,
     /// When the puppet had heard its order, or nobody was there any more.
     pub(crate) went: u64,
     pub(crate) heard: bool,
@@ -316,6 +318,7 @@ impl Shared {
             life,
             came,
             at: Instant::now(),
+            ordered: u64::MAX,
             went: u64::MAX,
             heard: false,
         });
@@ -357,6 +360,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let Ok(told) = told else { return };
     let (call, order, pause) = shared.decide(told);
     tokio::time::sleep(pause).await;
+    let ordered = shared.moment();
+    shared.state().calls[call].ordered = ordered;
     let mut heard = String::new();
     let ordered = stream
         .get_mut()
@@ -399,6 +404,7 @@ pub(crate) mod tests {
             life: 0,
             came,
             at: Instant::now(),
+            ordered: went,
             went,
             heard,
         }

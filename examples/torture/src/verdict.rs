@@ -317,7 +317,8 @@ mod tests {
             call.told.input.jobs = vec![job.to_owned()];
             call.told.key = format!("{delivery}/only");
             (call.told.route, call.told.delivery) = (route.to_owned(), delivery.to_owned());
-            (call.came, call.went) = (self.moment(), self.moment() + 1);
+            (call.came, call.ordered) = (self.moment(), self.moment() + 1);
+            call.went = call.ordered;
             self.calls.push(call);
         }
 
@@ -477,7 +478,7 @@ mod tests {
                 });
             }
             for call in &mut case.calls {
-                call.went = 100_000;
+                (call.ordered, call.went) = (100_000, 100_000);
             }
             case.found("were called for at once")
         };

@@ -32,7 +32,7 @@ pub(super) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
             story.is_some_and(|story| was_heard(story, before))
         };
         if let Some(before) = before.filter(is_heard)
-            && call.came < before.went
+            && call.came < before.ordered
         {
             verdict.wrong.push(format!(
                 "of `{route}`, {job} was called for while {} was under way",

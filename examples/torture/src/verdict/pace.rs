@@ -95,7 +95,7 @@ fn at_once<G: Ord + std::fmt::Debug>(
         // Of a call whose end the router did not hear, it may know that it is over.
         others.retain(|other| {
             let story = evidence.stories.get(other.told.delivery.as_str());
-            other.went > call.came
+            other.ordered > call.came
                 && other.life == call.life
                 && story.is_some_and(|story| was_heard(story, other))
         });
