@@ -59,6 +59,7 @@ pub(super) fn install(engine: &mut Environment<'_>) {
     engine.add_filter("sort", ordered(minijinja::filters::sort));
     engine.add_filter("min", ordered(minijinja::filters::min));
     engine.add_filter("max", ordered(minijinja::filters::max));
+    engine.add_filter("unique", ordered(minijinja::filters::unique));
     for name in ["eq", "equalto", "=="] {
         engine.add_test(name, compared(minijinja::tests::is_eq));
     }

@@ -4,6 +4,9 @@
 //! that operators, filters and blocks make, before they make it. What it leaves out is bounded here: comparisons pay
 //! for what they compare, and `*` is refused, since a list that it repeats costs nothing until it is text.
 //! Nothing grows from one turn of a loop to the next, since there are neither namespaces nor macros.
+//!
+//! Some work on one huge value, done again in each turn of a loop, takes more time than it pays for, and no memory:
+//! `loop.changed`, `groupby` by what is deep, and slices from the end of a text.
 
 use std::io::{self, Write};
 

@@ -83,6 +83,7 @@ fn no_loop_does_more_than_is_paid_for() {
         "[event.deep] | select('==', event.same) | list",
         "[event.deep, event.same] | sort",
         "[event.deep, event.same] | max",
+        "[event.deep, event.same] | unique | list",
         "event.pair.0 == event.pair.1",
         "'b' in event.long",
         "event.digits | sort",
