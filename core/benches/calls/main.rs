@@ -6,6 +6,7 @@
 //! Beside them, in the same rounds, what the machine takes to wake a thread, and a thread at the other end of a socket.
 //! Then: how long a worker takes from its start to the first call, and what an idle one holds for itself of the memory.
 //! Then the abuse: what becomes of the slowest of a hundred calls of a healthy plugin while another one is mistreated.
+//! A mark that is missed is a failure.
 //!
 //! `cargo bench --package jackfield --bench calls`
 
@@ -22,6 +23,7 @@ use jackfield::{
     delivery::Outcome,
     plugin::{Caller, Report, StepCall},
 };
+use jackfield_stage::marks::Marks;
 use tokio::{task::JoinSet, time::Instant};
 
 /// The binary's, so that nothing has a worse one here.
@@ -33,29 +35,24 @@ fn main() -> ExitCode {
         abuse::hoard();
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-    let result = runtime.block_on(measure());
+    let mut marks = Marks::default();
+    let work = runtime.block_on(measure(&mut marks));
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    marks.end(work)
 }
 
-async fn measure() -> anyhow::Result<()> {
+async fn measure(marks: &mut Marks) -> anyhow::Result<()> {
     let bench = Bench::set().await?;
-    costs(&bench).await?;
-    starts(&bench).await?;
-    memory(&bench)?;
-    abuse::measure(&bench).await?;
+    costs(&bench, marks).await?;
+    starts(&bench, marks).await?;
+    memory(&bench, marks).await?;
+    abuse::measure(&bench, marks).await?;
     bench.end().await;
     Ok(())
 }
 
 /// Prints what a call costs.
-async fn costs(bench: &Bench) -> anyhow::Result<()> {
+async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
     let subjects: [(&str, Arc<dyn Caller>); 3] = [
         ("direct", Arc::new(Nothing)),
         ("in process", bench.caller(Place::Here)),
@@ -89,6 +86,17 @@ async fn costs(bench: &Bench) -> anyhow::Result<()> {
         median(&wakes),
         median(&sockets)
     );
+    for (place, subject, [alone, together]) in
+        [("in process", 1, [6.0, 1.0]), ("in a worker", 2, [25.0, 4.0])]
+    {
+        marks.at_most(format!("a call {place}"), figure(subject, 1), alone, "µs");
+        marks.at_most(
+            format!("a call {place}, of 64 at a time"),
+            figure(subject, 64),
+            together,
+            "µs",
+        );
+    }
     Ok(())
 }
 
@@ -113,7 +121,7 @@ async fn rate(bench: &Bench, caller: &Arc<dyn Caller>, in_flight: usize, time: D
 }
 
 /// Prints how long a worker takes from its start to its first call.
-async fn starts(bench: &Bench) -> anyhow::Result<()> {
+async fn starts(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
     let (mut times, mut programs) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         programs.push(bench.run_program()?.as_secs_f64() * 1e3);
@@ -122,31 +130,28 @@ async fn starts(bench: &Bench) -> anyhow::Result<()> {
         times.push(ready.as_secs_f64() * 1e3);
     }
     println!(
-        "\na worker is ready {:.1} ms after its start (mark 5 ms); to start the program and see it end takes {:.1} ms",
+        "\na worker is ready {:.1} ms after its start; to start the program and see it end takes {:.1} ms",
         median(&times),
         median(&programs)
     );
+    marks.at_most("start of a worker", median(&times), 5.0, "ms");
     Ok(())
 }
 
-/// Prints what an idle worker holds for itself of the memory.
-fn memory(bench: &Bench) -> anyhow::Result<()> {
-    let process = bench
-        .caller(Place::Process)
-        .vitals()
-        .process
-        .context("the worker has a process")?;
+/// Prints what a worker that has not been called yet holds for itself of the memory.
+async fn memory(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
+    let (worker, _) = bench.start_worker().await?;
+    let process = worker.vitals().process.context("the worker has a process")?;
     let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let line = |name: &str| -> anyhow::Result<f64> {
         let value = rollup.lines().find_map(|line| line.strip_prefix(name));
         let value = value.with_context(|| format!("no {name} of the worker"))?;
         Ok(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     };
-    println!(
-        "it holds {:.1} MiB that it wrote and shares with nobody (mark 6 MiB), and {:.1} MiB that it only read",
-        line("Private_Dirty:")?,
-        line("Private_Clean:")?
-    );
+    let (written, read) = (line("Private_Dirty:")?, line("Private_Clean:")?);
+    worker.shutdown(Duration::from_secs(5)).await;
+    println!("it shares {written:.1} MiB that it wrote with nobody, and {read:.1} MiB that it only read");
+    marks.at_most("memory of an idle worker", written + read, 6.0, "MiB");
     Ok(())
 }
 

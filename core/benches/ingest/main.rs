@@ -14,6 +14,8 @@ mod server;
 
 use std::process::ExitCode;
 
+use jackfield_stage::marks::Marks;
+
 /// The binary's, so that the servers it is compared with have no worse one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,15 +23,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Runs the benchmark, or one of the servers that it compares, in a process of its own.
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let result = match arguments.next().as_deref() {
+    let mut marks = Marks::default();
+    let work = match arguments.next().as_deref() {
         Some("serve") => server::serve(&arguments.next().unwrap_or_default(), arguments.next().as_deref()),
-        _ => measure::all(),
+        _ => measure::all(&mut marks),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    marks.end(work)
 }

@@ -18,6 +18,7 @@ use jackfield::{
 use jackfield_stage::{
     cargo,
     load::{self, Amount, Progress, Tally, Template},
+    marks::Marks,
     router::Router,
     zeplin,
 };
@@ -34,6 +35,8 @@ const SUBJECTS: [Subject; 5] = [
 ];
 const CONNECTIONS: [usize; 2] = [64, 256];
 const ROUNDS: usize = 3;
+const RATE_MARK: f64 = 65.0;
+const CPU_MARK: f64 = 2.0;
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(3);
 
@@ -68,8 +71,8 @@ struct Figures {
     memory: u64,
 }
 
-/// Measures everything and prints the report.
-pub(crate) fn all() -> anyhow::Result<()> {
+/// Measures everything, prints the report, and tells which marks the most connections reach.
+pub(crate) fn all(marks: &mut Marks) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -91,10 +94,25 @@ pub(crate) fn all() -> anyhow::Result<()> {
             }
         }
     }
+    let of = |connections, subject| middle(&figures[&(connections, subject)]);
     for connections in CONNECTIONS {
-        let of = |subject| middle(&figures[&(connections, subject)]);
-        report(connections, &SUBJECTS.map(|subject| (subject, of(subject))));
+        report(connections, |subject| of(connections, subject));
     }
+    let [.., connections] = CONNECTIONS;
+    let [translate, floor, commit] =
+        [Subject::Translate, Subject::Floor, Subject::Commit].map(|subject| of(connections, subject));
+    marks.at_least(
+        format!("rate of (c), of (e)'s, over {connections} connections"),
+        100.0 * commit.rate / floor.rate,
+        RATE_MARK,
+        "%",
+    );
+    marks.at_most(
+        format!("CPU of (c), to (b)'s, over {connections} connections"),
+        commit.cpu / translate.cpu,
+        CPU_MARK,
+        "x",
+    );
     Ok(())
 }
 
@@ -231,19 +249,14 @@ async fn under_load(
     Ok((figures, warm.acknowledged.len() + tally.acknowledged.len()))
 }
 
-fn report(connections: usize, rows: &[(Subject, Figures)]) {
-    let of = |subject| {
-        rows.iter()
-            .find(|(other, _)| *other == subject)
-            .map(|(_, figures)| *figures)
-            .unwrap_or_default()
-    };
+fn report(connections: usize, of: impl Fn(Subject) -> Figures) {
     let (translate, floor) = (of(Subject::Translate), of(Subject::Floor));
     println!(
         "\n{connections} connections{:24}req/s  of (e)    p50 ms    p99 ms  CPU us  to (b)  memory MiB",
         ""
     );
-    for (subject, figures) in rows {
+    for subject in SUBJECTS {
+        let figures = of(subject);
         println!(
             "{:38}{:>8.0}{:>7.0}%{:>10.2}{:>10.2}{:>8.1}{:>7.2}x{:>12.1}",
             subject.title(),

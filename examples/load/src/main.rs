@@ -73,11 +73,13 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
         profile,
     } = arguments;
     println!("Building the router and a plugin that counts; the first time takes a few minutes…");
-    let profile = match profile {
-        Profile::Dev => "dev",
-        Profile::Release => "release",
-    };
-    let built = cargo::build(&PACKAGES, profile)?;
+    let built = cargo::build(
+        &PACKAGES,
+        match profile {
+            Profile::Dev => "dev",
+            Profile::Release => "release",
+        },
+    )?;
     println!(
         "Posting {events} signed events of 3 KB; kills among them: {kills}, replacements of the plugin: {replacements}, of the rules: {reloads}…"
     );
@@ -94,6 +96,9 @@ async fn load(arguments: &Arguments) -> anyhow::Result<bool> {
     let run = jackfield_load::run(&built, plan).await?;
     let mut told = Told::default();
     run.tell(&mut told);
+    if let Profile::Release = profile {
+        run.tell_memory(&mut told);
+    }
     println!(
         "\n{}",
         if told.all_true() {
