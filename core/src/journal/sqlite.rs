@@ -36,6 +36,7 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     ops::RangeInclusive,
     path::Path,
     sync::{
@@ -228,15 +229,19 @@ fn start_writer(
     outlets: Outlets,
     options: &Options,
 ) -> Result<JoinHandle<()>, OpenError> {
-    let mut checkpoints = Checkpoints::start(directory, &mut connection)?;
+    let path = schema::file(directory);
+    let database = Arc::new(File::open(&path).map_err(OpenError::io(&path))?);
+    let checkpoints = Checkpoints::start(directory, &mut connection, Arc::clone(&database))?;
     let (now, dedup_keys) = (options.clock.now(), options.dedup_keys);
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let writer = thread::Builder::new()
         .name("journal".into())
         .spawn(move || {
-            // Let go of last, when the database is closed.
-            let _lock = lock;
+            // Let go of last, when SQLite has closed the database: the lock, and before it the file, which takes SQLite's
+            // locks with it.
+            let (_lock, _database) = (lock, database);
             let connection = connection;
+            let mut checkpoints = checkpoints;
             let Outlets {
                 changed,
                 lag,
@@ -255,7 +260,7 @@ fn start_writer(
         .map_err(OpenError::io(directory))?;
     match started.recv() {
         Ok(Ok(())) => Ok(writer),
-        Ok(Err(error)) => Err(OpenError::store(&schema::file(directory))(error)),
+        Ok(Err(error)) => Err(OpenError::store(&path)(error)),
         Err(_) => Err(OpenError::io(directory)(std::io::Error::other(
             "the journal's thread ended",
         ))),

@@ -3,11 +3,16 @@
 //! That thread alone would never let the log begin anew, since the writer is always a step ahead of it: measured,
 //! 1.9 GB after 12 seconds. So where the log is still long, the writer copies the rest itself, which is little by
 //! then, and the next commit begins the log anew. A reader that holds an old snapshot puts that off until it ends.
+//!
+//! SQLite syncs the database when the whole log is copied, and not before: that would be the writer's part, with all that
+//! the thread has copied. So the thread syncs it itself, each time, and the writer waits for little of that, too.
 
 use std::{
+    fmt,
+    fs::File,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicI64, Ordering},
         mpsc,
     },
@@ -34,8 +39,12 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread for the database that `writer` writes.
-    pub(super) fn start(directory: &Path, writer: &mut Connection) -> Result<Self, OpenError> {
+    /// Starts the thread for the database that `writer` writes, and `database` is.
+    pub(super) fn start(
+        directory: &Path,
+        writer: &mut Connection,
+        database: Arc<File>,
+    ) -> Result<Self, OpenError> {
         let path = schema::file(directory);
         let pages = Arc::new(AtomicI64::new(0));
         let seen = Arc::clone(&pages);
@@ -56,6 +65,7 @@ impl Checkpoints {
                 while asked.recv().is_ok() {
                     let _running = lock.lock().unwrap_or_else(PoisonError::into_inner);
                     checkpoint(&connection);
+                    settle(database.sync_data());
                 }
             })
             .map_err(OpenError::io(&path))?;
@@ -83,7 +93,13 @@ impl Checkpoints {
             self.limit = LONG;
         }
         if pages >= self.limit {
-            let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let _running = match self.running.try_lock() {
+                Ok(running) => running,
+                Err(TryLockError::Poisoned(error)) => error.into_inner(),
+                // The thread is at it, beside the commits; when it is done, little is left.
+                Err(TryLockError::WouldBlock) if pages < self.limit + LONG => return,
+                Err(TryLockError::WouldBlock) => self.running.lock().unwrap_or_else(PoisonError::into_inner),
+            };
             checkpoint(writer);
             // Where a reader holds the log, the next try is for when there is more to gain.
             (self.asked, self.limit) = (pages, pages + LONG);
@@ -107,9 +123,12 @@ impl Drop for Checkpoints {
 }
 
 fn checkpoint(connection: &Connection) {
-    let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-    if let Err(error) = result {
-        // Nothing is lost: the log keeps what could not be copied. A full disk shows in the commits soon enough.
+    settle(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+}
+
+/// Nothing is lost: the log keeps what could not be copied. A full disk shows in the commits soon enough.
+fn settle<E: fmt::Display>(copied: Result<(), E>) {
+    if let Err(error) = copied {
         tracing::warn!(error = %error, "the journal's log could not be copied into the database");
     }
 }
@@ -117,5 +136,5 @@ fn checkpoint(connection: &Connection) {
 /// Pages after which the thread is asked to copy: 8 MB.
 const STEP: i64 = 512;
 
-/// Pages after which the writer finishes the copy: 32 MB.
+/// Pages after which the writer finishes the copy as soon as the thread rests, and after twice as many in any case: 32 MB.
 const LONG: i64 = 2048;

@@ -169,8 +169,8 @@ fn bring_up_to_date(connection: &Connection, path: &Path, found: i64) -> Result<
 /// Makes the database file, for its owner alone, where there is none. SQLite would make it readable to all; its log
 /// and shared memory get the permissions of this file.
 ///
-/// A file that is there is not opened, ever, but by SQLite: whoever closes one takes away all locks that this process
-/// has on it, as POSIX has it. The next reader would then take itself for the last one and remove the log on leaving,
+/// A file that is there is not opened but by SQLite, or it is closed after SQLite has closed it: whoever closes one takes away
+/// all locks that this process has on it, as POSIX has it. The next reader would then take itself for the last one and remove the log on leaving,
 /// with everything in it that is not yet copied, and the router would go on writing to a file without a name.
 fn make_file(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
