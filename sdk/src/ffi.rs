@@ -44,23 +44,35 @@ use crate::call::{Code, Ended};
 ///
 /// The type is `repr(C)`, its first field is a `u32` that holds the size, and every bit pattern of it is valid.
 unsafe trait Sized32: Copy {
-    /// How much of it every writer of this major has written. A struct that grows with a minor says here where its growth
-    /// begins, with the `offset_of!` of the first new field; until then it is there whole, or is none.
-    const LEAST: usize = size_of::<Self>();
+    /// How much of it every writer of this major has written: its size in ABI 1.0. A number, which stays what it is when a later
+    /// minor makes the struct longer; `size_of` would refuse whoever has not heard of that minor.
+    const LEAST: usize;
 }
 
 // SAFETY: of the ABI: `struct_size` first; integers, raw pointers and optional function pointers only.
-unsafe impl Sized32 for abi::Call {}
+unsafe impl Sized32 for abi::Call {
+    const LEAST: usize = 176;
+}
 // SAFETY: as above.
-unsafe impl Sized32 for abi::CallResult {}
+unsafe impl Sized32 for abi::CallResult {
+    const LEAST: usize = 56;
+}
 // SAFETY: as above.
-unsafe impl Sized32 for abi::Host {}
+unsafe impl Sized32 for abi::Host {
+    const LEAST: usize = 112;
+}
 // SAFETY: as above.
-unsafe impl Sized32 for abi::Reply {}
+unsafe impl Sized32 for abi::Reply {
+    const LEAST: usize = 48;
+}
 // SAFETY: as above.
-unsafe impl Sized32 for abi::Request {}
+unsafe impl Sized32 for abi::Request {
+    const LEAST: usize = 80;
+}
 // SAFETY: as above.
-unsafe impl Sized32 for abi::Start {}
+unsafe impl Sized32 for abi::Start {
+    const LEAST: usize = 64;
+}
 
 /// Copies a struct that the other side wrote, or nothing where there is none, or one that is too short. What an older writer did
 /// not know of is 0, NULL or `None`; what a newer one added is left where it is.

@@ -83,7 +83,8 @@ impl Host {
         // SAFETY: the host wrote it.
         let Some(table) = (unsafe { read(host) }) else {
             return Err(format!(
-                "the table of the router's functions is missing, or shorter than that of ABI {ours}: {REMEDY}"
+                "the table of the router's functions is missing, or shorter than that of ABI {}.0: {REMEDY}",
+                abi::ABI_MAJOR
             ));
         };
         let (major, minor) = (table.abi_major, table.abi_minor);

@@ -5,7 +5,7 @@ use std::{ffi::c_void, mem::offset_of, ptr};
 
 use jackfield_abi as abi;
 
-use super::{CODES, slice, struct_size, table, text, word};
+use super::{CODES, Sized32 as _, slice, struct_size, table, text, word};
 use crate::{Cx, Empty, Error, Outcome, Plugin, Start, async_trait, call::Code};
 
 struct Idle;
@@ -154,9 +154,9 @@ fn whole() -> abi::Host {
 }
 
 #[test]
-fn a_table_that_ends_too_early_is_refused_wherever_it_ends() {
+fn a_table_that_ends_before_that_of_the_first_minor_is_refused_wherever_it_ends() {
     // The size itself is always there.
-    for written in (8..size_of::<abi::Host>()).step_by(8) {
+    for written in (8..abi::Host::LEAST).step_by(8) {
         let edge = Edge::of(whole(), written);
         let (code, message) = refusal(edge.table);
         assert_eq!(code, Code::Unsupported, "{written}");
@@ -167,6 +167,16 @@ fn a_table_that_ends_too_early_is_refused_wherever_it_ends() {
         );
     }
     assert_eq!(refusal(ptr::null()).0, Code::Unsupported);
+}
+
+#[test]
+fn a_table_that_ends_later_is_taken_wherever_it_ends() {
+    for written in (abi::Host::LEAST..=size_of::<abi::Host>()).step_by(8) {
+        let edge = Edge::of(whole(), written);
+        // SAFETY: the table is as long as it says, and lives as long as the test.
+        let accepted = unsafe { super::Host::accept(edge.table) };
+        assert!(accepted.is_ok(), "{written}: {accepted:?}");
+    }
 }
 
 #[test]

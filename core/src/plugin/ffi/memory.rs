@@ -9,18 +9,23 @@ use jackfield_abi::{CallResult, Plugin, Provider, Slice};
 /// # Safety
 /// The first field is `struct_size: u32`, and all others hold any bytes (pointers and options of functions do).
 pub(super) unsafe trait Sized32: Copy {
-    /// How much of it every plugin of this major has written. A struct that grows with a minor says here where its growth
-    /// begins, with the `offset_of!` of the first new field; until then it is there whole, or is none.
-    const LEAST: usize = size_of::<Self>();
+    /// How much of it every plugin of this major has written: its size in ABI 1.0. A number, which stays what it is when a later
+    /// minor makes the struct longer; `size_of` would refuse every plugin that has not heard of that minor.
+    const LEAST: usize;
 }
 
 // SAFETY: it begins with `struct_size`, and its fields are numbers and pointers.
-unsafe impl Sized32 for CallResult {}
+unsafe impl Sized32 for CallResult {
+    const LEAST: usize = 56;
+}
 // SAFETY: it begins with `struct_size`, and its fields are numbers, pointers and options of functions.
-unsafe impl Sized32 for Plugin {}
-
+unsafe impl Sized32 for Plugin {
+    const LEAST: usize = 112;
+}
 // SAFETY: it begins with `struct_size`, and its fields are numbers and options of functions.
-unsafe impl Sized32 for Provider {}
+unsafe impl Sized32 for Provider {
+    const LEAST: usize = 16;
+}
 
 /// Why a struct was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +41,7 @@ pub enum StructError {
     Short {
         /// What the plugin wrote.
         found: u32,
-        /// What this version has.
+        /// What every plugin of this major has.
         expected: usize,
     },
 }
