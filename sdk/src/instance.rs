@@ -177,6 +177,11 @@ async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch) -> Report {
     if cx.is_cancelled() {
         return Report::stopped(Code::Cancelled, "the call was canceled before it began");
     }
+    // A provider has nothing that tells it to tidy up.
+    let grace = match cx.is_request() {
+        true => Duration::ZERO,
+        false => P::CANCEL_GRACE,
+    };
     let call = watch.over(Contained::new(async {
         match cx.is_request() {
             true => receive(plugin, cx).await,
@@ -189,7 +194,7 @@ async fn attempt<P: Plugin>(plugin: &P, cx: &Cx, watch: &Watch) -> Report {
             Ok(report) => report,
             Err(message) => Error::panicked(message).into_report(),
         },
-        report = stopped(cx, P::CANCEL_GRACE) => report,
+        report = stopped(cx, grace) => report,
     }
 }
 

@@ -44,6 +44,7 @@ mod cancelling;
 mod crowds;
 mod ends;
 mod panics;
+mod requests;
 mod values;
 
 use jackfield::{delivery::Outcome, plugin::Report, reason::Reason};

@@ -68,7 +68,7 @@ fn a_good_plugin_passes_in_rust() {
     let (report, code) = checked(&Build::RUST.library(), &["--input", r#"{"act":"wait"}"#]);
     assert_eq!(code, Some(0));
     assert_eq!(report["passed"], true);
-    assert_eq!(with(&report, "passed").len(), 16, "{report:#}");
+    assert_eq!(with(&report, "passed").len(), 17, "{report:#}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_good_plugin_passes_in_c() {
     assert_eq!(code, Some(0));
     // Its fields are not explained, and of an object it looks at two fields only.
     assert_eq!(with(&report, "warning"), ["schemas", "bad-config"], "{report:#}");
-    assert_eq!(with(&report, "passed").len(), 14);
+    assert_eq!(with(&report, "passed").len(), 15);
 }
 
 #[test]
@@ -90,7 +90,14 @@ fn what_cannot_be_tried_is_skipped_with_what_it_takes() {
     assert_eq!(code, Some(0));
     assert_eq!(
         with(&report, verdict),
-        ["start", "bad-input", "cancel", "threads", "descriptors"]
+        [
+            "start",
+            "bad-input",
+            "bad-request",
+            "cancel",
+            "threads",
+            "descriptors"
+        ]
     );
     let (report, _) = checked(&library, &["--instance-config", r#"{"token":"x"}"#]);
     assert_eq!(with(&report, verdict), ["cancel"], "it needs an input");
@@ -353,7 +360,7 @@ fn the_report_is_for_people_unless_it_is_asked_for_as_json() {
         "  passed   exports      `jf_plugin_entry`, and nothing else",
         "  failed   descriptors  each instance leaves descriptors open: `/dev/zero`",
         "                        next: close them in `shutdown` or `destroy`",
-        "1 failed, 2 warnings, 1 skipped, 12 passed",
+        "1 failed, 2 warnings, 1 skipped, 13 passed",
     ] {
         assert!(said.lines().any(|found| found == line), "{line:?} in\n{said}");
     }

@@ -56,7 +56,8 @@ struct jf_instance {
 
 struct jf_op {
   jf_instance *instance;
-  const jf_call *call; /* until done */
+  const jf_call *call; /* until done; NULL where it is a request */
+  const jf_request *request;
   unsigned holders;
 };
 
@@ -64,6 +65,7 @@ struct jf_op {
 #include "trial_in_c/asking.h"
 #include "trial_in_c/values.h"
 #include "trial_in_c/waiting.h"
+#include "trial_in_c/requests.h"
 #include "trial_in_c/misbehaving.h"
 
 static void act(jf_instance *instance, const jf_call *call) {
@@ -128,7 +130,8 @@ static void let_go(jf_op *op) {
 static void *run(void *argument) {
   jf_op *op = argument;
   jf_instance *instance = op->instance;
-  act(instance, op->call);
+  if (op->call) act(instance, op->call);
+  else judge(instance, op->request);
   let_go(op);
   pthread_mutex_lock(&instance->lock);
   instance->running--;
@@ -137,14 +140,9 @@ static void *run(void *argument) {
   return NULL;
 }
 
-static jf_op *call(jf_instance *instance, const jf_call *call) {
-  /* These two block the thread of the host, which the ABI forbids; `skip` ends before this returns, as it may. */
-  if (asks(call, "slow") || asks(call, "squat") || asks(call, "skip")) {
-    act(instance, call);
-    return NULL;
-  }
+static jf_op *begin(jf_instance *instance, const jf_call *call, const jf_request *request) {
   jf_op *op = malloc(sizeof *op);
-  *op = (jf_op){ instance, call, 2 };
+  *op = (jf_op){ instance, call, request, 2 };
   pthread_mutex_lock(&instance->lock);
   instance->running++;
   pthread_mutex_unlock(&instance->lock);
@@ -152,6 +150,22 @@ static jf_op *call(jf_instance *instance, const jf_call *call) {
   pthread_create(&thread, NULL, run, op);
   pthread_detach(thread);
   return op;
+}
+
+static jf_op *call(jf_instance *instance, const jf_call *call) {
+  /* These two block the thread of the host, which the ABI forbids; `skip` ends before this returns, as it may. */
+  if (asks(call, "slow") || asks(call, "squat") || asks(call, "skip")) {
+    act(instance, call);
+    return NULL;
+  }
+  return begin(instance, call, NULL);
+}
+
+static jf_op *receive(jf_instance *instance, const jf_request *request) { return begin(instance, NULL, request); }
+
+static const void *get_extension(jf_slice id) {
+  static const jf_provider provider = { sizeof(jf_provider), 0, receive };
+  return id.len == strlen(JF_PROVIDER_1) && !memcmp(id.ptr, JF_PROVIDER_1, id.len) ? &provider : NULL;
 }
 
 static void op_cancel(jf_op *op) {
@@ -301,7 +315,7 @@ static const jf_plugin table = {
 #else
   call,
 #endif
-  op_cancel, op_release, shut_down, destroy, NULL };
+  op_cancel, op_release, shut_down, destroy, get_extension };
 
 #ifndef NO_ENTRY
 const jf_plugin *jf_plugin_entry(uint32_t host_major, uint32_t host_minor) {

@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use jackfield::plugin::{
     self, Caller, CreateError, DEFAULT_DRAIN, Grant, Housing, InProcess, Instance, InstanceOptions,
-    Isolation, Library, Limits, Options, PluginRecord, PluginState, Registry, Report, Runner, Sandbox, Setup,
-    StepCall, Survey, Worker,
+    Isolation, Library, Limits, Options, PluginRecord, PluginState, Registry, Report, RequestCall, Runner,
+    Sandbox, Setup, StepCall, Survey, Worker,
     directory::Directory,
     elf,
     stage::{Stage, Staged},
@@ -120,6 +120,20 @@ impl Bench {
             idempotency_key: format!("dlv/{act}"),
             deadline: Instant::now() + Duration::from_secs(600),
             workdir: self.path("data/work"),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// A request whose header says what is to come of it.
+    pub(crate) fn request(&self, act: &str) -> RequestCall {
+        let head = json!({
+            "source": "trials", "received": "2026-01-01T00:00:00Z", "headers": [["act", act]], "secrets": ["hunter2"],
+            "unverified": false, "path_token": true, "options": {},
+        });
+        RequestCall {
+            head: Bytes::from(head.to_string()),
+            body: Bytes::from_static(b"{}"),
+            deadline: Instant::now() + Duration::from_secs(600),
             cancelled: CancellationToken::new(),
         }
     }
@@ -274,6 +288,14 @@ impl Trial {
 
     pub(crate) async fn make(&self, call: StepCall) -> Report {
         self.instance.caller.call(call).await
+    }
+
+    pub(crate) fn request(&self, act: &str) -> RequestCall {
+        self.bench.request(act)
+    }
+
+    pub(crate) async fn receive(&self, request: RequestCall) -> Report {
+        self.instance.caller.receive(request).await
     }
 
     pub(crate) async fn act(&self, act: &str) -> Report {

@@ -28,7 +28,7 @@ static jf_slice describe(void) {
   printf("whatever a plugin prints\n");
   return text(
     "{\"name\":\"" DESCRIBED "\",\"version\":\"" VERSION "\",\"description\":\"Does whatever its input asks for\","
-    "\"capabilities\":[\"action\"],\"needs\":{\"files\":{},\"network\":[]},"
+    "\"capabilities\":[\"action\",\"provider\"],\"needs\":{\"files\":{},\"network\":[]},"
 #ifdef SCHEMA_WRONG
     "\"config_schema\":{\"type\":\"text\"},"
 #elif defined(SCHEMA_OF_TEXT)

@@ -3,17 +3,17 @@
 /* Tells the host that a call waits. */
 static void tell_of_wait(const jf_host *host) { host->metric(host->ctx, text("waits_total"), text(""), 1.0); }
 
-/* Waits until the call is canceled, or the instance ends. */
-static void wait_for_the_end(jf_instance *instance, const jf_call *call) {
+/* Waits until the call, or the request, is canceled, or the instance ends. */
+static void wait_for_the_end(jf_instance *instance, const uint32_t *cancelled) {
   tell_of_wait(instance->host);
   pthread_mutex_lock(&instance->lock);
-  while (!__atomic_load_n(call->cancelled, __ATOMIC_RELAXED) && !instance->closing)
+  while (!__atomic_load_n(cancelled, __ATOMIC_RELAXED) && !instance->closing)
     pthread_cond_wait(&instance->changed, &instance->lock);
   pthread_mutex_unlock(&instance->lock);
 }
 
 static void wait_until_cancelled(jf_instance *instance, const jf_call *call) {
-  wait_for_the_end(instance, call);
+  wait_for_the_end(instance, call->cancelled);
   end(call, JF_RETRY, JF_CODE_CANCELLED, "", "stopped");
 }
 
@@ -22,7 +22,7 @@ static void tidy(jf_instance *instance, const jf_call *call) {
   answer *one = asked();
   host->kv_put(host->ctx, text("begun"), text("yes"), 0, on_reply, one);
   if (!granted(call, wait_for(one))) return;
-  wait_for_the_end(instance, call);
+  wait_for_the_end(instance, call->cancelled);
   one = asked();
   host->kv_delete(host->ctx, text("begun"), on_reply, one);
   if (granted(call, wait_for(one))) end(call, JF_DONE, JF_CODE_NONE, "\"tidied\"", "");

@@ -8,11 +8,16 @@
 
 mod asking;
 mod panics;
+mod requests;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
-use jackfield_sdk::prelude::*;
+use jackfield_sdk::{
+    __private::AsPlugin,
+    prelude::*,
+    provider::{Request, Verdict},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -21,6 +26,7 @@ use tokio::{
 };
 
 use panics::Place;
+use requests::Requests;
 use waiting::Bell;
 
 /// What an instance is configured with.
@@ -127,6 +133,7 @@ pub struct Trial {
     proxy: Option<jackfield_sdk::Proxy>,
     bell: Arc<Bell>,
     panic: Option<Place>,
+    requests: AsPlugin<Requests>,
 }
 
 #[async_trait]
@@ -140,6 +147,8 @@ impl Plugin for Trial {
     const NEEDS: Needs = Needs::NOTHING.work().network(&[]);
     // For ever: a canceled call ends when it wants to, or never.
     const CANCEL_GRACE: Duration = Duration::from_secs(1 << 32);
+    // Both at once, which the ABI allows, and the SDK's authors do without.
+    const CAPABILITIES: &'static [&'static str] = &["action", "provider"];
 
     async fn create(config: Config, start: Start) -> Result<Self> {
         Place::Create.reached(config.panic);
@@ -150,6 +159,7 @@ impl Plugin for Trial {
                 proxy: start.proxy(),
                 bell: Arc::default(),
                 panic: config.panic,
+                requests: AsPlugin::create(Empty {}, start).await?,
             }),
         }
     }
@@ -205,6 +215,10 @@ impl Plugin for Trial {
             }
         };
         Ok(Outcome::Done(output))
+    }
+
+    async fn receive(&self, request: &Request<'_>) -> Result<Verdict> {
+        self.requests.receive(request).await
     }
 
     async fn shutdown(&self) {
