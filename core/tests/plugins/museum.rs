@@ -1,24 +1,30 @@
-//! The museum: a plugin for each minor of the ABI that there has been, compiled against the header of its time.
+//! The museum: a plugin and a router for each minor of the ABI that there has been, compiled against the header of its time.
 
-use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use jackfield::{
     delivery::Outcome,
-    plugin::{InstanceOptions, Isolation, RequestCall, note::Abi},
+    plugin::{InstanceOptions, Isolation, note::Abi},
     reason::Reason,
 };
 use serde_json::json;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     battery::check,
-    built::here,
+    built::{Build, here},
     host::Recorder,
     trial::{Bench, configured, log, logged, reason},
 };
 
-/// A plugin of old.
+/// A plugin of old, and a router.
 struct Exhibit {
     abi: Abi,
     directory: PathBuf,
@@ -58,18 +64,41 @@ impl Exhibit {
             .replace(&define("MINOR", self.abi.minor), &define("MINOR", abi.minor))
     }
 
-    /// Compiles it against this header, and drops it.
+    /// The header of a minor that comes after this, and has made these structs longer.
+    fn header_grown(&self, structs: &[&str]) -> String {
+        let Abi { major, minor } = self.abi;
+        let minor = minor + 1;
+        structs
+            .iter()
+            .fold(self.header_of(Abi { major, minor }), |header, name| {
+                let end = format!("}} {name};");
+                assert!(header.contains(&end), "{name}");
+                header.replace(&end, &format!("  uint32_t later[2];\n{end}"))
+            })
+    }
+
+    /// Compiles its plugin against this header, and drops it.
     fn drop_with(&self, header: &str, bench: &Bench) {
+        let library = bench.plugins().join("exhibit.so");
+        let arguments = ["-shared", "-fPIC", "-fvisibility=hidden"];
+        self.compile("plugin.c", header, bench, &library, &arguments);
+    }
+
+    fn compile(&self, source: &str, header: &str, bench: &Bench, to: &Path, arguments: &[&str]) {
         let sources = bench.path("sources");
         fs::create_dir(&sources).unwrap();
         fs::write(sources.join(HEADER), header).unwrap();
         // Beside the header, since that is where a compiler looks first.
-        fs::copy(self.directory.join("plugin.c"), sources.join("plugin.c")).unwrap();
+        fs::copy(self.directory.join(source), sources.join(source)).unwrap();
         let output = Command::new("cc")
             .args(["-std=c99", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Werror"])
-            .args(["-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-o"])
-            .arg(bench.plugins().join("exhibit.so"))
-            .arg(sources.join("plugin.c"))
+            // It fills in the fields that there were.
+            .arg("-Wno-missing-field-initializers")
+            .args(arguments)
+            .args(["-pthread", "-o"])
+            .arg(to)
+            .arg(sources.join(source))
+            .arg("-ldl")
             .output()
             .expect("a C compiler is there");
         assert!(
@@ -131,11 +160,66 @@ async fn a_plugin_of_a_wrong_version_is_parked_with_both() {
 
 #[tokio::test]
 async fn a_plugin_of_a_later_minor_runs_as_far_as_it_asks_for_what_is_there() {
-    let Abi { major, minor } = Abi::OURS;
-    let minor = minor + 1;
     let today = Exhibit::today();
-    let header = today.header_of(Abi { major, minor });
-    runs(&today, &header, Isolation::None).await;
+    // All that a plugin writes.
+    let header = today.header_grown(&["jf_ident", "jf_plugin", "jf_provider", "jf_result"]);
+    for isolation in [Isolation::None, Isolation::Process] {
+        runs(&today, &header, isolation).await;
+    }
+}
+
+#[test]
+fn todays_plugin_runs_with_every_router_of_its_major() {
+    for exhibit in Exhibit::all() {
+        if exhibit.abi.is_ours() {
+            serves(&exhibit, &exhibit.header());
+        }
+    }
+}
+
+#[test]
+fn todays_plugin_runs_with_a_router_of_a_later_minor() {
+    let today = Exhibit::today();
+    // All that a router writes.
+    let header = today.header_grown(&["jf_call", "jf_host", "jf_reply", "jf_request", "jf_start"]);
+    serves(&today, &header);
+}
+
+/// Has the router of old do with the plugin of today whatever there is to do.
+fn serves(exhibit: &Exhibit, header: &str) {
+    let bench = Bench::new();
+    let host = bench.path("host");
+    exhibit.compile("host.c", header, &bench, &host, &[]);
+    let head = bench.request("token").head;
+    let acts = [
+        "keep", "receipt", "receipt", "secret", "emit", "log", "wait", "skip",
+    ];
+    let output = Command::new(host)
+        .arg(Build::RUST.library())
+        .arg(OsStr::from_bytes(&head))
+        .args(acts.map(|act| json!({ "act": act }).to_string()))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let expected = [
+        r#"1 0 {"event":{"dedup":"trials","draft":{"data":{},"subject":"[2,248]","type":"com.example.trial"},"verified":"path-token"}}"#,
+        r#"1 0 {"gone":true,"kept":"17"}"#,
+        r#"1 0 "absent""#,
+        r#"1 0 "intended""#,
+        r#"1 0 {"missing":true,"same":false}"#,
+        r#"1 0 "evt_emitted""#,
+        "log: a line of step",
+        "1 0 null",
+        "3 2 stopped",
+        "2 0 nothing to do",
+        "stuck: 0",
+    ];
+    assert_eq!(
+        printed.lines().collect::<Vec<_>>(),
+        expected,
+        "{}: {output:?}",
+        exhibit.abi
+    );
 }
 
 async fn runs(exhibit: &Exhibit, header: &str, isolation: Isolation) {
@@ -157,13 +241,7 @@ async fn runs(exhibit: &Exhibit, header: &str, isolation: Isolation) {
     assert_eq!(host.kept().emitted.len(), 1);
     assert!(logged().contains("an old line"));
 
-    let request = RequestCall {
-        head: "{}".into(),
-        body: "{}".into(),
-        deadline: Instant::now() + Duration::from_secs(60),
-        cancelled: CancellationToken::new(),
-    };
-    let report = instance.caller.receive(request).await;
+    let report = instance.caller.receive(bench.request("all")).await;
     assert_eq!(report.outcome, Outcome::Done, "{}: {report:?}", exhibit.abi);
     assert!(report.output.unwrap().starts_with(b"{\"event\""));
 
