@@ -7,11 +7,12 @@ use jackfield_sdk::{
     event::Data,
     prelude::*,
     provider::{Draft, Proof, Provider, Refusal, Request, Translation},
-    testing::{Code, Ended, Incoming, ProviderHarness},
+    testing::{Code, Ended, HostCall, Incoming, ProviderHarness, TestHost},
+    tokio::time::sleep,
 };
 
 /// Does as its headers say.
-struct Puppet;
+struct Puppet(Start);
 
 #[async_trait]
 impl Provider for Puppet {
@@ -19,8 +20,8 @@ impl Provider for Puppet {
     const NAME: &'static str = "puppet";
     const VERSION: &'static str = "1.0.0";
 
-    async fn create(_: Empty, _: Start) -> Result<Self> {
-        Ok(Self)
+    async fn create(_: Empty, start: Start) -> Result<Self> {
+        Ok(Self(start))
     }
 
     async fn verify(&self, request: &Request<'_>) -> Result<Proof, Refusal> {
@@ -34,6 +35,18 @@ impl Provider for Puppet {
                 Ok(Proof::SIGNATURE)
             }
             "wait" => std::future::pending().await,
+            "hour" => {
+                sleep(HOUR).await;
+                Ok(Proof::SIGNATURE)
+            }
+            "known" => {
+                let kv = self.0.kv();
+                if kv.get("known").await.map_err(Refusal::not_now)?.is_some() {
+                    return Ok(Proof::SIGNATURE);
+                }
+                kv.put("known", "yes").await.map_err(Refusal::not_now)?;
+                Err(Refusal::wrong_signature("it was not known"))
+            }
             _ => Ok(Proof::SIGNATURE),
         }
     }
@@ -56,6 +69,8 @@ impl Provider for Puppet {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn verify(how: &str) -> Incoming {
     Incoming::new("{}").header("verify", how)
 }
@@ -76,7 +91,7 @@ async fn without_a_verdict_there_is_no_event() {
             "wait" => Duration::from_millis(1),
             _ => Duration::from_secs(60),
         });
-        let report = puppet.end_of(request).await;
+        let report = puppet.begin_request(request).end().await;
         assert_eq!((report.outcome, report.code), (Ended::Retry, code), "{how}");
         assert!(report.message.contains(words), "{}", report.message);
     }
@@ -154,4 +169,58 @@ async fn a_timestamp_may_be_off_in_either_direction_by_the_tolerance() {
         let verdict = puppet.receive(request).await;
         assert_eq!(verdict["event"].is_object(), fresh, "{sent}: {verdict}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_canceled_has_no_verdict() {
+    let puppet = puppet().await;
+    let running = puppet.begin_request(verify("wait"));
+    running.cancel();
+    let report = running.end().await;
+    assert_eq!((report.outcome, report.code), (Ended::Retry, Code::Cancelled));
+    assert!(
+        puppet.shutdown(Duration::from_secs(60)).await,
+        "nothing is left of it"
+    );
+}
+
+#[tokio::test]
+async fn what_an_instance_kept_before_a_crash_the_next_one_finds() {
+    let host = TestHost::new();
+    let before = ProviderHarness::<Puppet>::start_on(&host, json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        before.receive(verify("known")).await["refused"]["detail"],
+        "it was not known"
+    );
+    host.hold(HostCall::KvGet);
+    let cut_off = before.begin_request(verify("known"));
+    host.held(HostCall::KvGet, 1).await;
+    before.crash().await;
+    assert_eq!(cut_off.end().await.outcome, Ended::Retry);
+
+    host.release(HostCall::KvGet);
+    let after = ProviderHarness::<Puppet>::start_on(&host, json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        after.receive(verify("known")).await["event"]["verified"],
+        "signature"
+    );
+}
+
+#[tokio::test]
+async fn the_time_of_a_provider_may_be_the_tests() {
+    let puppet = ProviderHarness::<Puppet>::start_paused(&TestHost::new(), json!({}))
+        .await
+        .unwrap();
+    // A minute, unless something else is said.
+    let report = puppet.begin_request(verify("hour")).end().await;
+    assert_eq!((report.outcome, report.code), (Ended::Retry, Code::Cancelled));
+
+    let running = puppet.begin_request(verify("hour").deadline(2 * HOUR));
+    puppet.advance(HOUR - Duration::from_secs(1)).await;
+    assert!(!running.has_ended());
+    assert_eq!(running.end().await.done()["event"]["verified"], "signature");
 }

@@ -191,7 +191,7 @@ impl Report {
     }
 }
 
-/// A call that has begun. Dropped before its end, it is abandoned, as by a router that gives up waiting.
+/// A call, or a request, that has begun. Dropped before its end, it is abandoned, as by a router that gives up waiting.
 pub struct Running {
     pub(super) op: Arc<Op>,
     pub(super) ended: oneshot::Receiver<call::Report>,

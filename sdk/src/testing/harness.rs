@@ -210,8 +210,8 @@ impl<P: Plugin> Harness<P> {
     }
 
     /// Hands a request to the plugin, whose head and body stand in the places of event and input.
-    pub(super) async fn receive(&self, request: Call) -> Report {
-        self.begin_by(Engine::receive, next_id(), request).end().await
+    pub(super) fn hand_in(&self, request: Call) -> Running {
+        self.begin_by(Engine::receive, next_id(), request)
     }
 
     pub(super) fn begin_as(&self, id: u64, call: Call) -> Running {

@@ -4,18 +4,101 @@ use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Call, Harness, Refused, Report, TestHost};
+use super::{Call, Harness, Running};
 use crate::{
     event::Timestamp,
     provider::{AsPlugin, Provider},
 };
 
-/// One instance of the provider `P`, driven through the same C functions that the router calls.
+/// One instance of the provider `P`, driven through the same C functions that the router calls: a [`Harness`], which takes requests as
+/// well. How an instance is started, crashed and shut down, on which host and in which time, is said there.
 ///
-/// It needs a tokio runtime around it, any. When it is dropped, the instance is shut down.
-pub struct ProviderHarness<P>(Harness<AsPlugin<P>>);
+/// ```
+/// use jackfield_sdk::{prelude::*, provider::*, testing::{Code, Ended, HostCall, Incoming, ProviderHarness, TestHost}};
+/// #
+/// # struct Acme(Start);
+/// # #[async_trait]
+/// # impl Provider for Acme {
+/// #     type Config = Empty;
+/// #     const NAME: &'static str = "acme";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, start: Start) -> Result<Self> { Ok(Acme(start)) }
+/// #     async fn verify(&self, request: &Request<'_>) -> Result<Proof, Refusal> {
+/// #         let given = request.header("acme-key")?;
+/// #         let key = self.0.kv().get("key").await.map_err(Refusal::not_now)?;
+/// #         match key.is_some_and(|key| key == given.as_bytes()) {
+/// #             true => Ok(Proof::SIGNATURE),
+/// #             false => Err(Refusal::wrong_signature("it is another key")),
+/// #         }
+/// #     }
+/// #     async fn translate(&self, _: &Request<'_>) -> Result<Translation> { Ok(Translation::unrecognized()) }
+/// # }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// // `Acme` believes whoever has the key that it keeps.
+/// let host = TestHost::new();
+/// host.set_kv("key", "open sesame");
+/// let acme = ProviderHarness::<Acme>::start_on(&host, json!({})).await.unwrap();
+/// let request = || Incoming::new("{}").header("Acme-Key", "open sesame");
+/// assert_eq!(acme.receive(request()).await["event"]["verified"], "signature");
+/// assert_eq!(acme.receive(Incoming::new("{}")).await["refused"]["reason"], "missing-header");
+///
+/// // Without a verdict, the sender is asked to try again.
+/// host.fail(HostCall::KvGet, 1);
+/// assert_eq!(acme.begin_request(request()).end().await.outcome, Ended::Retry);
+///
+/// host.hold(HostCall::KvGet);
+/// let running = acme.begin_request(request());
+/// host.held(HostCall::KvGet, 1).await;
+/// running.cancel();
+/// assert_eq!(running.end().await.code, Code::Cancelled);
+/// # });
+/// ```
+pub type ProviderHarness<P> = Harness<AsPlugin<P>>;
 
 /// One request for a source that is called `test`.
+///
+/// ```
+/// use std::time::Duration;
+/// use jackfield_sdk::{prelude::*, provider::*, testing::{Incoming, ProviderHarness}};
+/// #
+/// # struct Acme;
+/// # #[async_trait]
+/// # impl Provider for Acme {
+/// #     type Config = Empty;
+/// #     const NAME: &'static str = "acme";
+/// #     const VERSION: &'static str = "1.0.0";
+/// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Acme) }
+/// #     async fn verify(&self, request: &Request<'_>) -> Result<Proof, Refusal> {
+/// #         let sent = request.header("acme-time")?.parse().map_err(|_| Refusal::stale_timestamp("no time"))?;
+/// #         request.check_age(sent, Duration::from_secs(300))?;
+/// #         let key = request.header("acme-key")?;
+/// #         match request.secrets().iter().any(|secret| secret.expose() == key) {
+/// #             true => Ok(Proof::SIGNATURE),
+/// #             false => Err(Refusal::wrong_signature("it is another key")),
+/// #         }
+/// #     }
+/// #     async fn translate(&self, request: &Request<'_>) -> Result<Translation> {
+/// #         let options: Options = request.options()?;
+/// #         Ok(Draft::new("com.acme.came").subject(options["shop"].as_str().unwrap_or_default()).into())
+/// #     }
+/// # }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let request = Incoming::new(r#"{"order":7}"#)
+///     .header("Acme-Time", "2026-01-01T00:00:00Z")
+///     .header("Acme-Key", "the old one")
+///     .secret("the new one")
+///     .secret("the old one")
+///     .tolerance(Duration::from_secs(60))
+///     .options(json!({ "shop": "north" }));
+/// let acme = ProviderHarness::<Acme>::start(json!({})).await.unwrap();
+/// assert_eq!(acme.receive(request.clone()).await["event"]["draft"]["subject"], "north");
+///
+/// let late = request.received("2026-01-01T00:01:01Z".parse().unwrap());
+/// assert_eq!(acme.receive(late).await["refused"]["reason"], "stale-timestamp");
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Incoming {
     head: Value,
@@ -23,40 +106,21 @@ pub struct Incoming {
     deadline: Duration,
 }
 
-impl<P: Provider> ProviderHarness<P> {
-    /// Starts an instance with this configuration, on a host of its own.
-    ///
-    /// # Errors
-    ///
-    /// Where the configuration does not fit, or [`Provider::create`] fails.
-    pub async fn start(config: Value) -> Result<Self, Refused> {
-        Harness::start(config).await.map(Self)
-    }
-
-    /// What the plugin says about itself.
-    pub fn manifest() -> Value {
-        Harness::<AsPlugin<P>>::manifest()
-    }
-
+/// What is for instances of providers alone.
+impl<P: Provider> Harness<AsPlugin<P>> {
     /// Hands a request in, and gives the verdict as the router hears it: an object with `refused`, `event` or `handshake`.
     ///
     /// # Panics
     ///
-    /// Where there is no verdict; the router would answer with a 503. [`end_of`](Self::end_of) is for tests of that.
+    /// Where there is no verdict; the router would answer with a 503. [`begin_request`](Self::begin_request) is for tests of that.
     pub async fn receive(&self, request: Incoming) -> Value {
-        self.end_of(request).await.done()
+        self.begin_request(request).end().await.done()
     }
 
-    /// Hands a request in, and gives its end, whatever that is.
-    pub async fn end_of(&self, request: Incoming) -> Report {
+    /// Hands a request in. Its end is the verdict, or what there is instead.
+    pub fn begin_request(&self, request: Incoming) -> Running {
         let Incoming { head, body, deadline } = request;
-        let call = Call::of_request(&head, body).deadline(deadline);
-        self.0.receive(call).await
-    }
-
-    /// The host under it, with what was logged.
-    pub fn host(&self) -> &TestHost {
-        self.0.host()
+        self.hand_in(Call::of_request(&head, body).deadline(deadline))
     }
 }
 
@@ -142,11 +206,5 @@ impl fmt::Debug for Incoming {
         f.debug_struct("Incoming")
             .field("body", &self.body.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl<P> fmt::Debug for ProviderHarness<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProviderHarness")
     }
 }
