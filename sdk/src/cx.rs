@@ -215,12 +215,38 @@ impl Cx {
         self.shared.host.metric(name, labels, value);
     }
 
-    /// The instance's own key-value store.
+    /// The instance's own key-value store; [`Kv`] shows how it is used.
     pub fn kv(&self) -> Kv {
         Kv::new(Arc::clone(&self.shared.host))
     }
 
     /// Resolves a secret that the instance's configuration names. (Those of type [`Secret`] in it are resolved already.)
+    ///
+    /// ```
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Code, Harness, TestHost}};
+    /// # struct Signer;
+    /// # #[async_trait]
+    /// # impl Plugin for Signer {
+    /// #     type Config = Empty;
+    /// #     type Input = String;
+    /// #     type Output = bool;
+    /// #     const NAME: &'static str = "signer";
+    /// #     const VERSION: &'static str = "1.0.0";
+    /// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    /// async fn call(&self, account: String, cx: &Cx) -> Result<Outcome<bool>> {
+    ///     let token = cx.secret(&format!("/tokens/{account}")).await?;
+    ///     Ok(Outcome::Done(token.expose().starts_with("xoxb-")))
+    /// }
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let host = TestHost::new();
+    /// host.set_secret("/tokens/acme", "xoxb-1");
+    /// let signer = Harness::<Signer>::start_on(&host, json!({})).await.unwrap();
+    /// assert_eq!(signer.call(Call::new(json!("acme"))).await.done(), true);
+    /// assert_eq!(signer.call(Call::new(json!("nobody"))).await.code, Code::Invalid);
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///
@@ -233,6 +259,32 @@ impl Cx {
     ///
     /// `name`, 1 to 512 bytes, tells the events of one step apart: another attempt with the same name raises it once. In JSON the event
     /// has at most 1 MiB.
+    ///
+    /// ```
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Harness}};
+    /// # struct Publisher;
+    /// # #[async_trait]
+    /// # impl Plugin for Publisher {
+    /// #     type Config = Empty;
+    /// #     type Input = String;
+    /// #     type Output = String;
+    /// #     const NAME: &'static str = "publisher";
+    /// #     const VERSION: &'static str = "1.0.0";
+    /// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    /// async fn call(&self, version: String, cx: &Cx) -> Result<Outcome<String>> {
+    ///     let event = NewEvent::new("com.acme.tokens.published").subject(format!("tokens/{version}"));
+    ///     Ok(Outcome::Done(cx.emit("published", &event).await?))
+    /// }
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let publisher = Harness::<Publisher>::start(json!({})).await.unwrap();
+    /// let id = publisher.call(Call::new(json!("1.4.0"))).await.done();
+    /// // The next attempt raises no other.
+    /// assert_eq!(publisher.call(Call::new(json!("1.4.0")).attempt(2)).await.done(), id);
+    /// assert_eq!(publisher.host().emitted().len(), 1);
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///

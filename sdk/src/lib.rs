@@ -61,6 +61,7 @@
 //! - Nothing here asks for `unsafe`; a plugin can forbid it.
 //!
 //! What a plugin must not do is in this package's README.
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod call;
 pub mod command;

@@ -71,6 +71,10 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     const CAPABILITIES: &'static [&'static str] = &["action"];
 
     /// Takes on a request, as a provider; not part of the interface either.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no verdict: the sender is asked to try again.
     #[doc(hidden)]
     async fn receive(&self, _request: &Request<'_>) -> Result<Verdict> {
         Err(Error::unsupported("this plugin is no provider"))

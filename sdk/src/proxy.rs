@@ -47,6 +47,37 @@ impl Proxy {
 
     /// Connects to `address`, which is `host:port`, by it: for what speaks a protocol of its own.
     ///
+    /// ```
+    /// use jackfield_sdk::Proxy;
+    /// # use jackfield_sdk::tokio::{self, io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// # let url = format!("socks5h://7:t0ken@{}", listener.local_addr().unwrap());
+    /// # let stand_in = async {
+    /// #     let (mut stream, _) = listener.accept().await.unwrap();
+    /// #     let (mut greeting, mut request) = ([0; 12], [0; 24]);
+    /// #     stream.read_exact(&mut greeting).await.unwrap();
+    /// #     stream.write_all(&[5, 2, 1, 0]).await.unwrap();
+    /// #     stream.read_exact(&mut request).await.unwrap();
+    /// #     stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    /// #     stream.read_exact(&mut [0; 6]).await.unwrap();
+    /// #     stream.write_all(b"+PONG\r\n").await.unwrap();
+    /// # };
+    /// // What `Start::proxy` gives, where there is one.
+    /// let proxy = Proxy::new(url);
+    /// # let talk = async {
+    /// let mut stream = proxy.connect("redis.example.com:6379").await?;
+    /// stream.write_all(b"PING\r\n").await?;
+    /// let mut pong = [0; 7];
+    /// stream.read_exact(&mut pong).await?;
+    /// assert_eq!(&pong, b"+PONG\r\n");
+    /// # std::io::Result::Ok(())
+    /// # };
+    /// # tokio::join!(async { talk.await.unwrap() }, stand_in);
+    /// # });
+    /// ```
+    ///
     /// # Errors
     ///
     /// `PermissionDenied` where the host is not granted, `ConnectionRefused`, `HostUnreachable` and `TimedOut` as they say, and others

@@ -3,6 +3,7 @@
 //! What goes in is an address, literal or resolved; what comes out is the reason to refuse it. The tables follow
 //! IANA's special-purpose registries (RFC 6890 and its updates). Addresses that carry another address inside
 //! (mapped, translated, tunnelled) are refused whole: what they would reach depends on the network that we are in.
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

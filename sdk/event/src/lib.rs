@@ -35,6 +35,7 @@
 //! ```
 //!
 //! [CloudEvents 1.0]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod event;
 mod id;

@@ -12,7 +12,11 @@ pub struct Note(abi::Note);
 // SAFETY: plain bytes and numbers; the raw struct has no pointers at all.
 unsafe impl Sync for Note {}
 
-/// The note of `P`. It does not compile for a name that is no plugin's name.
+/// The note of `P`.
+///
+/// # Panics
+///
+/// Where the plugin's name or its version cannot be one: as it is compiled, since the note is a constant.
 pub const fn note<P: Plugin>() -> Note {
     assert!(
         is_name(P::NAME),

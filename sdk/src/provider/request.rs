@@ -112,6 +112,19 @@ impl<'r> Request<'r> {
     }
 
     /// Every live secret of the source: a signature need match only one, since secrets are replaced while requests come in.
+    ///
+    /// ```
+    /// # use jackfield_sdk::{Secret, provider::{Proof, Refusal, Request}};
+    /// # fn is_signature(signature: &str, secret: &Secret, body: &[u8]) -> bool { false }
+    /// fn verify(request: &Request<'_>) -> Result<Proof, Refusal> {
+    ///     let signature = request.header("acme-signature")?;
+    ///     let mut secrets = request.secrets().iter();
+    ///     match secrets.any(|secret| is_signature(signature, secret, request.body())) {
+    ///         true => Ok(Proof::SIGNATURE),
+    ///         false => Err(Refusal::wrong_signature("the signature matches none of the secrets")),
+    ///     }
+    /// }
+    /// ```
     pub fn secrets(&self) -> &[Secret] {
         &self.head.secrets
     }
@@ -147,6 +160,17 @@ impl<'r> Request<'r> {
     }
 
     /// The plugin's own options of the source.
+    ///
+    /// ```
+    /// # use jackfield_sdk::{prelude::*, provider::{Draft, Request, Translation}};
+    /// #[derive(Deserialize)]
+    /// struct Shop { shop: String }
+    ///
+    /// fn translate(request: &Request<'_>) -> Result<Translation> {
+    ///     let Shop { shop } = request.options()?;
+    ///     Ok(Draft::new("com.acme.order.created").subject(format!("shop/{shop}")).into())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -24,17 +24,23 @@ impl Proof {
 /// ```
 /// use jackfield_sdk::provider::{Proof, Refusal};
 ///
-/// fn verify(signature: Option<&str>, expected: &str) -> Result<Proof, Refusal> {
-///     match signature {
-///         None => Err(Refusal::missing_header("header `acme-signature` is missing")),
-///         // In constant time, where it is real.
-///         Some(signature) if signature == expected => Ok(Proof::SIGNATURE),
-///         Some(_) => Err(Refusal::wrong_signature("the signature matches none of the secrets")),
+/// fn verify(signature: Option<&str>, age: u64, key: Result<&str, &str>) -> Result<Proof, Refusal> {
+///     let key = key.map_err(Refusal::not_now)?;
+///     let signature = signature.ok_or_else(|| Refusal::missing_header("header `acme-signature` is missing"))?;
+///     if age > 300 {
+///         return Err(Refusal::stale_timestamp(format_args!("it is {age} seconds old, more than the 300 allowed")));
+///     }
+///     // In constant time, and over the body, where it is real.
+///     match signature == key {
+///         true => Ok(Proof::SIGNATURE),
+///         false => Err(Refusal::wrong_signature("the signature matches none of the secrets")),
 ///     }
 /// }
 ///
-/// assert_eq!(verify(Some("5d41"), "5d41"), Ok(Proof::SIGNATURE));
-/// assert!(verify(Some("5d42"), "5d41").is_err());
+/// assert_eq!(verify(Some("5d41"), 7, Ok("5d41")), Ok(Proof::SIGNATURE));
+/// assert!(verify(Some("5d42"), 7, Ok("5d41")).is_err());
+/// let unknown = "the keys cannot be fetched";
+/// assert_eq!(verify(Some("5d41"), 7, Err(unknown)), Err(Refusal::not_now(unknown)));
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -43,7 +43,17 @@ impl HostCall {
     }
 }
 
-/// One thing that a plugin asked of its host. As a text it is one line, for lists that a test compares.
+/// One thing that a plugin asked of its host, of those that [`TestHost::asked`](super::TestHost::asked) lists. As a text it is one
+/// line, for lists that a test compares.
+///
+/// ```
+/// use std::time::Duration;
+/// use jackfield_sdk::testing::{Asked, HostCall};
+///
+/// let put = Asked::KvPut { key: "cursor".into(), value: b"17".into(), life: Some(Duration::from_secs(60)) };
+/// assert_eq!(put.to_string(), "kv put cursor = 17 for 60s");
+/// assert_eq!(put.kind(), Some(HostCall::KvPut));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Asked {
