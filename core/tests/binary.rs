@@ -7,7 +7,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -500,6 +500,41 @@ async fn secrets_are_in_no_log_and_in_no_file() {
         }
     }
     assert!(read > 0, "nothing was read");
+}
+
+#[test]
+fn logs_are_text_on_a_terminal_and_json_elsewhere() {
+    let stage = Stage::set();
+    // It logs that an instance is parked, and ends for want of rules.
+    stage.router.configure(SOURCES, "").unwrap();
+    let configuration = stage.router.configuration();
+    let run = format!("'{BINARY}' run --config '{}'", configuration.display());
+    let logged = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("TOKEN", "t0ken")
+            .env_remove("NO_COLOR")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("this test needs the program `{program}`: {error}"));
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        said(&output).lines().next().unwrap().to_owned()
+    };
+    // What `script`, of Debian's package bsdutils, runs has a terminal.
+    let on_a_terminal = logged("script", &["-qec", &run, "/dev/null"]);
+    assert!(
+        on_a_terminal.contains("\x1b[33m WARN\x1b[0m instance parked \x1b[3minstance"),
+        "{on_a_terminal:?}"
+    );
+    let without_colour = logged("script", &["-qec", &format!("NO_COLOR=1 {run}"), "/dev/null"]);
+    assert!(
+        without_colour.contains("  WARN instance parked instance=\"nobody\""),
+        "{without_colour:?}"
+    );
+    let elsewhere: Value = serde_json::from_str(&logged("sh", &["-c", &run])).unwrap();
+    assert_eq!(elsewhere["level"], "WARN");
+    assert_eq!(elsewhere["message"], "instance parked");
 }
 
 #[test]
