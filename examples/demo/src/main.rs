@@ -70,12 +70,15 @@ async fn webhooks(scene: &Scene, told: &mut Told) -> anyhow::Result<()> {
     told.chapter("Webhooks come in");
     let export = scene.supernova.webhook("6", "Success");
     let first = scene.supernova_posts(&export).await?;
+    let answer = first.json();
+    let id = answer["id"].as_str().context("an accepted event has an id")?;
+    let kept = scene.router.ask(&["events", "show", id]).await?;
     told.check(
-        "Supernova says that an export is finished: 200, the event is on disk",
-        first.status == 200,
+        "Supernova says that an export is finished: 200, and the journal has the event",
+        first.status == 200 && kept["event"]["id"] == id,
     );
     let again = scene.supernova_posts(&export).await?;
-    let same = again.json()["id"] == first.json()["id"] && again.json()["duplicate"] == true;
+    let same = again.json()["id"] == id && again.json()["duplicate"] == true;
     told.check(
         "Supernova says it again: 200, known as a duplicate of the same event",
         again.status == 200 && same,
@@ -162,6 +165,11 @@ async fn outcomes(scene: &Scene, told: &mut Told) -> anyhow::Result<()> {
         "#screens got one message, and the markup in a commit message is only text there",
         heard("#screens", "Softer corners &amp; a &lt;new&gt; header"),
     );
+    let mut screens = posted.iter().filter(|message| message.channel == "#screens");
+    told.check(
+        "it shows the picture of the screen",
+        screens.any(|message| message.body["blocks"][1]["image_url"] == zeplin::SCREEN_IMAGE),
+    );
     let kept = format!("kept {} bytes", appflow::ARTIFACT_SIZE);
     told.check(
         "the incoming webhook got one message, with the size of the build",
@@ -209,11 +217,43 @@ async fn wait(scene: &Scene, binary: &Path) -> anyhow::Result<()> {
     for (name, value) in scene.router.environment() {
         println!("  export {name}={value}");
     }
-    println!("  jackfield send screens");
-    println!("  jackfield events list");
-    println!("  jackfield deliveries list");
-    println!("  jackfield routes explain evt_…            # an id from the first list");
-    println!("  jackfield replay dlv_… --keys renew       # an id from the second: Slack hears it again");
+    for (command, remark) in TO_TRY {
+        println!("  {}", format!("{command:<42}{remark}").trim_end());
+    }
     println!("  curl http://{}/metrics", scene.router.admin());
     tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
+}
+
+/// What a person may try, and what is to be said of it.
+const TO_TRY: [(&str, &str); 5] = [
+    ("jackfield send screens", ""),
+    ("jackfield events list", ""),
+    ("jackfield deliveries list", ""),
+    ("jackfield routes explain evt_…", "# an id from the first list"),
+    (
+        "jackfield replay dlv_… --keys renew",
+        "# an id from the second: Slack hears it again",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use jackfield::cli::Cli;
+    use jackfield_event::{DeliveryId, EventId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn what_a_person_may_try_is_what_the_router_takes() {
+        let time = Timestamp::from_secs(1_700_000_000).unwrap();
+        let (event, delivery) = (EventId::new(time, 7), DeliveryId::new(time, 7));
+        for (command, _) in TO_TRY {
+            let command = command
+                .replace("evt_…", &event.to_string())
+                .replace("dlv_…", &delivery.to_string());
+            let parsed = Cli::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+        }
+    }
 }

@@ -5,6 +5,9 @@
 
 use serde_json::{Value, json};
 
+/// Where the picture of the screen is.
+pub const SCREEN_IMAGE: &str = "https://cdn.zeplin.io/screens/5ed0610239707fea3f06903f.png";
+
 /// The body for a new version of a screen.
 pub fn screen_version(screen: &str) -> Value {
     json!({
@@ -14,7 +17,7 @@ pub fn screen_version(screen: &str) -> Value {
             "data": {
                 "id": "5ed0610239707fea3f06903f",
                 "commit": { "message": "Softer corners & a <new> header", "author": { "username": "ada" } },
-                "image_url": "https://cdn.zeplin.io/screens/5ed0610239707fea3f06903f.png",
+                "image_url": SCREEN_IMAGE,
                 "source": "figma", "width": 375, "height": 812, "created": 1_590_624_000
             }
         },
