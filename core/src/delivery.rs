@@ -59,7 +59,7 @@ pub enum Phase {
     /// The route's `step`s.
     #[default]
     Steps,
-    /// The route's `on_failure` steps, after a step was given up.
+    /// The route's `on_failure` steps, once the delivery is given up.
     OnFailure,
 }
 

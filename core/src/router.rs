@@ -80,8 +80,10 @@ pub struct Owed {
     pub route: String,
     /// The instance that its first step uses.
     pub instance: String,
-    /// The rendered `order_by`, where the route has one, and an empty one where only its line asks for a key; or why it could not be rendered, which makes the
-    /// delivery dead from the start.
+    /// The instance that the first of its `on_failure` steps uses, where it has such.
+    pub on_failure: Option<String>,
+    /// The rendered `order_by`, where the route has one, and an empty one where only its line asks for a key; or why it could not be rendered: then the
+    /// delivery is given up from the start, and nothing is done of it but `on_failure`.
     pub order: Result<Option<String>, String>,
     /// How it stands to others with that key.
     pub line: Line,

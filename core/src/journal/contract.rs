@@ -95,6 +95,7 @@ pub(crate) fn owed(route: &str, instance: &str, key: Option<&str>) -> Owed {
     Owed {
         route: route.into(),
         instance: instance.into(),
+        on_failure: None,
         order: Ok(key.map(str::to_owned)),
         line: Line::default(),
         deadline: Ok(None),

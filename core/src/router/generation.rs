@@ -193,11 +193,12 @@ struct Orders<'e> {
 
 impl Orders<'_> {
     fn owed(&mut self, route: &Route) -> Owed {
-        let first = route.steps(Phase::Steps).first();
+        let first = |phase| route.steps(phase).first().map(|step| step.instance().to_owned());
         let name = route.name();
         Owed {
             route: name.to_owned(),
-            instance: first.map(|step| step.instance().to_owned()).unwrap_or_default(),
+            instance: first(Phase::Steps).unwrap_or_default(),
+            on_failure: first(Phase::OnFailure),
             order: self
                 .order(route)
                 .map_err(|reason| format!("route `{name}`, `order_by`: {reason}")),

@@ -206,13 +206,13 @@ impl Course<'_> {
     }
 }
 
-/// What becomes of a dead delivery.
+/// What becomes of a dead delivery. One that failed before its first step is in no line that it could hold up.
 fn bury(route: &Route, failure: Failure) -> Next {
-    match route.line().on_stuck {
-        OnStuck::GoOn => Next::Settle {
+    match (route.line().on_stuck, &failure.step) {
+        (OnStuck::Hold, Some(_)) => Next::Hold { failure },
+        (OnStuck::Hold, None) | (OnStuck::GoOn, _) => Next::Settle {
             state: State::Dead,
             failure: Some(failure),
         },
-        OnStuck::Hold => Next::Hold { failure },
     }
 }

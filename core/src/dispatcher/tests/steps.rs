@@ -110,6 +110,42 @@ use = "c"
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_given_up_before_its_first_step_is_told_of_all_the_same() {
+    let on_failure = r#"
+when.type = ["x"]
+[[route.step]]
+use = "a"
+[[route.on_failure]]
+use = "b"
+with.text = "{{ route.name }} failed at {{ failure.step | default('the start') }}: {{ failure.error }}"
+"#;
+    let route = |name, more| format!("[[route]]\nname = \"{name}\"\n{more}{on_failure}");
+    let rules = route("keyless", "order_by = \"{{ event.data.actor.id }}\"")
+        + &route("timeless", "deadline = \"{{ event.data.project.id }}\"");
+    let [a, b] = [(); 2].map(|()| Played::new(|_| report(Outcome::Done)));
+    let mut stage = Stage::set(&rules, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Dead; 2]);
+    let reasons = stories
+        .iter()
+        .map(|story| story.record.failure.as_ref().unwrap().reason);
+    let reasons: Vec<_> = reasons.collect();
+    assert_eq!(reasons, [Reason::OrderKeyFailed, Reason::DeadlineFailed]);
+    let mut told: Vec<_> = b
+        .inputs()
+        .iter()
+        .map(|input| input["text"].as_str().unwrap().to_owned())
+        .collect();
+    told.sort();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    keyless failed at the start: route `keyless`, `order_by`: `event.data` has no `actor`
+    timeless failed at the start: route `timeless`, `deadline`: found "p", expected an RFC 3339 time such as 2026-01-01T00:00:00Z, a time after the arrival such as 24h, or nothing
+    "#);
+    assert_eq!(a.inputs().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_have_happened_is_a_dead_letter_and_not_tried_again() {
     let a = Played::new(|_| {
         failed(

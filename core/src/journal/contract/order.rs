@@ -1,8 +1,8 @@
 //! Order keys.
 
-use super::{Bench, arrival, failure, owed, wait_until};
+use super::{Bench, arrival, end, failure, owed, start, wait_until};
 use crate::{
-    delivery::{Line, Outcome, State},
+    delivery::{Line, Outcome, Phase, State},
     journal::{JournalError, Next, ReplayKeys},
     reason::Reason,
     router::Owed,
@@ -84,11 +84,8 @@ pub(crate) async fn a_replay_stands_behind_what_is_there_of_its_key(bench: Bench
 
 pub(crate) async fn a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothing(bench: Bench<'_>) {
     let failed = Owed {
-        route: "a".into(),
-        instance: "slack".into(),
         order: Err("`project` is undefined".into()),
-        line: Line::default(),
-        deadline: Ok(None),
+        ..owed("a", "slack", None)
     };
     let sent = arrival(0, Some("key"), vec![failed, owed("a", "slack", Some("7"))]);
     let committed = bench.append(sent).await;
@@ -104,4 +101,66 @@ pub(crate) async fn a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothi
     assert_eq!(failure.error, "`project` is undefined");
     let replayed = bench.journal.replay_delivery(dead, ReplayKeys::Keep).await;
     assert!(matches!(replayed, Err(JournalError::Refused(_))), "{replayed:?}");
+}
+
+pub(crate) async fn what_is_given_up_from_the_start_is_told_of_and_blocks_nothing(bench: Bench<'_>) {
+    let keyless = Owed {
+        on_failure: Some("git".into()),
+        order: Err("`project` is undefined".into()),
+        ..owed("a", "slack", None)
+    };
+    let timeless = Owed {
+        on_failure: Some("git".into()),
+        deadline: Err("found \"soon\"".into()),
+        ..newest()
+    };
+    let first = bench.owe(0, owed("a", "slack", Some("7"))).await;
+    let given_up = [bench.owe(1, keyless).await, bench.owe(2, timeless).await];
+    let second = bench.owe(3, newest()).await;
+
+    let bench = bench.reopen();
+    // Only what is to tell of them is needed for it.
+    assert_eq!(bench.claim_as("me", 3, 9, &["git"]).await[0].delivery, first);
+    let claims = bench.claim(3).await;
+    let found: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.delivery, claim.phase, claim.step, claim.attempts))
+        .collect();
+    assert_eq!(
+        found,
+        given_up.map(|delivery| (delivery, Phase::OnFailure, 0, 0)),
+        "they stand in no line, and nothing newer takes their place"
+    );
+    let reasons = [Reason::OrderKeyFailed, Reason::DeadlineFailed];
+    for (claim, reason) in claims.into_iter().zip(reasons) {
+        let failure = claim.failure.unwrap();
+        assert_eq!((failure.reason, &failure.step), (reason, &None));
+        let told = |next| end(claim.delivery, Phase::OnFailure, 0, Some(1), Outcome::Done, next);
+        let start = start(claim.delivery, Phase::OnFailure, 0, 1);
+        bench.journal.begin(start).await.unwrap();
+        let held = told(Next::Hold {
+            failure: failure.clone(),
+        });
+        bench.journal.end(held).await.unwrap();
+        let record = bench.record(claim.delivery).await;
+        assert_eq!((record.state, record.failure), (State::Dead, Some(failure)));
+        let replayed = bench
+            .journal
+            .replay_delivery(claim.delivery, ReplayKeys::Keep)
+            .await;
+        assert!(matches!(replayed, Err(JournalError::Refused(_))), "{replayed:?}");
+    }
+    bench.finish(first, State::Succeeded).await;
+    assert_eq!(bench.claimed(4).await, [second], "what is dead holds no line up");
+}
+
+/// A newer one takes its place.
+fn newest() -> Owed {
+    Owed {
+        line: Line {
+            supersede: true,
+            ..Line::default()
+        },
+        ..owed("a", "slack", Some("7"))
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    delivery::{Keep, State},
+    delivery::{Keep, Phase, State},
     journal::{Arrival, Committed, Failure},
     reason::Reason,
     router::{GenerationId, Owed},
@@ -112,8 +112,15 @@ pub(super) enum Beginning {
         /// Which.
         by: i64,
     },
-    /// It could not be told which line it belongs to, or until when it is of use.
+    /// It is given up from the start, and in no line.
     Dead(Failure),
+    /// The same, and there are steps that tell of it.
+    OnFailure {
+        /// Why.
+        failure: Failure,
+        /// The instance that the first of them uses.
+        instance: String,
+    },
 }
 
 impl Store<'_> {
@@ -201,7 +208,7 @@ impl Store<'_> {
     }
 
     /// Writes one delivery of `events`, which neither gathers nor replaces: due at once, or behind the one before it
-    /// of its order key, or dead where it could not be told which key or deadline it has.
+    /// of its order key, or given up where it could not be told which key or deadline it has.
     pub(super) fn owe(
         &mut self,
         owed: &Owed,
@@ -210,7 +217,7 @@ impl Store<'_> {
     ) -> rusqlite::Result<DeliveryId> {
         let events: Vec<_> = events.iter().map(|event| (*event, None)).collect();
         let beginning = match (stillborn(owed), &owed.order) {
-            (Some(failure), _) => Beginning::Dead(failure),
+            (Some(stillborn), _) => stillborn,
             (None, Ok(Some(key))) => self.turn(&owed.route, key)?,
             (None, Ok(None) | Err(_)) => Beginning::Due,
         };
@@ -229,6 +236,7 @@ impl Store<'_> {
         let seq = self.marks.delivery + 1;
         let created = origin.created.as_millis();
         let first = Row::new(beginning);
+        let key = owed.order.as_ref().ok().and_then(Option::as_deref);
         let deadline = owed.deadline.as_ref().ok().copied().flatten();
         self.insert.delivery.execute(params![
             seq,
@@ -238,8 +246,11 @@ impl Store<'_> {
             created,
             origin.parent,
             origin.key_root,
-            owed.order.as_ref().ok().and_then(Option::as_deref),
+            // One that is given up from the start is in no line, also where it was only its deadline that could not be told.
+            key.filter(|_| first.failure.is_none()),
             owed.instance,
+            first.instance.as_ref().unwrap_or(&owed.instance),
+            super::row::phase(first.phase),
             first.state.word(),
             first.due,
             first.failure.as_ref().map(super::row::failure),
@@ -264,6 +275,9 @@ impl Store<'_> {
 
 /// The columns that differ with how a delivery begins.
 struct Row {
+    phase: Phase,
+    /// Of the first step that is made, where that is not the first of all.
+    instance: Option<String>,
     state: State,
     due: Option<i64>,
     reason: Option<Reason>,
@@ -276,6 +290,8 @@ struct Row {
 impl Row {
     fn new(beginning: Beginning) -> Self {
         let plain = Self {
+            phase: Phase::Steps,
+            instance: None,
             state: State::Pending,
             due: None,
             reason: None,
@@ -309,12 +325,20 @@ impl Row {
                 failure: Some(failure),
                 ..plain
             },
+            Beginning::OnFailure { failure, instance } => Self {
+                phase: Phase::OnFailure,
+                instance: Some(instance),
+                due: Some(0),
+                failure: Some(failure),
+                ..plain
+            },
         }
     }
 }
 
-/// Why a delivery is dead from the start: what was to be told of it before the commit could not be.
-fn stillborn(owed: &Owed) -> Option<Failure> {
+/// How a delivery begins that is given up from the start: it could not be told which line it belongs to, or until when it is of
+/// use.
+fn stillborn(owed: &Owed) -> Option<Beginning> {
     let failure = |reason| {
         move |error: &String| Failure {
             step: None,
@@ -324,7 +348,11 @@ fn stillborn(owed: &Owed) -> Option<Failure> {
     };
     let order = owed.order.as_ref().err();
     let deadline = owed.deadline.as_ref().err();
-    order
+    let failure = order
         .map(failure(Reason::OrderKeyFailed))
-        .or_else(|| deadline.map(failure(Reason::DeadlineFailed)))
+        .or_else(|| deadline.map(failure(Reason::DeadlineFailed)))?;
+    Some(match owed.on_failure.clone() {
+        Some(instance) => Beginning::OnFailure { failure, instance },
+        None => Beginning::Dead(failure),
+    })
 }

@@ -149,6 +149,7 @@ impl Store<'_> {
                     owed: Owed {
                         route: row.get(1)?,
                         instance: row.get(4)?,
+                        on_failure: None,
                         order: Ok(row.get(3)?),
                         line: Line::default(),
                         deadline: Ok(None),

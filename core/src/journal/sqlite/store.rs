@@ -68,9 +68,8 @@ impl<'c> Store<'c> {
             request: connection.prepare("INSERT INTO request (event, body) VALUES (?, ?)")?,
             delivery: connection.prepare(
                 "INSERT INTO delivery (seq, id, route, rules, created, parent, key_root, order_key, first_instance, \
-                 instance, state, due, failure, settled, reason, replaceable, keep, closes, successor, deadline, phase, \
-                 step, attempts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-                 ?19, 'steps', 0, 0)",
+                 instance, phase, state, due, failure, settled, reason, replaceable, keep, closes, successor, deadline, \
+                 step, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
             )?,
             delivery_event: connection.prepare("INSERT INTO delivery_event (delivery, event, time) VALUES (?, ?, ?)")?,
         };

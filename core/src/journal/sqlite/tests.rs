@@ -83,6 +83,7 @@ contract! {
         a_dead_letter_frees_its_key,
         a_replay_stands_behind_what_is_there_of_its_key,
         a_key_that_cannot_be_told_is_a_dead_letter_that_blocks_nothing,
+        what_is_given_up_from_the_start_is_told_of_and_blocks_nothing,
     }
     line::{
         a_newer_delivery_takes_the_place_of_those_that_wait,

@@ -436,6 +436,8 @@ order_by = "{{ event.data.actor.id }}"
 when.type = [{ suffix = ".success" }]
 [[route.step]]
 use = "slack"
+[[route.on_failure]]
+use = "mail"
 "##;
     let generation = compile(text);
     let payload = Bytes::from_static(br#"{"n": 7}"#);
@@ -449,6 +451,7 @@ use = "slack"
     let owed = |route: &str, instance: &str, order| Owed {
         route: route.into(),
         instance: instance.into(),
+        on_failure: None,
         order,
         line: Line::default(),
         deadline: Ok(None),
@@ -459,7 +462,10 @@ use = "slack"
         [
             owed("by-project", "commit", Ok(Some("2/7".into()))),
             owed("by-payload", "fetch", Ok(None)),
-            owed("without-key", "slack", Err(reason.into())),
+            Owed {
+                on_failure: Some("mail".into()),
+                ..owed("without-key", "slack", Err(reason.into()))
+            },
         ]
     );
     assert_eq!((routed.payload(), routed.dedup()), (&payload, Some("6")));

@@ -53,7 +53,7 @@ fn definitions(catalog: &Catalog) -> Map<String, Value> {
                 "when": described("when", "Which events it is for: fields are ANDed, listed values ORed."),
                 "when_json": { "type": "string", "description": "The same as an AWS EventBridge pattern in JSON." },
                 "step": steps(1, "What is done, one after the other."),
-                "on_failure": steps(0, "What is done when a step is given up."),
+                "on_failure": steps(0, "What is done when a delivery is given up."),
             },
         },
         "step": step(catalog),
