@@ -111,7 +111,7 @@ pub struct Claim {
     pub step: usize,
     /// How many attempts of that step were started.
     pub attempts: u32,
-    /// Whether the last of them was in its plugin's worker process when that died.
+    /// Whether one of them was in its plugin's worker process when that died.
     pub crashed: bool,
     /// When nothing is begun of its steps any more.
     pub deadline: Option<Timestamp>,

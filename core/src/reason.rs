@@ -121,7 +121,7 @@ reasons! {
     PluginPanicked = "plugin-panicked",
     /// The worker process of the plugin's instance died with the call in it.
     PluginCrashed = "plugin-crashed",
-    /// The call was in its worker process both times that it died.
+    /// The call was in its worker process twice when that died.
     Quarantined = "quarantined",
     /// The plugin did not answer within the instance's time-out.
     TimedOut = "timed-out",

@@ -79,8 +79,8 @@ impl Course<'_> {
         }
     }
 
-    /// A call that was in its worker process the last two times when that died is taken for the cause: it is not made a third
-    /// time. One that was there by chance is unlikely to be so twice, and a person can ask for it again.
+    /// A call that was in its worker process twice when that died is taken for the cause, whatever came between, and is not made
+    /// again. One that was there by chance is unlikely to be so twice, and a person can ask for it again.
     fn quarantined(&self, report: Report) -> Report {
         if report.reason != Some(Reason::PluginCrashed) || !self.claim.crashed {
             return report;
@@ -89,9 +89,7 @@ impl Course<'_> {
         Report {
             outcome: Outcome::Fatal,
             reason: Some(Reason::Quarantined),
-            message: Some(format!(
-                "{death}; the call was in it the last 2 times that it did"
-            )),
+            message: Some(format!("{death}; it is the second time with this call in it")),
             ..report
         }
     }

@@ -40,7 +40,7 @@ fn claim(connection: &Connection, seq: i64) -> rusqlite::Result<Claim> {
             "SELECT id, route, (SELECT hash FROM rules WHERE rules.seq = delivery.rules) AS generation, \
              coalesce(key_root, id) AS key_root, phase, step, attempts, deadline, stalled, detail, failure, keep, key_roots, \
              EXISTS (SELECT 1 FROM attempt WHERE delivery = delivery.seq AND attempt.phase = delivery.phase \
-             AND attempt.step = delivery.step AND attempt = attempts AND attempt.reason = 'plugin-crashed') AS crashed \
+             AND attempt.step = delivery.step AND attempt.reason = 'plugin-crashed') AS crashed \
              FROM delivery WHERE seq = ?",
         )?
         .query_row([seq], |row| {
