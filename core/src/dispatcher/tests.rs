@@ -6,6 +6,7 @@ mod deadlines;
 mod interruptions;
 mod limits;
 mod line;
+mod power;
 mod stage;
 mod steps;
 

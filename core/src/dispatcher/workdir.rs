@@ -10,7 +10,7 @@ use std::{
     fs::{self, DirBuilder, DirEntry, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,7 +26,11 @@ pub(super) struct WorkRoot(PathBuf);
 
 impl WorkRoot {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
-        make_private(root)?;
+        DirBuilder::new().mode(0o700).recursive(true).create(root)?;
+        // What is in it is of no use without its own name.
+        if let Some(parent) = root.parent() {
+            File::open(parent)?.sync_all()?;
+        }
         Ok(Self(root.to_owned()))
     }
 
@@ -120,10 +124,6 @@ const LOOKS: usize = 1000;
 /// Files of a delivery that has settled lie there for so long at most.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(600);
 
-fn make_private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).recursive(true).create(path)
-}
-
 /// Whether there is nothing in it, or not even the directory.
 fn is_empty(path: &Path) -> io::Result<bool> {
     match fs::read_dir(path) {
@@ -154,11 +154,12 @@ struct Walk(u64);
 impl Walk {
     fn tree(mut self, path: &Path) -> io::Result<Trace> {
         let flags = LOOKING | OFlags::DIRECTORY;
-        self.directory(&rustix::fs::open(path, flags, Mode::empty())?, 0, 0)?;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        self.directory(&directory.into(), 0, 0)?;
         Ok(Trace(self.0))
     }
 
-    fn directory(&mut self, directory: &OwnedFd, parent: u64, depth: usize) -> io::Result<()> {
+    fn directory(&mut self, directory: &File, parent: u64, depth: usize) -> io::Result<()> {
         if depth > DEEPEST {
             return Err(io::Error::other(format!(
                 "directories lie more than {DEEPEST} deep in one another"
@@ -172,17 +173,17 @@ impl Walk {
             }
             let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let place = self.note(parent, name, &found);
-            let open = |flags| rustix::fs::openat(directory, name, flags, Mode::empty());
+            let open = |flags| rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from);
             match entry.file_type() {
                 FileType::Directory => {
                     self.directory(&open(LOOKING | OFlags::DIRECTORY)?, place, depth + 1)?
                 }
-                FileType::RegularFile => rustix::fs::fsync(open(LOOKING)?)?,
+                FileType::RegularFile => open(LOOKING)?.sync_all()?,
                 // Links and the like, which are part of their directory.
                 _ => {}
             }
         }
-        Ok(rustix::fs::fsync(directory)?)
+        directory.sync_all()
     }
 
     /// Adds an entry to the trace, in whatever order the directory names them. What stands for its place is returned.

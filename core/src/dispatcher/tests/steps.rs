@@ -182,6 +182,44 @@ async fn what_may_have_happened_stays_so_although_its_files_cannot_be_synced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_is_not_done_before_its_files_are_synced() {
+    let a = Played::new(|call| {
+        if call.attempt == 1 {
+            std::fs::write(&call.workdir, "no directory").unwrap();
+        } else {
+            std::fs::remove_file(&call.workdir).unwrap();
+        }
+        done(&json!({ "value": call.attempt }))
+    });
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, Arc::clone(&b))]);
+    stage.accept("p").await;
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Succeeded]);
+    let attempts = &stories[0].attempts;
+    let ended: Vec<_> = attempts
+        .iter()
+        .map(|made| (made.outcome.unwrap(), made.reason))
+        .collect();
+    assert_eq!(
+        ended,
+        [
+            (Outcome::Retry, Some(Reason::WorkDirectoryFailed)),
+            (Outcome::Done, None),
+            (Outcome::Done, None)
+        ]
+    );
+    let message = attempts[0].message.as_deref().unwrap();
+    insta::assert_snapshot!(message, @"the step's files could not be synced: Not a directory (os error 20)");
+    assert!(attempts[0].output.is_none());
+    assert_eq!(
+        b.inputs(),
+        [json!({ "got": 2, "of": "p" })],
+        "what was not done is not gone by"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_whose_condition_is_false_is_skipped_and_one_that_is_misspelt_kills() {
     let rules = r#"
 [[route]]

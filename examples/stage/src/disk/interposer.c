@@ -232,8 +232,20 @@ int ftruncate64(int file, off64_t length) {
 
 int ftruncate(int file, off_t length) { return ftruncate64(file, length); }
 
+// One that was opened past the C library, by a system call of the program's own, is known by its path.
+static int find(int file) {
+    char whole[PATH_MAX];
+    const char *name = file >= 0 && file < FILES ? beneath(file, "", whole) : 0;
+    if (!name) return 0;
+    enter();
+    watched[file] = 1;
+    record(OPENED, file, 0, name, strlen(name));
+    leave();
+    return 1;
+}
+
 static int sync_file(int file, int (*real)(int)) {
-    if (!is_watched(file)) return real(file);
+    if (!is_watched(file) && !find(file)) return real(file);
     if (atomic_load(&control->sync_delay)) atomic_fetch_add(&control->delayed, 1);
     // In pieces: when the delay is lifted, it ends for those that are under way.
     for (uint64_t slept = 0, delay; slept < (delay = atomic_load(&control->sync_delay));) {
