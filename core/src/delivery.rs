@@ -182,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rest_is_any_part_of_the_longest() {
+        let rest = |random| policy(Backoff::Exponential).after(3, random, None);
+        let expected = [0, 4, 8].map(|seconds| Some(Duration::from_secs(seconds)));
+        assert_eq!([0.0, 0.5, 1.0].map(rest), expected);
+    }
+
+    #[test]
     fn a_plugin_that_asks_for_a_longer_rest_gets_it() {
         let asked = Some(Duration::from_secs(60));
         assert_eq!(policy(Backoff::Exponential).after(1, 0.5, asked), asked);
