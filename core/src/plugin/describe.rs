@@ -6,10 +6,10 @@
 //! kept beside the staged file by content, so that a library is asked once and not at each start.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write as _},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
     time::Duration,
@@ -44,13 +44,35 @@ impl Runner {
     /// This program, with the hidden command that ends in [`describe_main`].
     pub fn this() -> Self {
         Self {
-            // Not `current_exe`: the file may have been replaced since this process began.
-            program: PathBuf::from("/proc/self/exe"),
+            // Not its path: the file may have been replaced since this process began.
+            program: PathBuf::from(ITSELF),
             args: vec![OsString::from(COMMAND)],
             limit: Duration::from_secs(5),
         }
     }
 }
+
+/// A program by a path that leads to it from every process: what [`Runner::this`] has leads each to itself. Where its file was
+/// replaced since, that is what took its place.
+pub(super) fn by_path(program: &Path) -> io::Result<PathBuf> {
+    if program != Path::new(ITSELF) {
+        return Ok(program.to_owned());
+    }
+    Ok(replaced(std::env::current_exe()?))
+}
+
+/// The path of what took the place of the file, where it is no longer there.
+fn replaced(path: PathBuf) -> PathBuf {
+    match path.as_os_str().as_bytes().strip_suffix(GONE) {
+        Some(before) => OsStr::from_bytes(before).into(),
+        None => path,
+    }
+}
+
+/// The program of whichever process looks.
+const ITSELF: &str = "/proc/self/exe";
+/// What the kernel puts after the path of a file that is no longer there.
+const GONE: &[u8] = b" (deleted)";
 
 /// The hidden command of the CLI.
 pub const COMMAND: &str = "plugin-describe";
@@ -287,3 +309,24 @@ pub(super) fn said(stderr: &str) -> String {
 const UNUSABLE: u8 = 70;
 const MANIFEST_LIMIT: u64 = 4 << 20;
 const STDERR_LIMIT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_as_others_find_it_also_when_it_was_replaced() {
+        let own = by_path(&Runner::this().program).unwrap();
+        assert_eq!(own, std::env::current_exe().unwrap());
+        assert_eq!(
+            by_path(Path::new("/usr/bin/other")).unwrap(),
+            Path::new("/usr/bin/other")
+        );
+        for (path, expected) in [
+            ("/usr/bin/jackfield (deleted)", "/usr/bin/jackfield"),
+            ("/usr/bin/jackfield", "/usr/bin/jackfield"),
+        ] {
+            assert_eq!(replaced(path.into()), Path::new(expected));
+        }
+    }
+}

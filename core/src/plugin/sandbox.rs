@@ -100,7 +100,7 @@ impl Sandbox {
             given.connect(port);
         }
         for name in &self.programs {
-            programs::give(name, self.proxy.is_some(), &mut given)?;
+            programs::give(name, &mut given)?;
         }
         Ok(given)
     }

@@ -18,6 +18,7 @@ use object::{
 };
 
 use super::{SandboxError, files::Given};
+use crate::plugin::egress::TUNNEL;
 
 /// Where programs are looked for.
 pub(super) const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
@@ -26,8 +27,8 @@ pub(super) const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 ///
 /// Where several directories have one, all are given: which of them is taken is the business of whoever starts it.
 ///
-/// What knows no proxy is given this program, as its way to it, where there is a `proxy`.
-pub(super) fn give(name: &str, proxy: bool, given: &mut Given) -> Result<(), SandboxError> {
+/// What knows no proxy is given the program that is its way to it, where this process was told of one.
+pub(super) fn give(name: &str, given: &mut Given) -> Result<(), SandboxError> {
     let found = find(name);
     if found.is_empty() {
         return Err(SandboxError::Program {
@@ -39,11 +40,10 @@ pub(super) fn give(name: &str, proxy: bool, given: &mut Given) -> Result<(), San
     if let Some(known) = KNOWN.iter().find(|known| file == Some(OsStr::new(known.name))) {
         known.runs.iter().for_each(|path| run(Path::new(path), given));
         given.read_if_there(known.reads);
-        if let Ok(own) = std::env::current_exe()
-            && known.needs_tunnel
-            && proxy
+        if known.needs_tunnel
+            && let Some(tunnel) = std::env::var_os(TUNNEL)
         {
-            run(&own, given);
+            run(Path::new(&tunnel), given);
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::plugin::{
     HostError, Report, Setup,
-    describe::signal_name,
+    describe::{by_path, signal_name},
     egress::{self, Pass},
     elf, limits, log,
     report::{self, Stopped, not_begun, stuck},
@@ -624,7 +624,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     if let Some(pass) = &pass {
         command
             .env(egress::VARIABLE, pass.url())
-            .env(egress::TUNNEL, &housing.program);
+            .env(egress::TUNNEL, by_path(&housing.program)?);
     }
     let mut child = on_lasting_thread(command, Handle::current()).await?;
     let (read, write) = UnixStream::from_std(ours)?.into_split();
