@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Sandbox, elf,
-    ffi::Library,
+    ffi::{Library, close_inherited},
     manifest::{Manifest, ManifestError},
     reason_of,
     stage::{Reopened, Stage, Staged},
@@ -254,15 +254,21 @@ pub fn describe_main(path: &Path) -> ExitCode {
     }
 }
 
-fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error>> {
+/// What every child does first in which there is to be a plugin: it makes sure that it ends with its parent and leaves no core file,
+/// and closes what was left open to it besides its standard streams, whoever forgot that: nothing bounds what is open already.
+pub(super) fn begin() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )?;
+    rustix::thread::set_no_new_privs(true)?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    close_inherited()
+}
+
+fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error>> {
+    begin()?;
     // Whatever the plugin prints must not get between us and the manifest.
     let output = File::from(rustix::io::dup(io::stdout())?);
     rustix::stdio::dup2_stdout(io::stderr())?;

@@ -33,7 +33,24 @@ pub use library::{Library, OpenError, TableFault};
 pub use making::CreateError;
 pub(super) use signals::Snapshot;
 
+use std::{ffi::c_int, fs, io};
+
 use super::elf::Glibc;
+
+/// Closes whatever this process was left open, but for its standard streams. It must have opened nothing itself yet.
+pub(super) fn close_inherited() -> io::Result<()> {
+    let open = fs::read_dir("/proc/self/fd")?.map(|entry| entry.map(|entry| entry.file_name()));
+    let open = open.collect::<io::Result<Vec<_>>>()?;
+    let numbers = open
+        .iter()
+        .filter_map(|name| name.to_str()?.parse::<c_int>().ok());
+    for inherited in numbers.filter(|number| *number > libc::STDERR_FILENO) {
+        // SAFETY: nothing in this process has opened it, says the caller, so that nothing relies on it. One of these is that of the
+        // directory, which is closed by now.
+        unsafe { libc::close(inherited) };
+    }
+    Ok(())
+}
 
 /// Which version of Landlock the kernel has; 0 where it has none, or was started without it.
 pub(super) fn landlock_version() -> u32 {

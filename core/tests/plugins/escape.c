@@ -423,10 +423,11 @@ static uint32_t shut_down(jf_instance *instance, uint32_t grace_ms) {
 static void destroy(jf_instance *instance) { free(instance); }
 
 #ifdef ESCAPE_EARLY
-/* Before anybody has asked it for anything, and again when it is asked for its manifest. */
+/* Before anybody has asked it for anything, and again when it is asked for its manifest; also by a descriptor of that number. */
 static const char *early = "";
 __attribute__((constructor)) static void at_once(void) {
-  early = read_file("/etc/passwd") == 0 || fork_once() == 0 ? "escaped" : "kept in";
+  bool escaped = read_file("/etc/passwd") == 0 || fork_once() == 0 || fcntl(ESCAPE_EARLY, F_GETFD) >= 0;
+  early = escaped ? "escaped" : "kept in";
 }
 #define DESCRIPTION early
 #else

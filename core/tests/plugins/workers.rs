@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     battery::check,
     built::Build,
+    sandbox::left_open,
     trial::{Bench, Trial, configured, log, logged},
 };
 
@@ -165,8 +166,10 @@ async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
 
 #[tokio::test]
 async fn a_worker_has_nothing_of_the_routers_but_its_socket() {
+    let (_left, left) = left_open();
     let trial = Trial::in_a_worker(Build::C).await;
     let worker = worker();
+    assert!(!std::path::Path::new(&format!("/proc/{worker}/fd/{left}")).exists());
     let of = |file: &str| std::fs::read(format!("/proc/{worker}/{file}")).unwrap();
     // But for the way to its proxy.
     let environment = of("environ");

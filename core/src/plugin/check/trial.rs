@@ -12,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use jackfield_event::DeliveryId;
-use rustix::process::{Resource, Rlimit, Signal};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -35,7 +34,7 @@ use crate::{
     delivery::Outcome,
     plugin::{
         Caller as _, CreateError, InProcess, Library, Rehearsal, Report, RequestCall, Setup, StepCall,
-        ffi::stray_ends, reason_of, stage::Reopened,
+        describe::begin, ffi::stray_ends, reason_of, stage::Reopened,
     },
     reason::Reason,
 };
@@ -56,13 +55,7 @@ pub fn trial_main() -> ExitCode {
 
 /// Makes the process one that a plugin may be tried in; what that prints goes to standard error.
 fn take_over() -> io::Result<(Assignment, File)> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    rustix::process::setrlimit(Resource::Core, none)?;
+    begin()?;
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

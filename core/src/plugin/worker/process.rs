@@ -16,7 +16,6 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::process::{Resource, Rlimit, Signal};
 use serde_json::{Map, Value};
 use tokio::{
     runtime::Handle,
@@ -43,7 +42,7 @@ use super::wire::{
 use crate::{
     plugin::{
         Caller, CreateError, Host, HostError, InProcess, Library, Receipt, Report, Setup, Tally,
-        ffi::refresh_level, log, reason_of, stage::Reopened,
+        describe::begin, ffi::refresh_level, log, reason_of, stage::Reopened,
     },
     secret::Secret,
 };
@@ -74,13 +73,7 @@ pub fn worker_main() -> ExitCode {
 
 /// Makes the process one that a plugin may live in; what it prints goes to standard error, and it reads nothing.
 fn take_over() -> io::Result<UnixStream> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    rustix::process::setrlimit(Resource::Core, none)?;
+    begin()?;
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     rustix::stdio::dup2_stdout(io::stderr())?;
