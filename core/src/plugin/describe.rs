@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Sandbox, elf,
+    Limits, Sandbox, elf,
     ffi::{Library, close_inherited},
     manifest::{Manifest, ManifestError},
     reason_of,
@@ -269,6 +269,8 @@ pub(super) fn begin() -> io::Result<()> {
 
 fn manifest_of(path: &Path) -> Result<(File, Vec<u8>), Box<dyn std::error::Error>> {
     begin()?;
+    // How much its instances may take is not known here, and not needed to say what it is.
+    Limits::default().apply()?;
     // Whatever the plugin prints must not get between us and the manifest.
     let output = File::from(rustix::io::dup(io::stdout())?);
     rustix::stdio::dup2_stdout(io::stderr())?;

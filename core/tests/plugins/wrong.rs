@@ -57,6 +57,7 @@ async fn what_is_wrong_with_a_file_is_said_and_stops_nothing() {
     empty.so: `empty.so` is not a library: it is empty; a plugin is a shared library (ELF, `crate-type = ["cdylib"]`)
     entry-refuses.so: `entry-refuses.so` refuses this Jackfield (ABI 1.0)
     exit.so: `exit.so` ended the process (status 3) when it was asked for its manifest
+    hoard.so: `hoard.so` crashed when it was asked for its manifest (SIGABRT), saying: no memory for 2 GiB
     leave.so: `leave.so` ended the process (status 0) when it was asked for its manifest
     link.so: `link.so` is a symbolic link, not a regular file: put the file itself there
     malloc.so: `malloc.so` exports `malloc`, which would be mixed up with the process's own: hide it (-fvisibility=hidden, or a version script)
@@ -90,6 +91,7 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("crash.so", &["-DDESCRIBE_CRASH"]),
     ("entry-refuses.so", &["-DENTRY_REFUSES"]),
     ("exit.so", &["-DDESCRIBE_EXIT"]),
+    ("hoard.so", &["-DHOARDS"]),
     ("leave.so", &["-DDESCRIBE_LEAVE"]),
     ("malloc.so", &["-DMALLOC", "-fno-builtin"]),
     ("manifest-other.so", &["-DDESCRIBE_OTHER"]),

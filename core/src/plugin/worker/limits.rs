@@ -36,7 +36,7 @@ impl Limits {
     ///
     /// # Errors
     /// When the system does not tell how large the process is, or does not take a limit.
-    pub(super) fn apply(&self) -> io::Result<()> {
+    pub(in crate::plugin) fn apply(&self) -> io::Result<()> {
         lower(Resource::Data, own_data()?.saturating_add(self.memory))?;
         lower(Resource::Nofile, self.open_files)?;
         // Where the machine has no memory left, the kernel is to take this process and not the router. One that cannot say

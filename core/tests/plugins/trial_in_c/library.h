@@ -5,6 +5,14 @@ static void on_signal(int signal) { (void)signal; }
 __attribute__((constructor)) static void take_over(void) { signal(SIGUSR2, on_signal); }
 #endif
 
+#ifdef HOARDS
+__attribute__((constructor)) static void hoard(void) {
+  if (malloc(2u << 30)) return;
+  fprintf(stderr, "no memory for 2 GiB\n");
+  abort();
+}
+#endif
+
 #ifdef GO
 JF_EXPORT void _cgo_panic(void) { abort(); }
 #endif
