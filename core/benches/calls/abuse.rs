@@ -26,15 +26,13 @@ use tokio::{
 use crate::bench::{Bench, Place};
 
 /// What is done to it, by the name that it has in the plugin, and how each call of it ends.
-const ABUSES: [(&str, &str); 12] = [
+const ABUSES: [(&str, &str); 10] = [
     ("segfault", "retry plugin-crashed"),
     ("abort", "retry plugin-crashed"),
     ("overflow", "retry plugin-crashed"),
     ("leak", "retry plugin-crashed"),
     ("close", "retry plugin-crashed"),
     ("babble", "retry plugin-crashed"),
-    ("fork", "retry plugin-retry"),
-    ("fork-and-die", "retry plugin-crashed"),
     ("twice", "done"),
     ("deaf", "retry timed-out"),
     ("spin", "retry timed-out"),

@@ -235,10 +235,16 @@ fn judge(answer: Answer, staged: &Path, path: &Path) -> Result<Vec<u8>, Describe
 
 /// Kills the child of that id, which leads a group of its own, and whatever it started.
 pub(super) fn end_group(id: u32) {
+    signal_group(id, Signal::KILL);
+}
+
+/// Signals the child of that id, and whatever it started. The number is the group's as long as anybody is in it, also when the
+/// child itself is gone.
+pub(super) fn signal_group(id: u32, signal: Signal) {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // An error says that they have all ended, which is what is wanted.
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        let _ = rustix::process::kill_process_group(pid, signal);
     }
 }
 

@@ -207,6 +207,14 @@ static int run(const char *program, const char *argument) {
   return -1;
 }
 
+/* A child that stays, with all that is open here, and a parent that does not. */
+static int fork_and_die(void) {
+  pid_t child = fork();
+  if (child < 0) return -1;
+  if (child > 0) abort();
+  for (;;) pause();
+}
+
 static int fork_once(void) {
   pid_t child = fork();
   if (child == 0) _exit(0);
@@ -368,6 +376,7 @@ static int attempt(const jf_call *call, const char *act) {
     return run(program, field(call, "argument"));
   }
   ACT("fork") return fork_once();
+  ACT("fork and die") return fork_and_die();
   ACT("exec") return execute();
   ACT("thread") return thread();
   ACT("ask on") {

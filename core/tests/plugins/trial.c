@@ -71,10 +71,6 @@ struct jf_op {
 static void act(jf_instance *instance, const jf_call *call) {
   const jf_host *host = instance->host;
   die(call);
-  if (asks(call, "fork") || asks(call, "fork-and-die")) { /* the child stays, with all that is open here */
-    if (asks(call, "fork-and-die") || !fork()) for (;;) pause();
-    return tell(call);
-  }
   if (asks(call, "done")) return tell(call);
   if (asks(call, "skip")) return end(call, JF_SKIPPED, JF_CODE_NONE, "", "nothing to do");
   if (asks(call, "retry")) return end(call, JF_RETRY, JF_CODE_NONE, "", "not now");

@@ -30,7 +30,6 @@ async fn a_worker_that_dies_costs_its_calls_and_is_started_again() {
         ),
         ("exit", "ended by itself, with status 3"),
         ("overflow", "died of SIGSEGV"),
-        ("fork-and-die", "died of SIGSEGV"),
         ("close", "the worker of `trial` "),
         ("babble", "the worker of `trial` "),
     ] {

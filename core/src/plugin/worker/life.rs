@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     net::UnixStream,
@@ -37,7 +37,7 @@ use super::{
 };
 use crate::plugin::{
     HostError, Report, Setup,
-    describe::{by_path, signal_name},
+    describe::{by_path, end_group, signal_group, signal_name},
     egress::{self, Pass},
     elf, limits, log,
     report::{self, Stopped, not_begun, stuck},
@@ -510,15 +510,12 @@ impl Watch {
             // It closed its socket: it is dying by itself, unless it closed nothing but that.
             let _ = timeout(DYING, self.child.wait()).await;
         }
-        if let Some(group) = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
-        {
+        // Also where it is gone itself: what it has started is not.
+        if let Some(group) = self.life.process {
             // It may have a handler, and what it has started something to tidy up.
-            let _ = kill_process_group(group, Signal::TERM);
+            signal_group(group, Signal::TERM);
             let _ = timeout(TIDYING, self.child.wait()).await;
-            let _ = kill_process_group(group, Signal::KILL);
+            signal_group(group, Signal::KILL);
         }
         let status = self.child.wait().await.ok();
         // What it started may hold its standard error open.
@@ -545,6 +542,13 @@ impl Watch {
         // Dropped, they tell whoever waits.
         drop(self.life.pending().take());
         death
+    }
+}
+
+impl Drop for Watch {
+    /// Where it was not buried, since nobody waits for it any more: what it has started ends with it.
+    fn drop(&mut self) {
+        self.child.id().into_iter().for_each(end_group);
     }
 }
 

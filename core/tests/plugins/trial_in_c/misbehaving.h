@@ -38,7 +38,6 @@ static int overflow(volatile char *above) {
 static void die(const jf_call *call) {
   if (asks(call, "overflow")) overflow("");
   if (asks(call, "spin")) while (on) continue;
-  if (asks(call, "fork-and-die") && fork()) *(volatile int *)1 = 0;
   if (asks(call, "leak")) { /* and no more than a machine can bear, where nothing sets a limit */
     for (int taken = 0; taken < 64; taken++) {
       void *block = malloc(16 << 20);
