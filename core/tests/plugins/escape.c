@@ -14,9 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -215,6 +218,26 @@ static int fork_and_die(void) {
   for (;;) pause();
 }
 
+/* Has somebody signalled when there is something to read on a socket of one's own. */
+static int have_signalled(int command, int value) {
+  int both[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, both) < 0) return -1;
+  struct f_owner_ex owner = { F_OWNER_PID, value };
+  int status = command == F_SETOWN_EX ? fcntl(both[0], command, &owner) : fcntl(both[0], command, value);
+  int error = errno;
+  close(both[0]);
+  close(both[1]);
+  errno = error;
+  return status;
+}
+
+static int request(int fd, unsigned long request, void *argument) {
+  int status = fd < 0 ? -1 : ioctl(fd, request, argument), error = errno;
+  if (fd >= 0) close(fd);
+  errno = error;
+  return status;
+}
+
 static int fork_once(void) {
   pid_t child = fork();
   if (child == 0) _exit(0);
@@ -316,6 +339,18 @@ static int attempt(const jf_call *call, const char *act) {
     return status;
   }
   ACT("attribute") return setxattr(field(call, "path"), "user.jackfield", "x", 1, 0);
+  ACT("attributes of what is open") {
+    long flags = 0;
+    return request(open(field(call, "path"), O_RDONLY | O_CLOEXEC), _IOW('f', 2, long), &flags);
+  }
+  ACT("watch") {
+    int fd = inotify_init1(IN_CLOEXEC);
+    if (fd < 0) return -1;
+    int status = inotify_add_watch(fd, field(call, "path"), IN_ALL_EVENTS) < 0 ? -1 : 0, error = errno;
+    close(fd);
+    errno = error;
+    return status;
+  }
   ACT("fifo") return mknod(field(call, "path"), S_IFIFO | 0600, 0);
   ACT("link") {
     char from[512];
@@ -329,6 +364,14 @@ static int attempt(const jf_call *call, const char *act) {
   ACT("own limit") return own_limit();
   ACT("raised limit") return raised_limit();
   ACT("signal to the parent") return kill(getppid(), 0);
+  ACT("signal to the parent, by what is open") return have_signalled(F_SETOWN, getppid());
+  ACT("signal to the parent, by what is open, by a newer command") return have_signalled(F_SETOWN_EX, getppid());
+  ACT("another signal, by what is open") return have_signalled(F_SETSIG, SIGKILL);
+  ACT("signal to the parent, by a request") {
+    int owner = getppid();
+    return request(dup(routers_socket()), 0x8901 /* FIOSETOWN */, &owner);
+  }
+  ACT("outlive the parent") return prctl(PR_SET_PDEATHSIG, 0);
   ACT("signal to itself") return kill(getpid(), 0);
   ACT("trace") return (int)ptrace(PTRACE_ATTACH, getppid(), NULL, NULL);
   ACT("nice") return setpriority(PRIO_USER, 0, 19);
@@ -406,7 +449,7 @@ static int attempt(const jf_call *call, const char *act) {
 
 static jf_op *call(jf_instance *instance, const jf_call *call) {
   (void)instance;
-  char act[64], output[96];
+  char act[80], output[96];
   snprintf(act, sizeof act, "%s", field(call, "act"));
   errno = 0;
   const char *error = attempt(call, act) == 0 ? "done" : strerrorname_np(errno);

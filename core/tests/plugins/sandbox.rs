@@ -127,6 +127,7 @@ async fn a_plugin_that_is_granted_nothing_reaches_no_file() {
         (json!({ "act": "list", "path": "/etc" }), "EACCES"),
         (json!({ "act": "list", "path": work }), "EACCES"),
         (json!({ "act": "list", "path": "/dev" }), "EACCES"),
+        (json!({ "act": "watch", "path": work }), "EPERM"),
         (json!({ "act": "write", "path": there }), "EACCES"),
         (json!({ "act": "write", "path": work.join("new") }), "EACCES"),
         (
@@ -157,7 +158,11 @@ async fn a_plugin_that_is_granted_nothing_changes_no_modes_owners_or_times() {
     let of = |path: &Path| acts.map(|act| (json!({ "act": act, "path": path }), "EPERM"));
     prison.all([of(&file), of(&data)].concat()).await;
     // What it may open it may not change either.
-    let acts = ["mode of what is open", "time of what is open"];
+    let acts = [
+        "mode of what is open",
+        "time of what is open",
+        "attributes of what is open",
+    ];
     prison
         .all(acts.map(|act| (json!({ "act": act, "path": "/dev/null" }), "EPERM")))
         .await;
@@ -228,6 +233,14 @@ async fn a_plugin_that_is_granted_nothing_starts_nothing_and_is_alone() {
         ("own limit", "done"),
         ("raised limit", "EPERM"),
         ("signal to the parent", "EPERM"),
+        ("signal to the parent, by what is open", "EPERM"),
+        (
+            "signal to the parent, by what is open, by a newer command",
+            "EPERM",
+        ),
+        ("signal to the parent, by a request", "EPERM"),
+        ("another signal, by what is open", "EPERM"),
+        ("outlive the parent", "EPERM"),
         ("signal to itself", "done"),
         ("trace", "EPERM"),
         ("nice", "EPERM"),
@@ -518,6 +531,11 @@ async fn files_are_reached_where_they_are_granted_and_nowhere_else() {
         (json!({ "act": "read", "path": work.join("link") }), "EACCES"),
         (json!({ "act": "fifo", "path": work.join("fifo") }), "EACCES"),
         (json!({ "act": "read", "path": "/etc/passwd" }), "EACCES"),
+        (
+            json!({ "act": "attributes of what is open", "path": cache.join("file") }),
+            "EPERM",
+        ),
+        (json!({ "act": "watch", "path": cache }), "EPERM"),
         (json!({ "act": "exec" }), "EPERM"),
         (json!({ "act": "tcp" }), "EPERM"),
     ];
@@ -562,6 +580,7 @@ async fn programs_run_where_they_are_granted_and_within_the_same_bounds() {
         (json!({ "act": "namespace" }), "EPERM"),
         (json!({ "act": "clone" }), "EPERM"),
         (json!({ "act": "signal to the parent" }), "EPERM"),
+        (json!({ "act": "signal to the parent, by what is open" }), "EPERM"),
         (json!({ "act": "tcp" }), "EPERM"),
     ];
     prison.all(attempts).await;

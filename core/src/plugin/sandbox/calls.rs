@@ -105,6 +105,15 @@ fn rules(sandbox: &Sandbox) -> Result<Rules, seccompiler::BackendError> {
         libc::SYS_setpriority,
         vec![all([not(0, 0)?])?, all([not(1, 0)?])?],
     );
+    // A signal when something can be read, to whom it is not allowed to send one: before Linux 6.12 nothing else asks.
+    let owners = [F_SETOWN, F_SETOWN_EX, F_SETSIG].map(|command| all([is(1, command)?]));
+    rules.insert(libc::SYS_fcntl, owners.into_iter().collect::<Result<_, _>>()?);
+    let requests = OF_OWNERS.iter().chain(OF_ATTRIBUTES);
+    let requests = requests.map(|request| all([is(1, *request)?]));
+    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    // It ends with its router. What it starts may end with it, and be told so by the same signal.
+    let other = [is(0, libc::PR_SET_PDEATHSIG)?, not(1, libc::SIGKILL)?];
+    rules.insert(libc::SYS_prctl, vec![all(other)?]);
     // Of what it has open itself, it may change them where it may write: to copy a file is to do so.
     let named = SeccompCondition::new(1, Qword, SeccompCmpOp::Ne, 0)?;
     rules.insert(libc::SYS_utimensat, vec![all([named])?]);
@@ -113,7 +122,7 @@ fn rules(sandbox: &Sandbox) -> Result<Rules, seccompiler::BackendError> {
     }
     if sandbox.programs.is_empty() {
         rules.extend(PROGRAMS.iter().map(|call| (*call, Vec::new())));
-        // It has nobody to signal but itself, which a kernel whose Landlock knows no signals can see to as well.
+        // It has nobody to signal but itself, to which this can see where Landlock knows no signals.
         let itself = rustix::process::getpid().as_raw_nonzero().get();
         for call in SIGNALS {
             rules.insert(*call, vec![all([not(0, itself)?])?]);
@@ -165,6 +174,10 @@ fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule,
     SeccompRule::new(conditions.into())
 }
 
+fn is(argument: u8, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, bits(value))
+}
+
 fn not(argument: u8, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, bits(value))
 }
@@ -209,6 +222,18 @@ const PROGRAMS: &[c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
 ];
+
+/// Commands of `fcntl` by which somebody else is signalled.
+const F_SETOWN: i32 = 8;
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+
+/// The same, as requests of `ioctl`: `FIOSETOWN` and `SIOCSPGRP`.
+const OF_OWNERS: &[i32] = &[0x8901, 0x8902];
+
+/// Requests of `ioctl` that change the attributes of a file that is open, for reading too: `FS_IOC_SETFLAGS` in both its widths,
+/// `FS_IOC_FSSETXATTR`, and `FS_IOC_ENABLE_VERITY`, after which nobody can write to it.
+const OF_ATTRIBUTES: &[i32] = &[0x4008_6602, 0x4004_6602, 0x401c_5820, 0x4080_6685];
 
 /// What changes the mode and the times of a file that is open, for reading too.
 const OF_OPEN_FILES: &[c_long] = &[libc::SYS_fchmod, libc::SYS_utimensat];
@@ -262,6 +287,9 @@ const NEVER: &[c_long] = &[
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
     libc::SYS_fanotify_init,
+    // What goes on in directories, also in those that it may not list.
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_add_watch,
     // Memory that belongs to no file and no process, and queues that outlive theirs.
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
@@ -311,6 +339,7 @@ const SYS_FILE_SETATTR: c_long = 469;
 
 #[cfg(target_arch = "x86_64")]
 const NEVER_HERE: &[c_long] = &[
+    libc::SYS_inotify_init,
     libc::SYS_chmod,
     libc::SYS_chown,
     libc::SYS_lchown,
