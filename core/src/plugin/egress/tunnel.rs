@@ -22,7 +22,9 @@ enum TunnelError {
     #[error("it is not granted; add it to `grant.network` of the instance, if the plugin is to reach it")]
     NotGranted,
     /// It is granted by its name, and lies within some network.
-    #[error("its address {0} is {1}; add that to `grant.network` too, with the port, if it is meant")]
+    #[error(
+        "its address {0} is {1}; if it is meant, `grant.network` has to name both it and the host, with the port"
+    )]
     Private(IpAddr, &'static str),
     /// It is not found.
     #[error("it is not found")]
@@ -142,7 +144,12 @@ impl Holder {
     fn check(&self, request: &Request, address: IpAddr) -> Result<(), TunnelError> {
         let port = request.port;
         let any = |is_granted: &dyn Fn(&Destination) -> bool| self.destinations.iter().any(is_granted);
-        if any(&|granted| granted.is_address(address, port)) {
+        // A name that only a grant of all hosts has may be anybody's, who chooses what it leads to.
+        let is_meant = match &request.host {
+            Asked::Name(name) => any(&|granted| granted.names(name, port) && !granted.is_any(port)),
+            Asked::Address(_) => true,
+        };
+        if is_meant && any(&|granted| granted.is_address(address, port)) {
             return Ok(());
         }
         let is_local = matches!(&request.host, Asked::Name(name) if name.eq_ignore_ascii_case(LOCALHOST));
@@ -195,3 +202,62 @@ impl fmt::Display for Request {
 const LOCALHOST: &str = "localhost";
 /// How long a host may take to be found, and to answer.
 const CONNECTING: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn holder(granted: &[&str]) -> Holder {
+        Holder {
+            plugin: "plugin".to_owned(),
+            instance: "instance".to_owned(),
+            destinations: granted.iter().map(|granted| granted.parse().unwrap()).collect(),
+            token: Secret::new("token"),
+            connections: Arc::new(Semaphore::new(1)),
+            lookups: Arc::new(Semaphore::new(1)),
+            over: CancellationToken::new(),
+        }
+    }
+
+    #[test]
+    fn an_address_within_a_network_is_reached_by_its_number_and_by_names_that_are_granted_themselves() {
+        let named = |name: &str| Asked::Name(name.to_owned());
+        let address = IpAddr::from([10, 0, 0, 7]);
+        for (granted, host, reached) in [
+            (&["git.corp.example"][..], named("git.corp.example"), false),
+            (
+                &["git.corp.example", "10.0.0.8"],
+                named("git.corp.example"),
+                false,
+            ),
+            (
+                &["git.corp.example", "10.0.0.7:22"],
+                named("git.corp.example"),
+                false,
+            ),
+            (&["git.corp.example", "10.0.0.7"], named("git.corp.example"), true),
+            (&["*.corp.example", "10.0.0.7"], named("git.corp.example"), true),
+            (&["*", "10.0.0.7"], Asked::Address(address), true),
+            // Whoever has the name says what it leads to.
+            (&["*", "10.0.0.7"], named("evil.example"), false),
+            (
+                &["*", "git.corp.example", "10.0.0.7"],
+                named("evil.example"),
+                false,
+            ),
+            (
+                &["*", "git.corp.example", "10.0.0.7"],
+                named("git.corp.example"),
+                true,
+            ),
+        ] {
+            let request = Request { host, port: 443 };
+            let checked = holder(granted).check(&request, address);
+            assert_eq!(checked.is_ok(), reached, "{granted:?} {request} {checked:?}");
+        }
+    }
+}
