@@ -9,7 +9,9 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +19,7 @@ use minisign_verify::{PublicKey, Signature};
 
 use super::{
     digest::Digest,
-    directory::{Candidate, ReadError},
+    directory::{Candidate, ReadError, UntrustedError, trusted},
     elf::Inspected,
 };
 use crate::{document::Document, fault::Faults};
@@ -161,12 +163,17 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or is no lock file.
+    /// Where it cannot be read, is no lock file, or others may change it.
     pub fn read(path: &Path) -> Result<Self, LockError> {
-        let text = fs::read_to_string(path).map_err(|source| LockError::Unreadable {
+        let unreadable = |source| LockError::Unreadable {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
+        trusted(path, &stat)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
         Ok(Self::parse(&path.display().to_string(), &text)?)
     }
 
@@ -210,6 +217,9 @@ pub enum LockError {
         /// What the system says.
         source: io::Error,
     },
+    /// Others may change it.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedError),
     /// It is no lock file.
     #[error("the lock file is faulty: {0}")]
     Faulty(#[from] Faults),
@@ -265,6 +275,8 @@ pub enum TrustError {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use minisign::KeyPair;
 
     use super::*;
@@ -365,6 +377,10 @@ mod tests {
         insta::assert_snapshot!(check(&good).unwrap_err(), @"the lock file `/plugins.lock` cannot be read; `jackfield plugin lock` writes it: No such file or directory (os error 2)");
         let lock = Lock::of([("hello".to_owned(), good.digest())]);
         fs::write(&path, lock.to_string()).unwrap();
+        let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        allow(0o664);
+        insta::assert_snapshot!(check(&good).unwrap_err(), @"`/plugins.lock` has mode 0664: others than its owner may change it, and so run code in this process: chmod go-w '/plugins.lock'");
+        allow(0o644);
         assert_eq!(Lock::read(&path).unwrap(), lock);
         check(&good).unwrap();
         insta::assert_snapshot!(check(&other).unwrap_err(), @"`/plugins/example.so` is plugin `hello` with SHA-256 d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa, and `/plugins.lock` has 770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c: if it is the one that you mean, `jackfield plugin lock` says so");
