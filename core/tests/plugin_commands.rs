@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
@@ -14,8 +16,10 @@ use jackfield_stage::{
     router::{Router, Signal},
 };
 use rustix::process::{Pid, kill_process};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 const CONFIGURATION: &str = r#"
 [[source]]
@@ -113,6 +117,65 @@ async fn an_instance_is_listed_with_how_it_does() {
     let words: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().take(3).collect();
     assert_eq!(words, ["tried", "trial", "1.0.0"], "{table}");
     stage.router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_ends_with_its_router_also_where_it_cannot_notice() {
+    let mut stage = Stage::started().await;
+    let process = stage.listed().await["vitals"]["process"].as_i64().unwrap();
+    let worker = Pid::from_raw(process.try_into().unwrap()).unwrap();
+    // From here on it does not read that its socket was closed.
+    kill_process(worker, Signal::STOP).unwrap();
+    stage.router.kill().await.unwrap();
+    let lives = || {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.contains("State:") && !status.contains("State:\tZ")
+    };
+    let patience = Instant::now() + Duration::from_secs(30);
+    while lives() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!lives());
+}
+
+#[tokio::test]
+async fn what_the_kernel_lacks_is_said_once_at_the_start_and_wherever_plugins_are_listed() {
+    without_landlock();
+    let mut stage = Stage::set();
+    let lacking = "files, which plugins can open as the router can (Landlock, Linux 5.13)";
+    for with_router in [false, true] {
+        if with_router {
+            stage.router.start().await.unwrap();
+            let (done, _) = stage.call("done", &[]).await;
+            assert_eq!(
+                done["outcome"], "done",
+                "the rest is enforced, and it runs: {done:#}"
+            );
+        }
+        let listed = stage.router.ask(&["plugin", "list"]).await.unwrap();
+        assert_eq!(listed["unenforced"][0], lacking, "{listed:#}");
+        let table = stage.router.command(&["plugin", "list"]).await.unwrap();
+        assert!(
+            table.contains(&format!("\nnot enforced by this kernel: {lacking}\n")),
+            "{table}"
+        );
+    }
+    stage.router.stop().await.unwrap();
+    let log = fs::read_to_string(stage.home.path().join("jackfield.log")).unwrap();
+    let said = log
+        .lines()
+        .filter(|line| line.contains("this kernel does not bound plugins in full"));
+    let said: Vec<_> = said.collect();
+    assert!(said.len() == 1 && said[0].contains(lacking), "{log}");
+}
+
+/// Has whatever this thread starts from now on see a kernel without Landlock.
+fn without_landlock() {
+    let rules = BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]);
+    let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, missing, arch).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
 #[tokio::test]

@@ -61,6 +61,24 @@ async fn a_plugin_cannot_open_more_than_its_limit() {
 }
 
 #[tokio::test]
+async fn a_worker_leaves_no_core_file_and_goes_before_its_router_where_memory_is_short() {
+    let trial = good(Build::C, Limits::default()).await;
+    let worker = trial.instance.caller.vitals().process.unwrap();
+    let of = |file: &str| std::fs::read_to_string(format!("/proc/{worker}/{file}")).unwrap();
+    let limits = of("limits");
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{limits}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(limit("Max core file size")[..2], ["0", "0"]);
+    assert_eq!(limit("Max open files")[..2], ["1024", "1024"]);
+    // More where the whole test is to go first.
+    assert!(of("oom_score_adj").trim().parse::<i32>().unwrap() >= 500);
+}
+
+#[tokio::test]
 async fn a_worker_that_does_not_answer_is_asked_to_end() {
     let bench = Bench::new();
     // It says that its calls are handed over at once, and so is called by the thread that answers.

@@ -11,6 +11,7 @@ use jackfield::{
     reason::Reason,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     battery::check,
@@ -161,6 +162,38 @@ async fn what_a_worker_prints_is_logged_under_its_plugins_name() {
     for part in ["INFO", "plugin=\"trial\"", "instance=\"trial\"", "stderr"] {
         assert!(line.contains(part), "{line}");
     }
+}
+
+#[tokio::test]
+async fn what_a_plugin_prints_never_gets_between_its_worker_and_the_router() {
+    log();
+    let trial = Trial::in_a_worker(Build::C).await;
+    assert_eq!(trial.act("print").await.outcome, Outcome::Done);
+    let patience = Instant::now() + Duration::from_secs(30);
+    let line = || {
+        let logged = logged();
+        let line = logged.lines().find(|line| line.contains("what is this"));
+        line.map(str::to_owned)
+    };
+    while line().is_none() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(line().unwrap().contains("module=\"stderr\""), "{}", logged());
+}
+
+#[tokio::test]
+async fn an_output_of_any_length_costs_its_call_alone() {
+    let trial = Trial::in_a_worker(Build::C).await;
+    let before = worker();
+    let call = trial.call_with(&json!({ "act": "large", "size": 100_000_000 }));
+    check(
+        &trial.make(call).await,
+        Outcome::Fatal,
+        Reason::PluginFatal,
+        "its output has 100000002 bytes, of 1048576 at most",
+    );
+    assert_eq!(trial.act("done").await.outcome, Outcome::Done);
+    assert_eq!(worker(), before);
 }
 
 #[tokio::test]

@@ -20,6 +20,11 @@ static void misbehave(const jf_host *host, const jf_call *call) {
     host->receipt_get(host->ctx, call->id + 1000000, on_reply, one);
     return end(call, JF_DONE, 0, wait_for(one)->status == JF_REFUSED ? "\"refused\"" : "\"allowed\"", "");
   }
+  if (asks(call, "print")) { /* where a program has its standard output */
+    static const char words[] = "\xff\xff\xff\xff what is this\n";
+    if (write(1, words, sizeof words - 1) < 0) abort();
+    return tell(call);
+  }
   if (asks(call, "garbled")) return end(call, JF_DONE, JF_CODE_NONE, "{\"a\":", "");
   if (asks(call, "unknown")) return end(call, 99, JF_CODE_NONE, "", "an outcome of my own");
   if (asks(call, "mangled")) return end(call, JF_FATAL, JF_CODE_NONE, "", "a\xff" "b");
