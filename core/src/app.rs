@@ -48,7 +48,7 @@ use crate::{
 use hand_over::{HandOver, Predecessor};
 
 pub use activation::sockets;
-pub use load::{back_up, history, limits, plugin_options, rules};
+pub use load::{back_up, first_rules, history, limits, plugin_options, rules};
 
 /// Why the router did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]

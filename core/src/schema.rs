@@ -24,7 +24,7 @@ pub struct Schema {
 }
 
 /// Every name that `use` in a step may say, with the schema that the step's input must fit, where it is known. The instance
-/// of a plugin that is parked has a name but, perhaps, no schema.
+/// of a plugin that is parked or away has a name but, perhaps, no schema.
 pub type Catalog = BTreeMap<String, Option<Arc<Schema>>>;
 
 /// The schema itself is wrong.

@@ -2,8 +2,8 @@
 
 use std::{fs, time::Duration};
 
-use jackfield_stage::{cargo, router::Router};
-use serde_json::Value;
+use jackfield_stage::{cargo, change, router::Router};
+use serde_json::{Value, json};
 
 const CONFIGURATION: &str = r#"
 [[source]]
@@ -59,6 +59,80 @@ async fn what_comes_in_while_a_plugin_is_away_waits_and_is_delivered_when_it_is_
     })
     .await;
     assert_eq!(listed.as_array().unwrap().len(), 1);
+    router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_away_is_waited_for_and_stands_in_the_way_of_no_other_and_of_no_start() {
+    let built = cargo::build(&["jackfield", "counting-plugin", "hello-plugin"], "dev").unwrap();
+    let [counting, hello] = ["counting-plugin", "hello-plugin"].map(|name| built.library(name).unwrap());
+    let greets = |name: &str| {
+        let use_hello = format!("use = \"hello\"\nwith = {{ name = \"{name}\" }}");
+        let greet = ROUTES.replace("\"count\"", "\"greet\"");
+        format!(
+            "{ROUTES}{}",
+            greet.replace("use = \"counting-plugin\"", &use_hello)
+        )
+    };
+    let home = tempfile::tempdir().unwrap();
+    let libraries = [counting.clone(), hello.clone()];
+    let mut router = Router::prepare(&built.binary("jackfield").unwrap(), home.path(), &libraries).unwrap();
+    router.set("ZEPLIN_SECRET", "secret");
+    router.configure(CONFIGURATION, &greets("Ada")).unwrap();
+    router.start().await.unwrap();
+    let file = home.path().join("plugins").join(counting.file_name().unwrap());
+    let whole = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    until(&router, &["plugin", "list"], |answer| {
+        answer["instances"].to_string().contains("was removed")
+    })
+    .await;
+
+    let next = [&fs::read(&hello).unwrap()[..], b"another"].concat();
+    assert_eq!(change::library(&router, &hello, &next).await.unwrap(), None);
+    let listed = router.ask(&["plugin", "list"]).await.unwrap();
+    assert_eq!(listed["plugins"][0]["generation"], 2, "{listed:#}");
+    assert_eq!(
+        change::rules(&router, &greets("Grace"), true).await.unwrap(),
+        None
+    );
+    let unknown = greets("Grace").replace("hello", "nobody");
+    let refused = change::rules(&router, &unknown, true).await.unwrap();
+    assert_eq!(
+        refused.unwrap(),
+        "`route.step.use`: there is no instance `nobody`"
+    );
+    fs::write(home.path().join("routes.toml"), greets("Grace")).unwrap();
+
+    router.stop().await.unwrap();
+    router.start().await.unwrap();
+    assert!(
+        router
+            .log()
+            .contains("the rules use an instance that there is not"),
+        "{}",
+        router.end_of_log()
+    );
+    router.command(&["send", "screens"]).await.unwrap();
+    let stand = |answer: &Value| {
+        let stands = answer.as_array().unwrap().iter();
+        stands
+            .map(|delivery| json!([delivery["route"], delivery["state"]]))
+            .collect::<Value>()
+    };
+    let waits = json!([["greet", "succeeded"], ["count", "waiting"]]);
+    until(&router, &["deliveries", "list"], |answer| stand(answer) == waits).await;
+    assert_eq!(
+        change::rules(&router, &greets("Edsger"), false).await.unwrap(),
+        None
+    );
+    // Nor does one that is refused, whether a router starts or takes over.
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    router.relieve().await.unwrap();
+
+    fs::write(&file, &whole).unwrap();
+    let done = json!([["greet", "succeeded"], ["count", "succeeded"]]);
+    until(&router, &["deliveries", "list"], |answer| stand(answer) == done).await;
     router.stop().await.unwrap();
 }
 

@@ -4,8 +4,9 @@
 //! of the journal: a person asks for an earlier generation, which then holds until the rule files change, over restarts
 //! as well. All of it is done by one task, one thing after the other, and in the same way.
 //!
-//! What always holds: rules that do not compile, or do not fit the plugins in force, change nothing. A generation is on
-//! disk, and noted as being in force, before an event is routed under it. While rules are held against the plugins, no
+//! What always holds: rules that do not compile, or do not fit the plugins in force, change nothing. What rules in force use
+//! is known while it is away, also to those that come after them: one plugin that is missing is waited for, and stops no
+//! other rules. A generation is on disk, and noted as being in force, before an event is routed under it. While rules are held against the plugins, no
 //! generation of a plugin takes over, so that neither passes against a partner that is on its way out. An event is routed
 //! under the generation that it finds, and whatever comes of it is carried out under that one.
 
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, aside::Aside, supervisor};
+use super::{RunError, aside::Aside, load, supervisor};
 use crate::{
     admin::{RefusedRules, Rules, RulesError, Standing, Taken},
     clock::Clock,
@@ -31,6 +32,7 @@ use crate::{
     journal::{Cause, Journal, JournalError},
     plugin::{self, Held},
     router::{Generation, GenerationId, RuleFile, RuleFiles},
+    schema::Catalog,
     watch::Watch,
 };
 
@@ -93,6 +95,7 @@ impl InForce {
         let (id, displaced) = (generation.id(), displaced.as_ref());
         parts.journal.store_rules(id, generation.text()).await?;
         let in_force = parts.journal.put_in_force(id, Cause::Start, displaced).await?;
+        warn_of_missing(&generation, held.catalog());
         drop(held);
         let standing = Standing {
             in_force,
@@ -194,7 +197,8 @@ impl InForce {
             return self.put_in_force(in_force, cause, None).await;
         }
         self.forget(&in_force).await;
-        let generation = Arc::new(self.parts.compile(files, held).await?);
+        let catalog = in_force.complete(held.catalog());
+        let generation = Arc::new(self.parts.compile(files, catalog).await?);
         self.put_in_force(generation, cause, None).await
     }
 
@@ -211,7 +215,8 @@ impl InForce {
         let displaced = self.parts.files().await.ok().map(|(_, files)| files);
         let displaced = displaced.filter(|files| *files != id);
         self.forget(&in_force).await;
-        let generation = Arc::new(self.parts.stored(&id, &held).await?);
+        let catalog = in_force.complete(held.catalog());
+        let generation = Arc::new(self.parts.stored(&id, catalog).await?);
         let taken = self.put_in_force(generation, Cause::Rollback, displaced).await?;
         self.metrics.taken(&taken);
         Ok(taken)
@@ -246,6 +251,7 @@ impl InForce {
         let taken = self.taken(&before);
         announce(&taken, cause);
         if taken.generation != taken.before {
+            warn_of_missing(&generation, &self.parts.plugins.catalog());
             warn_of_unindexed(&generation);
             self.parts.plugins.reconsider();
         }
@@ -312,26 +318,32 @@ impl InForce {
 impl Parts {
     /// The generation that a start puts in force, and that of the rule files where it is another.
     async fn first(&self, held: &Held<'_>) -> Result<(Generation, Option<GenerationId>), RunError> {
-        let (files, id) = self.files().await?;
+        let (mut files, id) = self.files().await?;
         let last = self.journal.generations(1).await?.pop();
-        if let Some(last) = last.filter(|last| last.displaced.as_ref() == Some(&id)) {
+        let before = match &last {
+            Some(last) => self.journal.rules(&last.id).await?,
+            None => None,
+        };
+        let rollback = last.filter(|last| last.displaced.as_ref() == Some(&id));
+        if let Some(last) = &rollback {
             tracing::warn!(
                 generation = %last.id, displaced = %id,
                 "a rollback is in force; the rule files are not used until they change, or `jackfield routes reload`"
             );
-            let generation = self.stored(&last.id, held).await.map_err(|error| match error {
-                RulesError::Faults(faults) => RunError::Faults(faults),
-                RulesError::Journal(error) => RunError::Store(error),
-                RulesError::Stopping => unreachable!("nobody stops what has not been started"),
-            })?;
-            return Ok((generation, Some(id)));
+            let text = before.as_deref().ok_or_else(|| missing(&last.id))?;
+            files = RuleFile::unpack(text).map_err(Faults::from)?;
         }
-        Ok((self.compile(files, held).await?, None))
+        let catalog = Arc::clone(held.catalog());
+        let compile = move || load::first_rules(&files, &catalog, before.as_deref());
+        let generation = self.aside.does(compile).await.map_err(|faults| match &rollback {
+            Some(last) => earlier(&last.id, faults),
+            None => faults,
+        })?;
+        Ok((generation, rollback.map(|_| id)))
     }
 
-    /// Compiles rules, and holds them against the plugins in force: the one way by which rules come into force.
-    async fn compile(&self, files: Vec<RuleFile>, held: &Held<'_>) -> Result<Generation, Faults> {
-        let catalog = Arc::clone(held.catalog());
+    /// Compiles rules that are to come into force, and holds them against the plugins that there are.
+    async fn compile(&self, files: Vec<RuleFile>, catalog: Catalog) -> Result<Generation, Faults> {
         let compile = move || Generation::compile(&files, Some(&catalog));
         self.aside.does(compile).await
     }
@@ -348,18 +360,11 @@ impl Parts {
     }
 
     /// A generation out of the journal, held against the plugins of today.
-    async fn stored(&self, id: &GenerationId, held: &Held<'_>) -> Result<Generation, RulesError> {
-        let text = self.journal.rules(id).await?.ok_or_else(|| {
-            JournalError::NotFound(format!("the rules of generation {id} are not in the journal"))
-        })?;
+    async fn stored(&self, id: &GenerationId, catalog: Catalog) -> Result<Generation, RulesError> {
+        let text = self.journal.rules(id).await?.ok_or_else(|| missing(id))?;
         let files = RuleFile::unpack(&text).map_err(Faults::from)?;
-        let compiled = self.compile(files, held).await;
-        Ok(compiled.map_err(|mut faults| {
-            let words =
-                format!("these are rules of the earlier generation {id}, and not what the files say now");
-            faults.push(Fault::new(words));
-            faults
-        })?)
+        let compiled = self.compile(files, catalog).await;
+        Ok(compiled.map_err(|faults| earlier(id, faults))?)
     }
 
     /// Compiles the rules of every delivery that is not settled, from the journal.
@@ -384,6 +389,17 @@ impl Parts {
     }
 }
 
+fn missing(id: &GenerationId) -> JournalError {
+    JournalError::NotFound(format!("the rules of generation {id} are not in the journal"))
+}
+
+/// The faults of rules that do not stand in the rule files.
+fn earlier(id: &GenerationId, mut faults: Faults) -> Faults {
+    let words = format!("these are rules of the earlier generation {id}, and not what the files say now");
+    faults.push(Fault::new(words));
+    faults
+}
+
 fn announce(taken: &Taken, cause: Cause) {
     let Taken {
         generation,
@@ -401,6 +417,18 @@ fn announce(taken: &Taken, cause: Cause) {
             %generation, %before, routes, cause, displaced,
             "rules in force by a rollback, until the rule files change, or `jackfield routes reload`"
         ),
+    }
+}
+
+/// Names the instances that rules use and that there are not: of what was known before, no fault is made.
+fn warn_of_missing(generation: &Generation, catalog: &Catalog) {
+    for instance in generation.instances() {
+        if !catalog.contains_key(instance) {
+            tracing::warn!(
+                instance,
+                "the rules use an instance that there is not; what is owed to it waits until it is there"
+            );
+        }
     }
 }
 

@@ -66,6 +66,24 @@ pub fn rules(path: &Path, catalog: &Catalog) -> Result<Generation, Faults> {
     Generation::compile(&RuleFile::load(path)?, Some(catalog))
 }
 
+/// Compiles the rules that a start takes up. `before` are those that were in force last, as they are stored: what they used is
+/// known, also where it is away now, so that a plugin which is missing has its deliveries wait and stops nothing else.
+///
+/// # Errors
+///
+/// Every mistake in them.
+pub fn first_rules(
+    files: &[RuleFile],
+    catalog: &Catalog,
+    before: Option<&str>,
+) -> Result<Generation, Faults> {
+    Generation::compile(files, Some(catalog)).or_else(|faults| {
+        let before = before.and_then(|text| Generation::from_stored(text).ok());
+        let before = before.ok_or(faults)?;
+        Generation::compile(files, Some(&before.complete(catalog)))
+    })
+}
+
 /// Holds what limits of instances count by against what the plugins of these take.
 ///
 /// # Errors

@@ -44,14 +44,17 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
 
 /// Whether a router would start on this configuration and this journal, whatever plugins it would park and go on without.
 pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
-    let mut rules = RuleFile::load(&config.routes)?;
+    let (mut rules, mut before) = (RuleFile::load(&config.routes)?, None);
     match app::history(&config.data_dir) {
         Ok(history) => {
-            if let Some(last) = rollback(&*history, &GenerationId::of_files(&rules))? {
-                let text = wait(history.rules(&last.id))??;
-                let text =
-                    text.with_context(|| format!("the journal lacks the rules of generation {}", last.id))?;
-                rules = RuleFile::unpack(&text)?;
+            if let Some(last) = wait(history.generations(1))??.pop() {
+                before = wait(history.rules(&last.id))??;
+                if last.displaced == Some(GenerationId::of_files(&rules)) {
+                    let text = before.as_deref();
+                    let text = text
+                        .with_context(|| format!("the journal lacks the rules of generation {}", last.id))?;
+                    rules = RuleFile::unpack(text)?;
+                }
             }
         }
         // There is none yet, or a start brings it up to date first.
@@ -60,7 +63,7 @@ pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
     }
     let catalog = survey(config)?.catalog();
     app::limits(&config.limits, &catalog)?;
-    Generation::compile(&rules, Some(&catalog))?;
+    app::first_rules(&rules, &catalog, before.as_deref())?;
     Ok(())
 }
 

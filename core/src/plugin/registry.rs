@@ -73,7 +73,7 @@ pub struct Registry {
     renewal: Mutex<Option<Renewal>>,
     /// Rung where there is reason to look again though nothing has changed in the directory.
     asked: Notify,
-    /// Whether whoever uses the instances can do with this catalog.
+    /// Whether whoever uses the instances can do with what these take.
     approval: OnceLock<Approval>,
     /// Held over the moment in which generations are approved of and take over. No lock is taken under it here; that of
     /// the renewal may be held around it.
@@ -83,7 +83,7 @@ pub struct Registry {
     ending: CancellationToken,
 }
 
-/// Says whether a catalog can be used, or what of it cannot.
+/// Says whether instances that take this can be used, or what of it cannot.
 pub type Approval = Box<dyn Fn(&Catalog) -> Result<(), String> + Send + Sync>;
 
 /// The catalog of a registry, which stays as it is while this is held.
@@ -166,8 +166,8 @@ impl Registry {
         }
     }
 
-    /// Has every generation of a plugin that is to replace another approved of, from now on: what its instances take as
-    /// input may be something else than what the rules in force give them.
+    /// Has every generation of a plugin approved of, from now on: what its instances take as input may be something else
+    /// than what the rules in force give them.
     pub fn have_approved(&self, approval: Approval) {
         // Whoever was asked first is asked on.
         let _ = self.approval.set(approval);
@@ -180,12 +180,12 @@ impl Registry {
     pub async fn renew(&self) {
         let mut renewal = self.renewal.lock().await;
         let Some(renewal) = &mut *renewal else { return };
-        let catalog = self.catalog();
+        // Of these alone: what is wrong with another plugin is not their fault.
         let approve = |fresh: &BTreeMap<String, Arc<Instance>>| {
-            let mut catalog = Catalog::clone(&catalog);
-            for (name, instance) in fresh {
-                catalog.insert(name.clone(), Some(Arc::clone(&instance.input_schema)));
-            }
+            let takes = |(name, instance): (&String, &Arc<Instance>)| {
+                (name.clone(), Some(Arc::clone(&instance.input_schema)))
+            };
+            let catalog = fresh.iter().map(takes).collect();
             self.approval.get().map_or(Ok(()), |approval| approval(&catalog))
         };
         let prospect = renewal.prepare().await;
@@ -217,9 +217,15 @@ impl Registry {
         }
     }
 
-    /// Has the [`Watch`](super::Watch) look again, where something was refused: what it was held against has changed.
+    /// Has the [`Watch`](super::Watch) look again, where something was refused or does not run: what it was held against has
+    /// changed.
     pub fn reconsider(&self) {
-        if self.list().iter().any(|plugin| plugin.refused.is_some()) {
+        let is_refused = self.list().iter().any(|plugin| plugin.refused.is_some());
+        let is_parked = self
+            .instances()
+            .iter()
+            .any(|instance| instance.state != PluginState::Loaded);
+        if is_refused || is_parked {
             self.asked.notify_one();
         }
     }
@@ -247,8 +253,16 @@ impl Registry {
     /// Why the instance of that name does not run, if it should.
     pub fn parked(&self, name: &str) -> Option<String> {
         let roster = self.roster.load();
-        let record = roster.instances.iter().find(|record| record.name == name)?;
-        record.state.reason().map(str::to_owned)
+        let instance = roster.instances.iter().find(|record| record.name == name);
+        // A plugin that is refused would have one of its own name.
+        let plugin = || {
+            let mut plugins = roster.plugins.iter();
+            plugins.find(|record| record.name.as_deref() == Some(name))
+        };
+        let state = instance
+            .map(|record| &record.state)
+            .or_else(|| Some(&plugin()?.state))?;
+        state.reason().map(str::to_owned)
     }
 
     /// Every file in the plugins directory, and what became of it.

@@ -116,10 +116,18 @@ impl Survey {
                 .or_else(|| self.ready(&plan.options.plugin))?;
             Some(Arc::clone(&ready.manifest.input_schema))
         };
-        self.plans
+        let plans = self
+            .plans
             .iter()
-            .map(|plan| (plan.options.name.clone(), schema(plan)))
-            .collect()
+            .map(|plan| (plan.options.name.clone(), schema(plan)));
+        // What a plugin that is parked takes nobody knows, but what its instance would be called.
+        let parked = self.finds.iter().filter(|find| find.is_parked());
+        let parked = parked.filter_map(|find| {
+            let name = find.name()?;
+            let is_free = |plan: &Plan| plan.options.plugin != name && plan.options.name != name;
+            self.plans.iter().all(is_free).then(|| (name.to_owned(), None))
+        });
+        plans.chain(parked).collect()
     }
 
     /// Whether the instance of that name is one of a plugin that brings a provider; `None` where none could be started.
@@ -233,6 +241,12 @@ impl Find {
         self.passed.as_ref()
     }
 
+    /// Whether something is wrong with it.
+    fn is_parked(&self) -> bool {
+        let error = self.passed.as_ref().err();
+        error.is_some_and(|error| matches!(error.state(), PluginState::Parked { .. }))
+    }
+
     /// What it calls itself, as far as that can be told of what did not pass.
     pub(super) fn name(&self) -> Option<&str> {
         let identity = self
@@ -255,7 +269,7 @@ impl Find {
             signed,
             warnings,
         } = &self.sighting;
-        let name = identity.as_ref().map(|identity| identity.name.clone());
+        let name = self.name().map(str::to_owned);
         // Of two files with one name the first has the instances.
         let ours = |record: &&InstanceRecord| self.passed.is_ok() && Some(&record.plugin) == name.as_ref();
         let instances: Vec<_> = instances.iter().filter(ours).cloned().collect();

@@ -1,6 +1,6 @@
 //! A generation: one immutable set of routes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use jackfield_event::{Event, join_payload};
@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Context, Deadline, Explanation, GenerationId, NoDeadline, NotJson, Owed, Parts, Route, Routed, RuleFile,
+    Step,
     context::Parsed,
     explain, rules,
     table::{Table, View},
@@ -57,13 +58,34 @@ impl Generation {
         Self::compile(&RuleFile::unpack(text)?, None)
     }
 
-    /// Checks what its steps use and give against another catalog than it was compiled with.
+    /// Checks what its steps give to the instances of `catalog`, whichever others they use.
     ///
     /// # Errors
     ///
     /// All that does not fit any more, with its places in the rules.
     pub fn check(&self, catalog: &Catalog) -> Result<(), Faults> {
-        rules::read(&RuleFile::unpack(&self.text)?, Some(catalog)).map(drop)
+        rules::read(&RuleFile::unpack(&self.text)?, Some(&self.complete(catalog))).map(drop)
+    }
+
+    /// The catalog, and with it every instance that these rules use: what was known when they came into force is known while
+    /// it is away.
+    pub fn complete(&self, catalog: &Catalog) -> Catalog {
+        let mut complete = catalog.clone();
+        for instance in self.instances() {
+            if !complete.contains_key(instance) {
+                complete.insert(instance.to_owned(), None);
+            }
+        }
+        complete
+    }
+
+    /// The instances that its steps use.
+    pub fn instances(&self) -> BTreeSet<&str> {
+        let steps = self.routes.iter().flat_map(|route| {
+            let [steps, on_failure] = [Phase::Steps, Phase::OnFailure].map(|phase| route.steps(phase));
+            steps.iter().chain(on_failure)
+        });
+        steps.map(Step::instance).collect()
     }
 
     /// Its name: the SHA-256 of its text.

@@ -455,6 +455,30 @@ async fn a_generation_that_does_not_fit_the_rules_is_refused() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_comes_back_is_held_against_the_rules_as_well() {
+    let site = Site::running().await;
+    fs::remove_file(site.file()).unwrap();
+    site.until(|registry| registry.instance("trial").is_none()).await;
+    assert!(
+        site.registry.catalog()["trial"].is_none(),
+        "its name is known, and not what it takes"
+    );
+    let rules = Arc::new(Mutex::new(Err("the rules do not fit it")));
+    let in_force = Arc::clone(&rules);
+    site.registry
+        .have_approved(Box::new(move |_| in_force.lock().unwrap().map_err(str::to_owned)));
+    site.put(&["-DVERSION=\"2.0.0\""]);
+    let why = |registry: &Registry| registry.parked("trial").unwrap_or_default();
+    site.until(|registry| why(registry) == "the rules do not fit it")
+        .await;
+    assert!(site.registry.instance("trial").is_none());
+    *rules.lock().unwrap() = Ok(());
+    site.registry.reconsider();
+    site.until_version("2.0.0").await;
+    site.end().await;
+}
+
+#[tokio::test]
 async fn a_generation_that_was_refused_takes_over_when_the_rules_have_come_to_fit_it_and_not_meanwhile() {
     let site = Site::running().await;
     let rules = Arc::new(Mutex::new(Err("the rules do not fit it")));

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use jackfield::plugin::{PluginState, Survey, directory::Directory, elf};
+use jackfield::plugin::{InstanceOptions, PluginState, Survey, directory::Directory, elf};
+use serde_json::json;
 
 use crate::{
     built::Build,
     host::Recorder,
-    trial::{Bench, log, logged, reason},
+    trial::{Bench, configured, log, logged, reason},
 };
 
 #[tokio::test]
@@ -120,6 +121,41 @@ async fn a_plugin_that_hangs_when_it_is_asked_for_its_manifest_is_killed() {
     let plugins = Survey::take(options).await.plugins();
     let reason = reason(&plugins, "hang.so", &bench.plugins());
     insta::assert_snapshot!(reason.unwrap(), @"`hang.so` did not give its manifest within 300ms");
+}
+
+#[tokio::test]
+async fn what_is_parked_is_known_by_its_name_and_what_is_idle_is_not() {
+    let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
+    bench.drop_c("crash.so", &["-DNAME=\"crash\"", "-DDESCRIBE_CRASH"]);
+    bench.drop_c("abi.so", &["-DNAME=\"abi\"", "-DOTHER_MAJOR"]);
+    bench.drop_c("idle.so", &["-DNAME=\"idle\"", "-DNEEDS_CONFIG"]);
+    bench.drop_c("named.so", &["-DNAME=\"named\"", "-DDESCRIBE_CRASH"]);
+    let registry = bench
+        .load(
+            &host,
+            vec![
+                configured("plain", json!({})),
+                InstanceOptions {
+                    plugin: "named".to_owned(),
+                    ..configured("other", json!({}))
+                },
+            ],
+        )
+        .await;
+    let catalog = registry.catalog();
+    assert_eq!(
+        catalog.keys().collect::<Vec<_>>(),
+        ["abi", "crash", "other", "plain"]
+    );
+    assert!(catalog["crash"].is_none());
+    for (name, words) in [
+        ("crash", "crashed when it was asked"),
+        ("abi", "speaks ABI 7.0"),
+        ("idle", "needs a configuration"),
+    ] {
+        let why = registry.parked(name).unwrap();
+        assert!(why.contains(words), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -164,12 +164,11 @@ impl Renewal {
             }
             Fate::Comes { ready, file } => {
                 let fresh: BTreeMap<_, _> = fresh().collect();
-                let unfit = self.generations.get(&plugin).and_then(|before| {
-                    let mut names = before.instances.keys();
-                    names
-                        .find_map(|name| why_not(name, survey, started))
-                        .or_else(|| approve(&fresh).err())
-                });
+                let before = self.generations.get(&plugin);
+                let mut names = before.into_iter().flat_map(|before| before.instances.keys());
+                let unfit = names
+                    .find_map(|name| why_not(name, survey, started))
+                    .or_else(|| approve(&fresh).err());
                 if let Some(reason) = unfit {
                     self.hold(&plugin, file);
                     let digest = Some(ready.digest());
@@ -221,6 +220,9 @@ impl Renewal {
             .map(|(name, instance)| (name.clone(), Arc::clone(instance)))
             .collect();
         let mut catalog = survey.catalog();
+        for name in self.gone.keys() {
+            catalog.entry(name.clone()).or_default();
+        }
         for (name, instance) in &running {
             catalog.insert(name.clone(), Some(Arc::clone(&instance.input_schema)));
         }

@@ -46,6 +46,26 @@ fn catalog() -> Catalog {
     ])
 }
 
+#[test]
+fn rules_in_force_are_held_against_the_instances_that_are_given_and_know_the_others() {
+    let text = "[[route]]\nname = \"r\"\nwhen.type = [\"a\"]\n[[route.step]]\nuse = \"slack\"\nwith = { chanel = \"c\" }\n\
+                [[route.step]]\nuse = \"gone\"\n[[route.on_failure]]\nuse = \"away\"\n";
+    let generation = compile(text);
+    assert_eq!(Vec::from_iter(generation.instances()), ["away", "gone", "slack"]);
+    assert_eq!(generation.check(&Catalog::new()), Ok(()));
+    let faults = generation.check(&catalog()).unwrap_err().to_string();
+    assert!(
+        faults.contains("`chanel`") && !faults.contains("there is no instance"),
+        "{faults}"
+    );
+    let known = generation.complete(&catalog());
+    assert_eq!(
+        known.keys().collect::<Vec<_>>(),
+        ["away", "commit", "fetch", "gone", "slack"]
+    );
+    assert!(known["away"].is_none() && known["slack"].is_some());
+}
+
 fn event(kind: &str) -> Event {
     let time = "2026-01-01T00:00:00Z".parse().unwrap();
     Event {
