@@ -3,22 +3,18 @@
 //! As <https://ionic.io/docs/appflow/automation/webhooks> says: the link holds a token, is for one build, and stops
 //! working after its time.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, channel::Channel};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
     gate::Gate,
-    http::{Answer, Asked, Server, answer},
+    http::{Answer, Asked, Server, answer, in_halves},
 };
 
 /// A host of build artifacts.
@@ -107,24 +103,14 @@ impl State {
         if asked.parameter("token").as_deref() != Some("stage") || self.expired.load(Ordering::Relaxed) {
             return answer(StatusCode::FORBIDDEN, "text/plain", "the link has expired");
         }
-        let (mut sender, body) = Channel::<Bytes, Infallible>::new(2);
-        let state = Arc::clone(self);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the task ends with the body that it writes"
-        )]
-        tokio::task::spawn(async move {
-            let half = Bytes::from(vec![0xa5; ARTIFACT_SIZE / 2]);
-            let _ = sender.send_data(half.clone()).await;
-            state.middle.pass().await;
-            if sender.send_data(half).await.is_ok() {
+        let (state, artifact) = (Arc::clone(self), Bytes::from(vec![0xa5; ARTIFACT_SIZE]));
+        in_halves(
+            "application/vnd.android.package-archive",
+            artifact,
+            self.middle.clone(),
+            move || {
                 state.downloads.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        Response::builder()
-            .header("content-type", "application/vnd.android.package-archive")
-            .header("content-length", ARTIFACT_SIZE)
-            .body(body.boxed())
-            .expect("the parts are valid")
+            },
+        )
     }
 }

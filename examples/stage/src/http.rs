@@ -4,11 +4,11 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full, channel::Channel, combinators::BoxBody};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
-    header::HOST,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::tls;
+use crate::{gate::Gate, tls};
 
 /// What a stand-in answers with; its body may come piece by piece.
 pub type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -52,6 +52,34 @@ impl Asked {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
     }
+}
+
+/// An answer that passes `middle` when half of its body is sent, and tells when all of it is.
+pub(crate) fn in_halves(
+    kind: &str,
+    body: Bytes,
+    middle: Gate,
+    whole: impl FnOnce() + Send + 'static,
+) -> Answer {
+    let (mut sender, channel) = Channel::<Bytes, Infallible>::new(2);
+    let response = Response::builder()
+        .header(CONTENT_TYPE, kind)
+        .header(CONTENT_LENGTH, body.len())
+        .body(channel.boxed())
+        .expect("the parts are valid");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task ends with the body that it writes"
+    )]
+    tokio::task::spawn(async move {
+        let (first, second) = (body.slice(..body.len() / 2), body.slice(body.len() / 2..));
+        let _ = sender.send_data(first).await;
+        middle.pass().await;
+        if sender.send_data(second).await.is_ok() {
+            whole();
+        }
+    });
+    response
 }
 
 /// A server that runs until it is dropped.

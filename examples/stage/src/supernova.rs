@@ -14,24 +14,29 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use hyper::{StatusCode, header::LOCATION};
 use serde_json::{Value, json};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-use crate::http::{Answer, Server, answer};
+use crate::{
+    gate::Gate,
+    http::{Answer, Asked, Server, answer, in_halves, json as respond},
+};
 
 /// The API and the storage behind it.
 #[derive(Debug)]
 pub struct Supernova {
     api: Server,
     storage: Server,
-    counts: Arc<Counts>,
+    state: Arc<State>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct State {
     downloads: AtomicUsize,
     leaked: AtomicUsize,
+    middle: Gate,
 }
 
 /// The personal access token that the API wants.
@@ -60,20 +65,11 @@ impl Supernova {
     ///
     /// Where no port can be bound.
     pub async fn start() -> anyhow::Result<Self> {
-        let counts = Arc::new(Counts::default());
-        let archive = archive(&TOKENS)?;
-        let counted = Arc::clone(&counts);
+        let state = Arc::new(State::default());
+        let archive = Bytes::from(archive(&TOKENS)?);
+        let shared = Arc::clone(&state);
         let storage = Server::start(move |asked| {
-            let answer = if asked.header("authorization").is_some() {
-                counted.leaked.fetch_add(1, Ordering::Relaxed);
-                let error = "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>";
-                answer(StatusCode::BAD_REQUEST, "application/xml", error)
-            } else if asked.parameter("X-Amz-Signature").as_deref() == Some("stage") {
-                counted.downloads.fetch_add(1, Ordering::Relaxed);
-                answer(StatusCode::OK, "application/zip", archive.clone())
-            } else {
-                answer(StatusCode::FORBIDDEN, "application/xml", "<Error><Code>AccessDenied</Code></Error>")
-            };
+            let answer = shared.download(&asked, archive.clone());
             async { answer }
         })
         .await?;
@@ -83,7 +79,7 @@ impl Supernova {
             async { answer }
         })
         .await?;
-        Ok(Self { api, storage, counts })
+        Ok(Self { api, storage, state })
     }
 
     /// The body that Supernova posts when job `job` has ended with `status`.
@@ -114,20 +110,46 @@ impl Supernova {
         [self.api.address().to_string(), self.storage.address().to_string()]
     }
 
-    /// How often the archive was downloaded.
+    /// How often the whole archive was sent.
     pub fn downloads(&self) -> usize {
-        self.counts.downloads.load(Ordering::Relaxed)
+        self.state.downloads.load(Ordering::Relaxed)
     }
 
     /// How often the token was shown to the storage, which is none of its business.
     pub fn leaked(&self) -> usize {
-        self.counts.leaked.load(Ordering::Relaxed)
+        self.state.leaked.load(Ordering::Relaxed)
+    }
+
+    /// Every download passes here when half of the archive is sent.
+    pub fn middle(&self) -> &Gate {
+        &self.state.middle
     }
 }
 
-fn result(asked: &crate::http::Asked, target: &str) -> Answer {
+impl State {
+    fn download(self: &Arc<Self>, asked: &Asked, archive: Bytes) -> Answer {
+        if asked.header("authorization").is_some() {
+            self.leaked.fetch_add(1, Ordering::Relaxed);
+            let error = "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>";
+            return answer(StatusCode::BAD_REQUEST, "application/xml", error);
+        }
+        if asked.parameter("X-Amz-Signature").as_deref() != Some("stage") {
+            return answer(
+                StatusCode::FORBIDDEN,
+                "application/xml",
+                "<Error><Code>AccessDenied</Code></Error>",
+            );
+        }
+        let state = Arc::clone(self);
+        in_halves("application/zip", archive, self.middle.clone(), move || {
+            state.downloads.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+}
+
+fn result(asked: &Asked, target: &str) -> Answer {
     if asked.header("authorization") != Some(&format!("Bearer {PAT}")) {
-        return crate::http::json(StatusCode::UNAUTHORIZED, &json!({ "message": "Unauthorized" }));
+        return respond(StatusCode::UNAUTHORIZED, &json!({ "message": "Unauthorized" }));
     }
     let mut redirect = answer(StatusCode::FOUND, "text/plain", "");
     redirect.headers_mut().insert(
