@@ -417,6 +417,31 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_somebody_else_is_refused_with_the_chown_that_helps() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("left out: only root can give a file away");
+        }
+        let directory = directory();
+        put(&directory, "a.so", 0o644);
+        let give = |path: &Path, to| std::os::unix::fs::chown(path, Some(to), None).unwrap();
+        give(&directory.path().join("a.so"), 4711);
+        insta::assert_snapshot!(refusal(&directory, "a.so"), @"`/plugins/a.so` belongs to user 4711; plugins run as this process, so it must belong to root or to user 0: chown 0 '/plugins/a.so'");
+        give(directory.path(), 4711);
+        let error = Directory::open(directory.path()).unwrap_err().to_string();
+        let path = directory.path().display();
+        assert_eq!(
+            error,
+            format!(
+                "`{path}` belongs to user 4711; plugins run as this process, so it must belong to root or to user 0: chown 0 '{path}'"
+            )
+        );
+        give(directory.path(), 0);
+        give(&directory.path().join("a.so"), 0);
+        let open = Directory::open(directory.path()).unwrap();
+        assert!(open.read(OsStr::new("a.so"), 16).is_ok());
+    }
+
+    #[test]
     fn what_is_not_a_regular_file_is_refused_by_its_kind() {
         let directory = directory();
         put(&directory, "a.so", 0o644);
