@@ -11,8 +11,9 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
+use jackfield::plugin::digest::Digest;
 use jackfield_stage::{
-    cargo, http,
+    cargo, change, http,
     router::{Router, Signal},
 };
 use rustix::process::{Pid, kill_process};
@@ -116,6 +117,35 @@ async fn an_instance_is_listed_with_how_it_does() {
     let table = stage.router.command(&["plugin", "list"]).await.unwrap();
     let words: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().take(3).collect();
     assert_eq!(words, ["tried", "trial", "1.0.0"], "{table}");
+    stage.router.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_generation_and_the_digest_of_the_code_in_use_are_listed() {
+    let mut stage = Stage::started().await;
+    let first = fs::read(library()).unwrap();
+    // What follows the end of a library is nothing to it, but makes it another one.
+    let second = [&first[..], b"another"].concat();
+    for (bytes, generation) in [(first, "1"), (second, "2")] {
+        let refused = change::library(&stage.router, &library(), &bytes).await.unwrap();
+        assert_eq!(refused, None);
+        let table = stage.router.command(&["plugin", "list"]).await.unwrap();
+        let columns = |line: usize| {
+            let words = table.lines().nth(line).unwrap().split_whitespace();
+            words.skip(1).take(5).collect::<Vec<_>>()
+        };
+        let digest = Digest::of(&bytes).to_string();
+        assert_eq!(
+            columns(0),
+            ["PLUGIN", "VERSION", "GEN", "DIGEST", "STATE"],
+            "{table}"
+        );
+        assert_eq!(
+            columns(1),
+            ["trial", "1.0.0", generation, &digest[..12], "loaded"],
+            "{table}"
+        );
+    }
     stage.router.stop().await.unwrap();
 }
 
