@@ -14,6 +14,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::{sync::Semaphore, task::JoinSet};
+
 use super::{
     InstanceOptions, InstanceRecord, Isolation, Options, PluginRecord, PluginState,
     describe::{self, Runner},
@@ -325,15 +327,24 @@ async fn find(dir: PathBuf, data_dir: PathBuf, trust: trust::Options, runner: &R
             }];
         }
     };
-    let mut finds = Vec::new();
-    for (sighting, staged) in seen {
-        let passed = match staged {
-            Ok(staged) => ready(staged, &sighting, &stage, runner).await,
-            Err(error) => Err(error),
-        };
-        finds.push(Find { sighting, passed });
+    // Several at a time, so that one which does not answer keeps the others waiting no longer than itself.
+    let (stage, turns) = (Arc::new(stage), Arc::new(Semaphore::new(ASKED_AT_ONCE)));
+    let mut asking = JoinSet::new();
+    for (place, (sighting, staged)) in seen.into_iter().enumerate() {
+        let (stage, turns, runner) = (Arc::clone(&stage), Arc::clone(&turns), runner.clone());
+        asking.spawn(async move {
+            let passed = match staged {
+                Ok(staged) => {
+                    let _turn = turns.acquire().await;
+                    ready(staged, &sighting, &stage, &runner).await
+                }
+                Err(error) => Err(error),
+            };
+            (place, Find { sighting, passed })
+        });
     }
-    finds
+    let finds: BTreeMap<_, _> = asking.join_all().await.into_iter().collect();
+    finds.into_values().collect()
 }
 
 async fn ready(
@@ -485,6 +496,9 @@ fn misfits(ready: &Ready, options: &InstanceOptions) -> Vec<Violation> {
     }
     violations
 }
+
+/// How many libraries are asked for their manifests at a time: each is a process, and each has a few seconds.
+const ASKED_AT_ONCE: usize = 8;
 
 /// The largest library that is read: several times what a plugin with everything in it has, unoptimized.
 pub(super) const SIZE_LIMIT: u64 = 512 << 20;

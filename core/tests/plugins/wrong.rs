@@ -124,6 +124,31 @@ async fn a_plugin_that_hangs_when_it_is_asked_for_its_manifest_is_killed() {
 }
 
 #[tokio::test]
+async fn libraries_are_asked_for_their_manifests_beside_one_another() {
+    let bench = Bench::new();
+    for name in ["first", "second", "third"] {
+        bench.drop_c(&format!("{name}.so"), &[&format!("-DNAME=\"{name}\"")]);
+    }
+    let mut options = bench.options(Vec::new());
+    // Each waits until all are being asked, or until its time is over.
+    let (asked, script) = (
+        bench.path("asked"),
+        r#"touch "$0/$$"; while [ "$(ls "$0" | wc -l)" -lt 3 ]; do sleep 0.02; done; exec "$@""#,
+    );
+    fs::create_dir(&asked).unwrap();
+    let program = std::mem::replace(&mut options.runner.program, "/bin/sh".into());
+    let before = ["-c".into(), script.into(), asked.into(), program.into()];
+    options.runner.args.splice(0..0, before);
+    let plugins = Survey::take(options).await.plugins();
+    let states: Vec<_> = plugins
+        .iter()
+        .map(|plugin| (plugin.name.as_deref().unwrap(), &plugin.state))
+        .collect();
+    let loaded = &PluginState::Loaded;
+    assert_eq!(states, [("first", loaded), ("second", loaded), ("third", loaded)]);
+}
+
+#[tokio::test]
 async fn what_is_parked_is_known_by_its_name_and_what_is_idle_is_not() {
     let (bench, host) = (Bench::new(), Arc::new(Recorder::new()));
     bench.drop_c("crash.so", &["-DNAME=\"crash\"", "-DDESCRIBE_CRASH"]);
