@@ -1,6 +1,7 @@
 //! `plugin check`: good plugins pass, and each fault is found by the check that asks for it.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Output},
 };
@@ -219,6 +220,28 @@ fn a_plugin_that_hangs_is_ended_and_the_rest_is_tried_all_the_same() {
         "did not end within 1s: when it was created with text that is not JSON",
     );
     assert!(with(&report, "passed").contains(&"start".to_owned()));
+}
+
+#[test]
+fn a_library_for_a_newer_system_is_found() {
+    let bench = Bench::new();
+    let library = bench.drop_c("newer.so", &[]);
+    let mut bytes = fs::read(&library).unwrap();
+    // The versions of the C library that it was linked with, each of them become one that nobody has yet.
+    for at in 0..bytes.len() {
+        if bytes[at..].starts_with(b"GLIBC_2.") {
+            bytes[at..][..8].copy_from_slice(b"GLIBC_9.");
+        }
+    }
+    fs::write(&library, bytes).unwrap();
+    let report = found(&library, &[], "failed", "needs", "needs version 9.");
+    let words = "of the C library, this system has 2.";
+    assert!(report.to_string().contains(words), "{report:#}");
+    assert_eq!(
+        with(&report, "passed"),
+        ["file"],
+        "what was not looked at is not judged"
+    );
 }
 
 #[test]
