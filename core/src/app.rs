@@ -209,7 +209,14 @@ impl App {
         let watch = watch.map(|dir| plugin::Watch::begin(dir, config.plugins.trust.lock.clone()));
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
-        limits(&config.limits, &plugins.catalog()).map_err(RunError::Unfit)?;
+        if let Err(mut faults) = limits(&config.limits, &plugins.catalog()) {
+            faults.extend(
+                rules(&config.routes, &plugins.catalog())
+                    .err()
+                    .unwrap_or_default(),
+            );
+            return Err(RunError::Unfit(faults));
+        }
         let parts = in_force::Parts {
             path: config.routes.clone(),
             journal: Arc::clone(&journal),

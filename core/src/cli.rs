@@ -192,7 +192,7 @@ impl Command {
 impl Run {
     fn run(self, path: &Path) -> anyhow::Result<()> {
         let given = app::sockets()?;
-        let config = load(path)?;
+        let config = load(path).map_err(|faults| check::and_the_rest(faults, path))?;
         let sockets = if self.take_over {
             // What is found wrong now costs nothing; found after the other has stopped, it would cost the service.
             check::would_start(&config)?;
@@ -219,8 +219,17 @@ fn load(path: &Path) -> Result<Config, Faults> {
 
 /// The configuration as far as it is sound without the variables that are not set: they stand as [`UNSET`].
 fn load_without_secrets(path: &Path) -> Result<Config, Faults> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    Config::load(path, &|name| variable(name).or_else(|| Some(UNSET.to_owned())))
+    Config::load(path, &variable_or_unset)
+}
+
+/// What is sound of a configuration that is not, for whoever says what else is wrong.
+fn salvage(path: &Path) -> Option<Config> {
+    Config::salvage(path, &variable_or_unset)
+}
+
+fn variable_or_unset(name: &str) -> Option<String> {
+    let set = std::env::var(name).ok().filter(|text| !text.is_empty());
+    set.or_else(|| Some(UNSET.to_owned()))
 }
 
 /// Stands for a secret whose variable is not set, with the form of a good one, since it is not the mistake to tell.

@@ -94,12 +94,28 @@ impl Config {
     /// As for [`Config::load`].
     pub fn parse(file: &str, text: &str, base: &Path, environment: &Environment<'_>) -> Result<Self, Faults> {
         let mut faults = Faults::new();
-        // A line that is not TOML may be a secret without its quotes.
-        let document = faults.concealing(|faults| Document::parse(file, text, faults));
-        let reader = Reader { base, environment };
-        let config = reader.config(document.root(), &mut faults);
+        let config = read(file, text, &Reader { base, environment }, &mut faults);
         faults.give(config)
     }
+
+    /// What is sound of the faulty file at `path`, to hold rules and plugins against and not to run: sources with mistakes are
+    /// missing, and what else is wrong is as if nothing had been said of it.
+    ///
+    /// `None` where an instance may be missing as well: whoever names it would be told that there is none.
+    pub fn salvage(path: &Path, environment: &Environment<'_>) -> Option<Self> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let reader = Reader {
+            base: &base(path),
+            environment,
+        };
+        read(&path.display().to_string(), &text, &reader, &mut Faults::new())
+    }
+}
+
+fn read(file: &str, text: &str, reader: &Reader<'_>, faults: &mut Faults) -> Option<Config> {
+    // A line that is not TOML may be a secret without its quotes.
+    let document = faults.concealing(|faults| Document::parse(file, text, faults));
+    reader.config(document.root(), faults)
 }
 
 /// Where the file at `path` says that data lies, read without regard to the rest of it.
@@ -153,6 +169,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
+    /// Faulty or not: `None` where the rules or an instance may be missing.
     fn config(&self, mut root: Table<'_>, faults: &mut Faults) -> Option<Config> {
         let data_dir = self.path(&mut root, "data_dir", faults);
         let routes = root
@@ -164,7 +181,6 @@ impl Reader<'_> {
         let grace = grace.flatten().unwrap_or(GRACE);
         let (listen, body_size) = self.listen(&mut root, grace, faults);
         let admin = section(&mut root, "admin", faults, admin).flatten();
-        let plugins = self.plugins(&mut root, faults);
         let retention = section(&mut root, "retention", faults, retention::read);
         let log = section(&mut root, "log", faults, log);
         let lengths = source::Lengths {
@@ -172,9 +188,13 @@ impl Reader<'_> {
             memory: listen.limits.bodies_bytes,
         };
         let sources = self.sources(&mut root, lengths, faults);
+        let (before, broken) = (faults.len(), root.is_broken());
+        let plugins = self.plugins(&mut root, faults);
         let (instances, limits) = self.instances(&mut root, faults);
+        // A key that nobody knows may be `[[instance]]` with a slip.
         root.finish(faults);
-        Some(Config {
+        let whole = !broken && faults.len() == before;
+        whole.then_some(Config {
             data_dir: data_dir.unwrap_or_else(|| self.base.join(DATA_DIR)),
             routes: self.base.join(routes?),
             listen,

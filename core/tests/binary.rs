@@ -406,20 +406,38 @@ async fn every_fault_is_told_at_once_and_nothing_starts() {
     let stage = Stage::set();
     let sources = SOURCES.replace("TOKEN", "MISSING").replace("zeplin", "zeplni");
     let routes = ROUTES.replace("nobody", "nobdy").replace("when", "wen");
-    stage.router.configure(&sources, &routes).unwrap();
-    for command in ["check", "run"] {
-        let output = stage.router.attempt(&[command]).await.unwrap();
-        assert_eq!(output.status.code(), Some(78), "{command}");
-        for words in ["the variable MISSING is not set", "`zeplni` is not a provider"] {
-            assert!(said(&output).contains(words), "{command}: {}", said(&output));
-        }
-    }
-    stage.router.configure(SOURCES, &routes).unwrap();
-    for command in ["check", "run"] {
-        let output = stage.router.attempt(&[command]).await.unwrap();
-        assert_eq!(output.status.code(), Some(78), "{command}");
-        for words in ["there is no instance `nobdy`", "`wen`", "did you mean `when`?"] {
-            assert!(said(&output).contains(words), "{command}: {}", said(&output));
+    let lacks_a_source = [
+        "the variable MISSING is not set",
+        "`zeplni` is not a provider",
+        "there is no instance `nobdy`",
+        "did you mean `when`?",
+    ];
+    // Where instances may be missing, nobody is told that one is.
+    let lacks_instances = ["did you mean `instance`?", "`wen`"];
+    let of_the_rules = ["there is no instance `nobdy`", "`wen`", "did you mean `when`?"];
+    for (sources, told, untold) in [
+        (&*sources, &lacks_a_source[..], "no event could come in"),
+        (
+            &sources.replace("[[instance]]", "[[instnce]]"),
+            &lacks_instances,
+            "there is no instance",
+        ),
+        (
+            &SOURCES.replace("\"nobody\"", "\"no body\""),
+            &["found \"no body\"", "`wen`"],
+            "there is no instance",
+        ),
+        (SOURCES, &of_the_rules, "MISSING"),
+    ] {
+        stage.router.configure(sources, &routes).unwrap();
+        for command in ["check", "run"] {
+            let output = stage.router.attempt(&[command]).await.unwrap();
+            let said = said(&output);
+            assert_eq!(output.status.code(), Some(78), "{command}: {said}");
+            for words in told {
+                assert!(said.contains(words), "{command} does not say {words:?}: {said}");
+            }
+            assert!(!said.contains(untold), "{command}: {said}");
         }
     }
 }

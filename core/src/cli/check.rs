@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{load, load_without_secrets, say, scratch::Scratch, table::Table, wait};
+use super::{load, salvage, say, scratch::Scratch, table::Table, wait};
 use crate::{
     app,
-    config::{Config, Source},
+    config::{self, Config, Source},
     delivery::Phase,
     fault::{Fault, Faults},
     journal::{GenerationRecord, History, OpenError},
@@ -17,29 +17,35 @@ use crate::{
 };
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-    // Rules and plugins can be checked where secrets are not at hand, which is a fault, but one of several.
-    let (config, mut faults) = match load(path) {
-        Ok(config) => (config, Faults::new()),
-        Err(faults) => match load_without_secrets(path) {
-            Ok(config) => (config, faults),
-            Err(_) => return Err(faults.into()),
-        },
+    let config = load(path).map_err(|faults| and_the_rest(faults, path))?;
+    let (survey, generation) = examine(&config)?;
+    Ok(say(summary(&config, &survey, &generation?))?)
+}
+
+/// The `faults` of the configuration at `path`, and all else that is wrong beside it; but not what would only follow from them.
+pub(super) fn and_the_rest(mut faults: Faults, path: &Path) -> Faults {
+    // That a secret is not at hand is a fault, but keeps nobody from the rest.
+    let rest = match salvage(path).map(|config| examine(&config)) {
+        Some(Ok((_, generation))) => generation,
+        // Without all instances, or a look at the plugins, rules can still be told what is no rule.
+        Some(Err(_)) | None => config::routes(path)
+            .and_then(|routes| RuleFile::load(&routes))
+            .and_then(|files| Generation::compile(&files, None)),
     };
-    let survey = survey(&config)?;
-    let rules = app::rules(&config.routes, &survey.catalog());
-    faults.extend(parked(&survey));
-    faults.extend(providers(&config, &survey));
-    if let Err(others) = app::limits(&config.limits, &survey.catalog()) {
-        faults.extend(others);
-    }
-    match rules {
-        Ok(generation) if faults.is_empty() => Ok(say(summary(&config, &survey, &generation))?),
-        Ok(_) => Err(faults.into()),
-        Err(others) => {
-            faults.extend(others);
-            Err(faults.into())
-        }
-    }
+    faults.extend(rest.err().unwrap_or_default());
+    faults
+}
+
+/// The plugins that there are, and the rules; or all that is wrong with either.
+fn examine(config: &Config) -> anyhow::Result<(Survey, Result<Generation, Faults>)> {
+    let survey = survey(config)?;
+    let catalog = survey.catalog();
+    let mut faults = parked(&survey);
+    faults.extend(providers(config, &survey));
+    faults.extend(app::limits(&config.limits, &catalog).err().unwrap_or_default());
+    let generation = app::rules(&config.routes, &catalog);
+    let generation = generation.map_err(|others| faults.extend(others)).ok();
+    Ok((survey, faults.give(generation)))
 }
 
 /// Whether a router would start on this configuration and this journal, whatever plugins it would park and go on without.
@@ -62,9 +68,10 @@ pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let catalog = survey(config)?.catalog();
-    app::limits(&config.limits, &catalog)?;
-    app::first_rules(&rules, &catalog, before.as_deref())?;
-    Ok(())
+    let mut faults = app::limits(&config.limits, &catalog).err().unwrap_or_default();
+    let compiled = app::first_rules(&rules, &catalog, before.as_deref());
+    faults.extend(compiled.err().unwrap_or_default());
+    Ok(faults.give(Some(()))?)
 }
 
 fn survey(config: &Config) -> anyhow::Result<Survey> {
