@@ -29,14 +29,14 @@ use std::{
 use prometheus_client::registry::Registry;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
     clock::{Clock, SystemClock},
-    config::{self, Config},
+    config::{self, Config, Grace},
     dispatcher::{self, Dispatcher},
     fault::Faults,
     ingress::{self, Ingress, Tls},
@@ -156,7 +156,7 @@ async fn relieve(config: &Config) -> Result<Vec<std::net::TcpListener>, RunError
 
 /// Opens the journal as soon as the predecessor lets go of it: it may be about to end when its connection has.
 async fn journal_in_turn(config: &Config) -> Result<Arc<dyn Journal>, RunError> {
-    let patience = Instant::now() + config.grace;
+    let patience = Instant::now() + config.grace.whole();
     loop {
         match load::journal(&config.data_dir) {
             Err(OpenError::Locked { .. }) if Instant::now() < patience => {
@@ -179,7 +179,7 @@ struct App {
     dispatcher: Dispatcher,
     keeping: retention::Keeping,
     admin: Admin,
-    grace: Duration,
+    grace: Grace,
 }
 
 impl App {
@@ -238,8 +238,7 @@ impl App {
 
         let work_root = config.data_dir.join("work");
         let mut options = dispatcher::Options::new(work_root.clone());
-        // What the ingress leaves, but for a little that plugins get to end.
-        options.grace = config.grace / 2;
+        options.grace = config.grace.attempts();
         options.patience = config.plugins.patience;
         options.limits = config.limits;
         let dispatcher = Dispatcher::new(
@@ -382,31 +381,27 @@ impl App {
         ready.drain();
         supervisor::stopping();
         signals.exit_on_the_next();
-        let deadline = Instant::now() + self.grace;
+        let (begun, grace) = (Instant::now(), self.grace);
         tracing::info!(
-            grace = ?self.grace, relieved = successor.is_some(), "router stops; a second Ctrl-C ends it at once"
+            grace = ?grace.whole(), relieved = successor.is_some(), "router stops; a second Ctrl-C ends it at once"
         );
 
         // The order of the flow: nothing new comes in, what came in is on disk, what is being done ends, the
         // plugins end. The admin side goes last, so that it can be watched.
         accepting.cancel();
-        drivers.ended(INGRESS, deadline).await;
-        journal_ended("synced", self.journal.sync(), deadline).await;
+        drivers.ended(INGRESS, begun + grace.until_synced()).await;
+        journal_ended("synced", self.journal.sync(), begun + grace.until_synced()).await;
         dispatching.cancel();
-        drivers.ended(DISPATCHER, deadline).await;
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(LEAST_GRACE);
-        plugins_ended(self.plugins.shutdown(left), left).await;
-        watching.cancel();
         drivers
-            .ended(ADMIN, deadline.max(Instant::now() + LEAST_GRACE))
+            .ended(DISPATCHER, begun + grace.until_attempts_ended())
             .await;
-        let closed = journal_ended(
-            "closed",
-            self.journal.close(),
-            deadline.max(Instant::now() + JOURNAL_LATE),
-        );
+        let deadline = begun + grace.until_plugins_ended();
+        // Half of it is theirs; the other is there to end what does not end by itself, with all that it started.
+        let theirs = deadline.saturating_duration_since(Instant::now()) / 2;
+        plugins_ended(self.plugins.shutdown(theirs), deadline).await;
+        watching.cancel();
+        drivers.ended(ADMIN, begun + grace.until_admin_ended()).await;
+        let closed = journal_ended("closed", self.journal.close(), begun + grace.whole());
         if !closed.await {
             // Whoever drops the last of it would wait for the disk as well.
             std::mem::forget(self.journal);
@@ -438,9 +433,9 @@ async fn journal_ended(
     }
 }
 
-/// Waits for plugins that have `grace` to end: whatever they do, they do not keep the router from its own end.
-async fn plugins_ended(shutdown: impl Future<Output = ()>, grace: Duration) {
-    if timeout(grace + PLUGINS_LATE, shutdown).await.is_err() {
+/// Waits for plugins until `deadline`: whatever they do, they do not keep the router from its own end.
+async fn plugins_ended(shutdown: impl Future<Output = ()>, deadline: Instant) {
+    if timeout_at(deadline, shutdown).await.is_err() {
         tracing::error!("plugins outlived their grace; their workers are killed as the router ends");
     }
 }
@@ -498,12 +493,6 @@ const KEEPING: &str = "pruning of the journal";
 const ADMIN: &str = "admin side";
 /// Between two looks for a lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Plugins and the admin side get this even where the grace is used up.
-const LEAST_GRACE: Duration = Duration::from_millis(500);
-/// The journal gets this to close, which may take a last checkpoint.
-const JOURNAL_LATE: Duration = Duration::from_secs(5);
-/// How much longer than their grace plugins are waited for: more than it takes to kill a worker, with all that it started.
-const PLUGINS_LATE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -533,7 +522,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn plugins_that_do_not_end_keep_nobody_waiting_for_ever() {
-        plugins_ended(std::future::pending(), LEAST_GRACE).await;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        plugins_ended(std::future::pending(), deadline).await;
+        assert_eq!(Instant::now(), deadline);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! source has a provider that can verify. Secrets are never written in the file itself, and never shown. Routes
 //! are not read here; only the path to them.
 
+mod grace;
 mod grant;
 mod instance;
 mod limit;
@@ -32,6 +33,7 @@ use crate::{
     telemetry::{self, Format},
 };
 
+pub use grace::Grace;
 pub use reference::Environment;
 pub use schema::schema;
 pub use source::Source;
@@ -51,8 +53,8 @@ pub struct Config {
     pub plugins: Plugins,
     /// How long the journal keeps what.
     pub retention: Retention,
-    /// How long stopping may take in all.
-    pub grace: Duration,
+    /// How long stopping may take, in all and in parts.
+    pub grace: Grace,
     /// What is logged, and how.
     pub log: telemetry::Options,
     /// The endpoints, in the order of the file; at least one.
@@ -175,10 +177,8 @@ impl Reader<'_> {
         let routes = root
             .required("routes", faults)
             .and_then(|item| location(&item, faults));
-        let grace = section(&mut root, "shutdown", faults, |table, faults| {
-            table.duration("grace", faults)
-        });
-        let grace = grace.flatten().unwrap_or(GRACE);
+        let grace = section(&mut root, "shutdown", faults, grace).flatten();
+        let grace = Grace::new(grace.unwrap_or(GRACE));
         let (listen, body_size) = self.listen(&mut root, grace, faults);
         let admin = section(&mut root, "admin", faults, admin).flatten();
         let retention = section(&mut root, "retention", faults, retention::read);
@@ -261,19 +261,13 @@ impl Reader<'_> {
 
 impl Reader<'_> {
     /// Reads `[listen]`, and with it how long a body may be where a source does not say.
-    fn listen(
-        &self,
-        root: &mut Table<'_>,
-        grace: Duration,
-        faults: &mut Faults,
-    ) -> (ingress::Options, usize) {
+    fn listen(&self, root: &mut Table<'_>, grace: Grace, faults: &mut Faults) -> (ingress::Options, usize) {
         let mut options = ingress::Options {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             tls: None,
             acceptors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             limits: Limits::default(),
-            // Requests are answered in moments; a slow client must not take the time of running attempts.
-            grace: grace / 4,
+            grace: grace.requests(),
         };
         let mut body_size = BODY_SIZE;
         section(root, "listen", faults, |table, faults| {
@@ -370,6 +364,19 @@ fn section<T>(
     let value = read(&mut table, faults);
     table.finish(faults);
     Some(value)
+}
+
+/// How long stopping may take in all.
+fn grace(table: &mut Table<'_>, faults: &mut Faults) -> Option<Duration> {
+    let item = table.take("grace")?;
+    let time = item.duration(faults)?;
+    if time < LEAST_GRACE {
+        faults.push(item.fault(format!(
+            "found {time:?}, expected at least {LEAST_GRACE:?}: a journal takes a moment to close"
+        )));
+        return None;
+    }
+    Some(time)
 }
 
 fn admin(table: &mut Table<'_>, faults: &mut Faults) -> Option<SocketAddr> {
@@ -509,6 +516,7 @@ impl fmt::Debug for Reader<'_> {
 const DATA_DIR: &str = "data";
 /// Within the 30 s that container platforms grant by default.
 const GRACE: Duration = Duration::from_secs(25);
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// What the largest documented payloads stay well below.
 const BODY_SIZE: usize = 5 << 20;
 /// A body is held in memory whole.

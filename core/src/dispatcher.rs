@@ -54,7 +54,7 @@ pub struct Options {
     pub look_again: Duration,
     /// How long a delivery waits for one before it is given up.
     pub patience: Duration,
-    /// How long running attempts may go on after a stop.
+    /// How long running attempts may take to end after a stop, those included that are cancelled in the end.
     pub grace: Duration,
     /// How many deliveries are claimed at once.
     pub batch: NonZeroUsize,
@@ -368,11 +368,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets running attempts end, cancels what is left after the grace, and gives that a moment to say so.
+    /// Lets running attempts end, and cancels what is left while there is a moment of the grace for it to say so.
     async fn drain(&self, courses: TaskTracker) {
         self.stopping.cancel();
         courses.close();
-        if tokio::time::timeout(self.options.grace, courses.wait())
+        let grace = self.options.grace;
+        let moment = CANCEL_GRACE.min(grace / 4);
+        if tokio::time::timeout(grace - moment, courses.wait())
             .await
             .is_err()
         {
@@ -381,7 +383,7 @@ impl Shared {
                 "attempts outlast the grace and are cancelled"
             );
             self.cancel.cancel();
-            let _ = tokio::time::timeout(CANCEL_GRACE, courses.wait()).await;
+            let _ = tokio::time::timeout(moment, courses.wait()).await;
         }
     }
 }
@@ -404,7 +406,7 @@ const JOURNAL_REST: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(20);
 /// However quiet it is, look now and then: a clock that was set is noticed then.
 const LONGEST_REST: Duration = Duration::from_secs(15);
-/// How long cancelled calls have to end.
+/// How long cancelled calls have to end, at most.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub fn schema() -> Value {
                 "max_events": { "type": "integer", "minimum": 1000, "description": "How many events are kept at most; of more, the oldest go." },
                 "max_size": size("8GiB", "How much the journal takes at most; of more, whatever is closest to its age goes."),
             })),
-            "shutdown": section(json!({ "grace": time("25s", "How long stopping may take in all.") })),
+            "shutdown": section(json!({ "grace": time("25s", "How long stopping may take in all; at least a second.") })),
             "log": section(json!({
                 "format": { "enum": ["auto", "text", "json"], "default": "auto", "description": "Text on a terminal and JSON elsewhere, or always one of them." },
                 "level": { "type": "string", "default": "info", "description": "A level, or target=level,…; RUST_LOG has the last word." },

@@ -57,6 +57,9 @@ config = { token = { env = "EMPTY" }, sink = [{ file = "missing" }] }
 
 [instance.secrets]
 key = "hunter2"
+
+[shutdown]
+grace = "999ms"
 "#,
     )
     .unwrap_err();
@@ -118,6 +121,9 @@ key = "hunter2"
     jackfield.toml:40:47: `instance.config.sink`: the file missing cannot be read: No such file or directory (os error 2)
     jackfield.toml:43:7: `instance.secrets.key`: found a secret in the file, expected a reference to one
         = write `{ env = "NAME" }` or `{ file = "/path" }`
+    jackfield.toml:46:9: `shutdown.grace`: found 999ms, expected at least 1s: a journal takes a moment to close
+     46 | grace = "999ms"
+        |         ^^^^^^^
     "#);
 }
 
@@ -162,8 +168,8 @@ credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECR
     assert_eq!(config.listen.address.port(), 8080);
     assert_eq!(config.listen.acceptors.get(), 3);
     assert_eq!(
-        (config.grace, config.listen.grace),
-        (Duration::from_secs(8), Duration::from_secs(2))
+        (config.grace.whole(), config.listen.grace),
+        (Duration::from_secs(8), config.grace.requests())
     );
     assert_eq!(
         config
