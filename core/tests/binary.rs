@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -280,6 +282,38 @@ async fn a_second_router_is_refused_before_it_binds_anything() {
     assert_eq!(stage.get("/readyz").await.status, 200);
 }
 
+/// It is cut off within the grace, has been promised nothing, and leaves nothing behind.
+#[tokio::test]
+async fn a_client_that_withholds_a_body_keeps_no_router_from_its_end() {
+    let mut stage = Stage::set();
+    let hasty = format!("[shutdown]\ngrace = \"1s\"\n{SOURCES}");
+    stage.router.configure(&hasty, ROUTES).unwrap();
+    stage.router.start().await.unwrap();
+    let mut client = TcpStream::connect(stage.router.ingress()).await.unwrap();
+    let half = b"POST /in/design-system/t0ken HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"job\":";
+    client.write_all(half).await.unwrap();
+    let received = "jackfield_requests_received_total{source=\"design-system\"} 1\n";
+    while !stage.get("/metrics").await.body.contains(received) {
+        tokio::task::yield_now().await;
+    }
+    stage.router.stop().await.unwrap();
+    let mut answer = Vec::new();
+    let closed = client.read_to_end(&mut answer).await;
+    assert!(
+        closed.as_ref().is_ok_and(|_| answer.is_empty())
+            || closed.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
+        "it was answered {:?}",
+        String::from_utf8_lossy(&answer)
+    );
+    let log = stage.router.log();
+    assert!(
+        log.contains("connections outlived the grace and were cut"),
+        "{log}"
+    );
+    assert!(log.contains("router stopped"), "{log}");
+    assert!(stage.ids("events").await.is_empty());
+}
+
 #[tokio::test]
 async fn a_data_directory_that_is_none_is_told_with_the_key_to_change() {
     let stage = Stage::set();
@@ -390,9 +424,7 @@ async fn the_admin_side_tells_how_the_router_is() {
     assert!(value("jackfield_journal_bytes{part=\"database\"}") > 0);
     assert!(metrics.ends_with("# EOF\n"));
     // A page on the web can make its own name point here, but not say another name than its own.
-    let mut stranger = tokio::net::TcpStream::connect(stage.router.admin())
-        .await
-        .unwrap();
+    let mut stranger = TcpStream::connect(stage.router.admin()).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
     stranger.write_all(request).await.unwrap();
     let mut answer = String::new();
