@@ -5,11 +5,18 @@
 mod site;
 
 use jackfield::{journal::History, reason::Reason};
-use site::{Answer, Client, Site, post};
+use site::{Answer, Client, Protocol, Site, post};
+use tokio::task::JoinSet;
 
-/// Whatever is sent, this is answered, and this is recorded.
 #[tokio::test]
 async fn every_refusal_has_its_status_and_is_recorded_with_its_reason() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        refuses(protocol).await;
+    }
+}
+
+/// Whatever is sent, this is answered, and this is recorded.
+async fn refuses(protocol: Protocol) {
     let site = Site::start().await;
     let (good, stale, forged) = (
         site.zeplin("d1"),
@@ -87,7 +94,8 @@ async fn every_refusal_has_its_status_and_is_recorded_with_its_reason() {
         ),
     ];
     for (what, request, status, reason) in &cases {
-        let answer = site.connect().await.exchange(request).await;
+        let what = format!("{what}, {protocol:?}");
+        let answer = site.exchange(protocol, request).await;
         assert_eq!(answer.status, *status, "{what}: {answer:?}");
         assert_eq!(
             answer.header("allow"),
@@ -246,9 +254,12 @@ async fn requests_sent_together_are_answered_in_their_order() {
 #[tokio::test]
 async fn too_many_headers_and_what_is_not_http_are_turned_away() {
     let site = Site::start().await;
-    let long = "a".repeat(64 << 10);
+    let long = "a".repeat(20 << 10);
     let oversized = post("/in/screens", &[("x-long", &long)], b"{}");
-    assert_eq!(site.connect().await.exchange(&oversized).await.status, 431);
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let answer = site.exchange(protocol, &oversized).await;
+        assert_eq!(answer.status, 431, "{protocol:?}");
+    }
     assert_eq!(
         site.connect()
             .await
@@ -262,9 +273,99 @@ async fn too_many_headers_and_what_is_not_http_are_turned_away() {
 #[tokio::test]
 async fn http2_is_spoken_without_tls() {
     let site = Site::start().await;
-    let statuses = site.over_http2(&["d1", "d2", "d1"]).await;
-    assert_eq!(statuses, [200, 200, 200]);
+    let client = site.multiplex().await;
+    for delivery in ["d1", "d2", "d1"] {
+        assert_eq!(client.exchange(&site.zeplin(delivery)).await.status, 200);
+    }
     assert_eq!(site.journal.counts().await.unwrap().events, 2);
+}
+
+#[tokio::test]
+async fn a_stream_whose_body_does_not_come_is_answered_408() {
+    let site = Site::impatient_for_bodies().await;
+    let path = format!("/in/builds/{}", site::TOKEN);
+    let half = format!("POST {path} HTTP/1.1\r\ncontent-length: 10\r\n\r\n{{\"a\"");
+    let client = site.multiplex().await;
+    let (answer, _rest) = client.begin(half.as_bytes()).await;
+    assert_eq!(answer.await.unwrap().status, 408);
+    assert_eq!(
+        site.journal.rejections(1).await.unwrap()[0].rejection.reason,
+        Reason::IncompleteRequest
+    );
+    // The others of its connection are none the worse.
+    assert_eq!(client.exchange(&site.zeplin("d1")).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_asks_for_nothing_is_closed() {
+    let site = Site::impatient().await;
+    let mut idle = site.multiplex().await;
+    // Says which protocol it speaks, and that it has no settings, and nothing more.
+    let mut silent = site.connect().await;
+    silent
+        .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    // They end, which is all that is asked: a client that is late with a pong sees a connection that breaks off.
+    let _ = idle.ended().await;
+    assert_ne!(
+        silent.rest().await,
+        b"",
+        "it was not answered in its own protocol"
+    );
+}
+
+/// A client keeps to what it was told; this one does.
+#[tokio::test]
+async fn so_many_requests_are_in_flight_on_one_http2_connection_and_no_more() {
+    let site = Site::with_one_stream().await;
+    let client = site.multiplex().await;
+    // Its answer comes after the server's settings.
+    assert_eq!(client.exchange(&site.zeplin("d1")).await.status, 200);
+    let request = site.zeplin("d2");
+    let (most, end) = request.split_at(request.len() - 5);
+    let (first, mut rest) = client.begin(most).await;
+    let (second, whole) = client.begin(&site.zeplin("d3")).await;
+    drop(whole);
+    let mut answers = JoinSet::new();
+    answers.spawn(first);
+    site.until_received(2).await;
+    answers.spawn(second);
+    let mut other = site.connect().await;
+    for delivery in 0..20 {
+        let request = site.zeplin(&format!("o{delivery}"));
+        assert_eq!(other.exchange(&request).await.status, 200);
+    }
+    assert_eq!(
+        site.journal.counts().await.unwrap().events,
+        21,
+        "the second is served beside the first"
+    );
+    rest.send_data(end.to_vec().into()).await.unwrap();
+    drop(rest);
+    for answer in answers.join_all().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_limit_a_connection_waits_for_another_to_end() {
+    let site = Site::with_one_connection().await;
+    let (mut first, mut second) = (site.connect().await, site.connect().await);
+    assert_eq!(first.exchange(&site.zeplin("d1")).await.status, 200);
+    second.send(&site.zeplin("d2")).await;
+    for delivery in 3..20 {
+        assert_eq!(
+            first.exchange(&site.zeplin(&format!("d{delivery}"))).await.status,
+            200
+        );
+    }
+    assert_eq!(
+        site.journal.counts().await.unwrap().events,
+        18,
+        "the second is served"
+    );
+    drop(first);
+    assert_eq!(second.answer().await.status, 200);
 }
 
 #[tokio::test]
@@ -309,6 +410,28 @@ async fn who_keeps_the_end_of_a_body_back_holds_nobody_up() {
     // More than there is, nobody can send.
     let more = post(&path, &[], &vec![b' '; site::LITTLE + 1]);
     assert_eq!(site.connect().await.exchange(&more).await.status, 503);
+}
+
+#[tokio::test]
+async fn streams_in_flight_are_answered_after_the_stop_and_nothing_else() {
+    let mut site = Site::start().await;
+    let (mut busy, mut idle) = (site.multiplex().await, site.multiplex().await);
+    assert_eq!(idle.exchange(&site.zeplin("d1")).await.status, 200);
+    let request = site.zeplin("d2");
+    let (most, end) = request.split_at(request.len() - 5);
+    let (answer, mut rest) = busy.begin(most).await;
+    let mut answers = JoinSet::new();
+    answers.spawn(answer);
+    site.until_received(2).await;
+    site.stop();
+    // Both clients would go on: it is the server that ends the one at once, and the other when its stream has ended.
+    idle.ended().await.unwrap();
+    rest.send_data(end.to_vec().into()).await.unwrap();
+    drop(rest);
+    assert_eq!(answers.join_all().await.pop().unwrap().unwrap().status, 200);
+    busy.ended().await.unwrap();
+    site.ended().await.unwrap();
+    assert!(Client::connect(site.address).await.is_err());
 }
 
 #[tokio::test]

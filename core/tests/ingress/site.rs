@@ -1,10 +1,19 @@
 //! An ingress with three sources on a free port, a journal in a directory of its own, and clients that send bytes.
 
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{
+    BodyExt,
+    channel::{Channel, Sender},
+};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jackfield::{
     clock::{Clock, SystemClock},
@@ -58,6 +67,15 @@ impl Site {
         Self::with(limits, journal::Options::default()).await
     }
 
+    /// Gives clients a fifth of a second for a body, and all the time that there is for anything else.
+    pub(crate) async fn impatient_for_bodies() -> Self {
+        let limits = Limits {
+            body_timeout: Duration::from_millis(200),
+            ..Limits::default()
+        };
+        Self::with(limits, journal::Options::default()).await
+    }
+
     pub(crate) async fn with_little_memory() -> Self {
         let limits = Limits {
             bodies_bytes: LITTLE,
@@ -73,6 +91,24 @@ impl Site {
             ..journal::Options::default()
         };
         Self::with(Limits::default(), options).await
+    }
+
+    /// Serves one connection at a time.
+    pub(crate) async fn with_one_connection() -> Self {
+        let limits = Limits {
+            connections: NonZeroUsize::MIN,
+            ..Limits::default()
+        };
+        Self::of(1, limits, journal::Options::default()).await
+    }
+
+    /// Serves one request at a time on an HTTP/2 connection.
+    pub(crate) async fn with_one_stream() -> Self {
+        let limits = Limits {
+            streams: NonZeroU32::MIN,
+            ..Limits::default()
+        };
+        Self::with(limits, journal::Options::default()).await
     }
 
     pub(crate) async fn with_one_acceptor() -> Self {
@@ -129,6 +165,23 @@ impl Site {
         Client::connect(self.address).await.unwrap()
     }
 
+    pub(crate) async fn multiplex(&self) -> Multiplexed {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = handshake.await.unwrap();
+        let mut running = JoinSet::new();
+        running.spawn(connection);
+        Multiplexed { sender, running }
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(crate) async fn exchange(&self, protocol: Protocol, request: &[u8]) -> Answer {
+        match protocol {
+            Protocol::Http1 => self.connect().await.exchange(request).await,
+            Protocol::Http2 => self.multiplex().await.exchange(request).await,
+        }
+    }
+
     /// A request that Zeplin signed just now, as its delivery `delivery`.
     pub(crate) fn zeplin(&self, delivery: &str) -> Vec<u8> {
         signed_post(zeplin_signs("the secret", SystemClock.now(), delivery))
@@ -144,31 +197,6 @@ impl Site {
 
     pub(crate) fn forged_zeplin(&self, delivery: &str) -> Vec<u8> {
         signed_post(zeplin_signs("a guess", SystemClock.now(), delivery))
-    }
-
-    /// Posts these deliveries at once over one HTTP/2 connection, and gives the statuses.
-    pub(crate) async fn over_http2(&self, deliveries: &[&str]) -> Vec<u16> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        let mut connected = JoinSet::new();
-        connected.spawn(connection);
-        let mut statuses = Vec::new();
-        for delivery in deliveries {
-            let signed = zeplin_signs("the secret", SystemClock.now(), delivery);
-            let mut request = hyper::Request::post(format!("http://{}/in/screens", self.address))
-                .body(Full::new(Bytes::from_static(ZEPLIN_BODY.as_bytes())))
-                .unwrap();
-            request.headers_mut().extend(signed.headers);
-            let answer = sender.clone().send_request(request).await.unwrap();
-            statuses.push(answer.status().as_u16());
-            answer.into_body().collect().await.unwrap();
-        }
-        drop(sender);
-        connected.join_next().await.unwrap().unwrap().unwrap();
-        statuses
     }
 
     pub(crate) async fn close_the_journal(&self) {
@@ -220,6 +248,19 @@ impl Site {
 pub(crate) struct Client {
     stream: TcpStream,
     read: Vec<u8>,
+}
+
+/// In which way requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// An HTTP/2 connection, on which requests are sent as they would be over HTTP/1.1.
+pub(crate) struct Multiplexed {
+    sender: http2::SendRequest<Channel<Bytes>>,
+    running: JoinSet<hyper::Result<()>>,
 }
 
 /// What a client reads.
@@ -296,7 +337,60 @@ impl Client {
     }
 }
 
+impl Multiplexed {
+    pub(crate) async fn exchange(&self, request: &[u8]) -> Answer {
+        let (answer, rest) = self.begin(request).await;
+        drop(rest);
+        answer.await.unwrap()
+    }
+
+    /// Sends a request, but not the end of its body: more may be sent, until the sender is dropped.
+    pub(crate) async fn begin(
+        &self,
+        request: &[u8],
+    ) -> (impl Future<Output = hyper::Result<Answer>> + use<>, Sender<Bytes>) {
+        let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let (head, body) = (&request[..end], &request[end + 4..]);
+        let mut lines = std::str::from_utf8(head).unwrap().split("\r\n");
+        let [method, path, _] = lines.next().unwrap().split(' ').collect::<Vec<_>>()[..] else {
+            unreachable!("a request line has three words")
+        };
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://site{path}"));
+        for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
+            // It stands in the address.
+            if name != "host" {
+                request = request.header(name, value);
+            }
+        }
+        let (mut rest, sent) = Channel::new(1);
+        if !body.is_empty() {
+            rest.send_data(Bytes::copy_from_slice(body)).await.unwrap();
+        }
+        let (mut sender, request) = (self.sender.clone(), request.body(sent).unwrap());
+        let answer = async move { Ok(Answer::of(sender.send_request(request).await?).await) };
+        (answer, rest)
+    }
+
+    /// Waits until the server has ended the connection, and tells whether it did so in good order.
+    pub(crate) async fn ended(&mut self) -> hyper::Result<()> {
+        self.running.join_next().await.unwrap().unwrap()
+    }
+}
+
 impl Answer {
+    async fn of(response: hyper::Response<hyper::body::Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let headers = head.headers.iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        Self {
+            status: head.status.as_u16(),
+            headers: headers.collect(),
+            body: String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap(),
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
