@@ -5,7 +5,8 @@
 //!
 //! An event's type is `io.ionic.appflow.`, the kind of build, and the outcome: `package.success`,
 //! `web.failure`. Appflow writes a state as `success` or `SUCCESS`, `FAILED` or `error`, `canceled` or
-//! `CANCELLED`; the outcome is one word for each, so that a rule needs only one.
+//! `CANCELLED`; the outcome is one word for each, so that a rule needs only one. So is the type of a build (`debug`, `release`), the
+//! key of which nobody knows how to spell: it is the resource's variant.
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
@@ -178,6 +179,7 @@ impl Body<'_> {
             kind: "build".into(),
             id: self.id.owned(),
             name: self.automation.name.owned(),
+            variant: self.build_type().and_then(word),
             ..Resource::default()
         });
         event.data.commit = self.commit();

@@ -174,6 +174,9 @@ pub struct Resource {
     /// Which version of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Which variant of it, in lower case: `debug` or `release`, of a build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// The page about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

@@ -177,6 +177,7 @@ impl Body<'_> {
             name: self.name(kind).map(str::to_owned),
             version: self.context.version.id.owned(),
             url: self.page(kind, &action),
+            ..Resource::default()
         });
         event.data.commit = self.commit();
         event.data.images = self.images();
