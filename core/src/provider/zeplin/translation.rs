@@ -193,8 +193,14 @@ impl Body<'_> {
 
     /// When the change happened, as Zeplin says, to the second; this is not when the delivery was sent.
     fn time(&self) -> Option<Timestamp> {
-        let seconds = self.timestamp.get()?.split('.').next()?;
-        Timestamp::from_secs(seconds.parse().ok()?)
+        let text = self.timestamp.get()?;
+        let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+        // Of a number with an exponent, what stands before the point is some other time.
+        let plain = [seconds, fraction]
+            .concat()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit());
+        Timestamp::from_secs(seconds.parse().ok().filter(|_| plain)?)
     }
 
     /// The name of what it happened to; a version goes by the name of its screen.
