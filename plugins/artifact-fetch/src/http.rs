@@ -3,7 +3,7 @@
 //! Environment proxies are ignored, redirects are not followed, nothing is retried and no referrer is sent: each of
 //! these would reach an address that nobody checked.
 
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, iter, net::SocketAddr, sync::Arc, time::Duration};
 
 use jackfield_sdk::Proxy;
 use reqwest::{Client, redirect};
@@ -87,18 +87,27 @@ impl Http {
     }
 }
 
+/// Whether the proxy has refused to connect, as RFC 1928 calls it "connection not allowed by ruleset". The client keeps the
+/// reply itself to itself: its words have to do, to which a test holds it.
+pub(crate) fn is_forbidden(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| cause.to_string() == FORBIDDEN)
+}
+
 /// An error and its causes in one line, without the URL, which may hold a token.
 pub(crate) fn chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
+    for cause in causes(&error).map(|cause| cause.to_string()) {
+        if !text.ends_with(&cause) {
             text.push_str(": ");
-            text.push_str(&cause_text);
+            text.push_str(&cause);
         }
-        source = cause.source();
     }
     text
 }
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    iter::successors(error.source(), |&cause| cause.source())
+}
+
+const FORBIDDEN: &str = "SOCKS error: connection not allowed";

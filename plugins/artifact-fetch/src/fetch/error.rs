@@ -48,6 +48,11 @@ pub(crate) enum FetchError {
         kind: &'static str,
         place: String,
     },
+    #[error(
+        "the router's proxy refuses to connect to {0}: the host is not granted, or its address is not public; the router's \
+         log says which, and what to add to `grant.network` if it is meant"
+    )]
+    Forbidden(String),
     #[error("the host `{0}` was not found: {1}")]
     Unresolved(String, String),
     #[error(
@@ -129,6 +134,7 @@ impl FetchError {
             | Self::PlainHttp(_)
             | Self::UserInfo(_)
             | Self::Refused { .. }
+            | Self::Forbidden(_)
             | Self::NoRoots(_)
             | Self::Client(_)
             | Self::BadRedirect(_)

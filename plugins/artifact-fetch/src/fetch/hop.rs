@@ -62,10 +62,7 @@ impl Gate {
         if let Some(credential) = credential {
             request = request.header(credential.header.clone(), credential.value.clone());
         }
-        request.send().await.map_err(|error| FetchError::Unreachable {
-            place: place::shown(url),
-            cause: http::chain(error),
-        })
+        request.send().await.map_err(|error| unanswered(url, error))
     }
 
     /// The addresses of the URL's host that may be connected to: at least one, unless the proxy sees to it.
@@ -120,11 +117,20 @@ fn check_form(url: &Url, excepted: bool) -> Result<(), FetchError> {
     Ok(())
 }
 
+/// Why there is no answer: what the proxy refuses today, it refuses tomorrow.
+fn unanswered(url: &Url, error: reqwest::Error) -> FetchError {
+    match http::is_forbidden(&error) {
+        true => FetchError::Forbidden(host_and_port(url)),
+        false => FetchError::Unreachable {
+            place: place::shown(url),
+            cause: http::chain(error),
+        },
+    }
+}
+
 fn refused(url: &Url, all: &[IpAddr]) -> FetchError {
     let host = url.host_str().unwrap_or_default().to_owned();
-    let place = HostPort::of(url)
-        .map(|place| place.to_string())
-        .unwrap_or_default();
+    let place = host_and_port(url);
     match all
         .iter()
         .find_map(|address| Some((*address, jackfield_address::refusal(*address)?)))
@@ -137,4 +143,10 @@ fn refused(url: &Url, all: &[IpAddr]) -> FetchError {
         },
         None => FetchError::Unresolved(host, "the name has no address".to_owned()),
     }
+}
+
+fn host_and_port(url: &Url) -> String {
+    HostPort::of(url)
+        .map(|place| place.to_string())
+        .unwrap_or_default()
 }

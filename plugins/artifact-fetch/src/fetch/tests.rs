@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
@@ -97,6 +97,16 @@ impl Try {
         }
     }
 
+    /// In a process of its own: by `proxy`, and with no names of its own.
+    fn proxied(url: &str, config: serde_json::Value, proxy: Proxy) -> Self {
+        let options = Options::new(serde_json::from_value(config.clone()).unwrap()).unwrap();
+        let fetcher = Fetcher::new(&options, Resolver::Table(HashMap::new()), Some(proxy));
+        Self {
+            fetcher,
+            ..Self::with(url, config, &[])
+        }
+    }
+
     async fn run(&self) -> Result<Fetched, FetchError> {
         self.fetcher.fetch(&self.job).await
     }
@@ -138,6 +148,39 @@ async fn raw(response: &'static [u8], hold: bool) -> (String, JoinSet<()>) {
         }
     });
     (place, tasks)
+}
+
+/// The router's proxy, which makes no connection and answers with `reply`; but for one to `open`, which it makes.
+async fn proxy(reply: u8, open: Option<&StandIn>) -> (Proxy, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("socks5h://7:t0ken@{}", listener.local_addr().unwrap());
+    let open = open.map(|open| open.server.address());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut tunnels = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tunnels.spawn(async move {
+                let mut said = [0; 512];
+                for answer in [&[5, 2][..], &[1, 0]] {
+                    let _ = stream.read(&mut said).await;
+                    let _ = stream.write_all(answer).await;
+                }
+                let length = stream.read(&mut said).await.unwrap_or_default();
+                let port = open.map(|open| open.port().to_be_bytes());
+                let far = match (open, port) {
+                    (Some(open), Some(port)) if said[..length].ends_with(&port) => Some(open),
+                    _ => None,
+                };
+                let reply = if far.is_some() { 0 } else { reply };
+                let _ = stream.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+                if let Some(far) = far {
+                    let mut far = TcpStream::connect(far).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut far).await;
+                }
+            });
+        }
+    });
+    (Proxy::new(url), tasks)
 }
 
 #[tokio::test]
@@ -280,6 +323,40 @@ async fn hostile_links_are_refused_on_every_hop() {
         assert!(error.contains(expected), "{url}: {error}");
     }
     assert_eq!(files.seen().len(), 2 * HOSTILE.len());
+}
+
+#[tokio::test]
+async fn what_the_proxy_refuses_goes_to_a_person_and_what_it_does_not_reach_is_asked_again() {
+    const NOT_ALLOWED: u8 = 2;
+    let files = StandIn::start(|_| redirect_to("https://metadata.google.internal/x?sig=hunter2")).await;
+    for link in ["https://metadata.google.internal/x?sig=hunter2", &files.at("/")] {
+        for (reply, remedy) in [
+            (1, Remedy::Retry(None)),
+            (NOT_ALLOWED, Remedy::Person),
+            (3, Remedy::Retry(None)),
+            (4, Remedy::Retry(None)),
+            (5, Remedy::Retry(None)),
+            (6, Remedy::Retry(None)),
+        ] {
+            let (proxy, _running) = proxy(reply, Some(&files)).await;
+            let attempt = Try::proxied(link, json!({ "allow_private": [files.place()] }), proxy);
+            let error = attempt.error().await;
+            assert_eq!(error.remedy(), remedy, "{reply}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            if remedy == Remedy::Person {
+                assert_eq!(
+                    error.to_string(),
+                    "the router's proxy refuses to connect to metadata.google.internal:443: the host is not granted, or its \
+                     address is not public; the router's log says which, and what to add to `grant.network` if it is meant"
+                );
+            }
+        }
+    }
+    assert_eq!(
+        files.seen().len(),
+        6,
+        "each redirection was followed, by the proxy"
+    );
 }
 
 #[tokio::test]
