@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -47,6 +47,10 @@ pub(crate) enum ScanError {
     Special(PathBuf, &'static str),
     #[error("{0:?} has a name that is not UTF-8")]
     Name(PathBuf),
+    #[error(
+        "{0:?} has a control character in its path, such as a line break: git is told of files line by line"
+    )]
+    Character(PathBuf),
     #[error("directories nest deeper than {DEEPEST} levels at {0:?}")]
     TooDeep(PathBuf),
     #[error("there are more than {0} files, the `max_files` of this instance")]
@@ -135,6 +139,10 @@ impl Scan<'_> {
             };
             return Err(ScanError::Special(path, kind));
         }
+        // What a rule maps has been looked at by nobody else; of what lies below it, the names have.
+        if path.as_os_str().as_bytes().iter().any(u8::is_ascii_control) {
+            return Err(ScanError::Character(path));
+        }
         self.bytes = self.bytes.saturating_add(metadata.len());
         if self.bytes > self.bounds.max_bytes {
             return Err(ScanError::TooLarge(self.bounds.max_bytes));
@@ -176,6 +184,10 @@ mod tests {
     use super::*;
 
     fn scanned(directory: &Path, from: &str) -> Result<Vec<String>, String> {
+        placed(directory, from, "t/")
+    }
+
+    fn placed(directory: &Path, from: &str, to: &str) -> Result<Vec<String>, String> {
         let roots = [fs::canonicalize(directory).unwrap()];
         let bounds = Bounds {
             roots: &roots,
@@ -184,7 +196,7 @@ mod tests {
         };
         let mapping = Placement {
             from: directory.join(from),
-            to: Target::parse("t/").unwrap(),
+            to: Target::parse(to).unwrap(),
             own: false,
             keep: Vec::new(),
         };
@@ -280,5 +292,27 @@ mod tests {
                 .unwrap_err()
                 .contains("control character")
         );
+    }
+
+    #[test]
+    fn a_file_is_one_line_to_git_wherever_it_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("a\n/etc")).unwrap();
+        fs::write(at("a\n/etc/hosts"), "x").unwrap();
+        fs::write(at("b\r"), "x").unwrap();
+        for (from, to) in [
+            ("a\n/etc/hosts", "a.txt"),
+            ("a\n/etc/hosts", "t/"),
+            ("a\n", "t/"),
+            ("a\n/etc", ""),
+            ("b\r", "b.txt"),
+        ] {
+            let error = placed(directory.path(), from, to).unwrap_err();
+            assert!(
+                error.contains("has a control character in its path"),
+                "{from:?}: {error}"
+            );
+        }
     }
 }

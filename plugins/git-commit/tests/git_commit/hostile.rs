@@ -14,6 +14,8 @@ async fn hostile_inputs_are_refused_before_anything_is_run() {
     symlink("/etc/passwd", world.at("work/link")).unwrap();
     std::fs::create_dir(world.at("work/links")).unwrap();
     symlink("/etc/passwd", world.at("work/links/passwd")).unwrap();
+    std::fs::create_dir_all(world.at("work/line\n/etc")).unwrap();
+    std::fs::write(world.at("work/line\n/etc/hosts"), "mine").unwrap();
     let pwned = world.at("pwned");
     let (pwned_ext, pwned_pack) = (
         format!("ext::touch {}", pwned.display()),
@@ -63,6 +65,11 @@ async fn hostile_inputs_are_refused_before_anything_is_run() {
         (json!({ "from": "link" }), "is a symbolic link"),
         (json!({ "from": "links" }), "is a symbolic link"),
         (json!({ "from": "link/x" }), "does not exist"),
+        (
+            json!({ "from": "line\n/etc/hosts", "to": "a.txt" }),
+            "control character",
+        ),
+        (json!({ "from": "line\n/etc" }), "control character"),
         (
             json!({ "trailers": { "Idempotency-Key": "x" } }),
             "is written by this plugin alone",
