@@ -88,7 +88,8 @@ fn judge(method: &str, answer: Answer) -> Result<Value, Failure> {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err(Failure::Limited(after));
     }
-    if status.is_server_error() {
+    // A 408 is of something between us and Slack, which may have handed the call on before it lost patience.
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         return Err(Failure::Unknown(format!("{method} was answered with {status}")));
     }
     match serde_json::from_slice::<Value>(&body) {
@@ -233,11 +234,13 @@ mod tests {
         ] {
             assert!(matches!(failed(error), Failure::Refused { .. }), "{error}");
         }
-        for status in [500, 502, 503, 504] {
-            assert!(
-                matches!(judged(status, "{\"ok\":true}", None), Err(Failure::Unknown(_))),
-                "{status}"
-            );
+        for status in [408, 500, 502, 503, 504] {
+            for body in ["", "<html>", "{\"ok\":true}", "{\"ok\":false}"] {
+                assert!(
+                    matches!(judged(status, body, None), Err(Failure::Unknown(_))),
+                    "{status} {body}"
+                );
+            }
         }
         for status in [301, 302, 400, 401, 403, 404] {
             assert!(
