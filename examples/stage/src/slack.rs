@@ -1,10 +1,10 @@
-//! A stand-in for Slack: `chat.postMessage`, `conversations.history`, `conversations.replies`, `conversations.list` and
-//! one incoming webhook, as <https://docs.slack.dev/reference/methods> and
+//! A stand-in for Slack: `chat.postMessage`, `conversations.history`, `conversations.replies`, `conversations.list`,
+//! `conversations.open` and one incoming webhook, as <https://docs.slack.dev/reference/methods> and
 //! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks> say. A channel exists once it has been
-//! posted to. As at Slack, posting takes its name or its id, and reading its id alone.
+//! posted to. As at Slack, posting takes its name or its id, or a person's id, and reading its id alone.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -30,9 +30,11 @@ pub struct Slack {
 /// A message as it arrived.
 #[derive(Clone, Debug)]
 pub struct Posted {
-    /// The channel, or `webhook`.
+    /// What the request called the channel; or `webhook`.
     pub channel: String,
-    /// Slack's id of it within the channel.
+    /// The channel's id.
+    pub id: String,
+    /// The message's id within the channel.
     pub ts: String,
     /// The body of the request.
     pub body: Value,
@@ -52,12 +54,17 @@ pub enum Trouble {
 #[derive(Debug, Default)]
 struct State {
     posted: Mutex<Vec<Posted>>,
+    /// How often a name was given to another channel.
+    given_away: Mutex<HashMap<String, u64>>,
     troubles: Mutex<VecDeque<Trouble>>,
     reading_troubles: Mutex<VecDeque<Trouble>>,
     reads: AtomicUsize,
     withhold: Gate,
 }
 
+/// What the ids of channels begin with, and those of people.
+const CHANNELS: [char; 3] = ['C', 'G', 'D'];
+const PEOPLE: [char; 2] = ['U', 'W'];
 /// The token of the workspace's bot.
 pub const BOT_TOKEN: &str = "xoxb-stage-0000-0000-notarealtoken";
 /// What stands for the incoming webhook's channel, which no request names.
@@ -100,6 +107,11 @@ impl Slack {
     /// What has been posted so far, in order of arrival.
     pub fn posted(&self) -> Vec<Posted> {
         lock(&self.state.posted).clone()
+    }
+
+    /// Gives a channel's name to a new one. The old one keeps its id and its messages.
+    pub fn give_away(&self, name: &str) {
+        *lock(&self.state.given_away).entry(bare(name)).or_default() += 1;
     }
 
     /// The next request that would post meets this.
@@ -158,11 +170,12 @@ impl State {
         if body["text"].as_str().unwrap_or_default().is_empty() && body["blocks"].is_null() {
             return failure("no_text");
         }
-        let ts = self.record(&channel, body.clone());
+        let id = self.id(&channel);
+        let ts = self.record(&channel, &id, body.clone());
         self.withhold.pass().await;
         respond(
             StatusCode::OK,
-            &json!({ "ok": true, "channel": channel_id(&channel), "ts": ts, "message": body }),
+            &json!({ "ok": true, "channel": id, "ts": ts, "message": body }),
         )
     }
 
@@ -175,6 +188,7 @@ impl State {
             "conversations.history" => self.history(asked, None),
             "conversations.replies" => self.history(asked, arguments(asked)("ts")),
             "conversations.list" => self.list(asked),
+            "conversations.open" => self.open(asked),
             _ => failure("unknown_method"),
         }
     }
@@ -182,15 +196,26 @@ impl State {
     fn list(&self, asked: &Asked) -> Answer {
         let mut names: Vec<String> = lock(&self.posted)
             .iter()
+            .filter(|message| message.id.starts_with('C'))
             .map(|message| message.channel.clone())
-            .filter(|name| name != WEBHOOK)
             .collect();
         names.sort();
         names.dedup();
         let channels = names
             .iter()
-            .map(|name| json!({ "id": channel_id(name), "name": name.trim_start_matches('#') }));
+            .map(|name| json!({ "id": self.id(name), "name": bare(name) }));
         page("channels", channels.collect(), asked)
+    }
+
+    /// The conversation with one person.
+    fn open(&self, asked: &Asked) -> Answer {
+        match arguments(asked)("users").filter(|person| is_id(person, &PEOPLE)) {
+            Some(person) => respond(
+                StatusCode::OK,
+                &json!({ "ok": true, "channel": { "id": self.id(&person) } }),
+            ),
+            None => failure("user_not_found"),
+        }
     }
 
     async fn webhook(&self, asked: &Asked) -> Answer {
@@ -203,7 +228,7 @@ impl State {
         if body["text"].is_null() && body["blocks"].is_null() {
             return answer(StatusCode::BAD_REQUEST, "text/plain", "no_text");
         }
-        self.record(WEBHOOK, body);
+        self.record(WEBHOOK, WEBHOOK, body);
         self.withhold.pass().await;
         answer(StatusCode::OK, "text/html", "ok")
     }
@@ -211,7 +236,7 @@ impl State {
     /// Newest first, from `oldest` on, of the channel itself or of one thread, with metadata only where it is asked for.
     fn history(&self, asked: &Asked, thread: Option<String>) -> Answer {
         let argument = arguments(asked);
-        let Some(channel) = argument("channel").filter(|channel| channel_id(channel) == *channel) else {
+        let Some(channel) = argument("channel").filter(|channel| is_id(channel, &CHANNELS)) else {
             return failure("channel_not_found");
         };
         let oldest: f64 = argument("oldest")
@@ -222,10 +247,7 @@ impl State {
         let messages: Vec<Value> = lock(&self.posted)
             .iter()
             .rev()
-            .filter(|message| {
-                channel_id(&message.channel) == channel
-                    && message.ts.parse::<f64>().is_ok_and(|ts| ts >= oldest)
-            })
+            .filter(|message| message.id == channel && message.ts.parse::<f64>().is_ok_and(|ts| ts >= oldest))
             .filter(|message| message.body["thread_ts"].as_str() == thread.as_deref())
             .map(|message| {
                 let mut shown = json!({ "type": "message", "ts": message.ts, "text": message.body["text"] });
@@ -238,17 +260,34 @@ impl State {
         page("messages", messages, asked)
     }
 
-    fn record(&self, channel: &str, body: Value) -> String {
+    fn record(&self, channel: &str, id: &str, body: Value) -> String {
         #[expect(clippy::disallowed_methods, reason = "Slack's clock, not ours")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut posted = lock(&self.posted);
         let ts = format!("{}.{:06}", now.as_secs(), posted.len() + 1);
         posted.push(Posted {
             channel: channel.to_owned(),
+            id: id.to_owned(),
             ts: ts.clone(),
             body,
         });
         ts
+    }
+
+    /// The id of the channel that a request names: an id is its own, and each person has one conversation with the bot.
+    fn id(&self, channel: &str) -> String {
+        if is_id(channel, &CHANNELS) {
+            return channel.to_owned();
+        }
+        if is_id(channel, &PEOPLE) {
+            return format!("D{}", &channel[1..]);
+        }
+        let name = bare(channel);
+        let given_away = lock(&self.given_away).get(&name).copied().unwrap_or_default();
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        format!("C{:016X}", hash.wrapping_add(given_away))
     }
 }
 
@@ -278,21 +317,17 @@ fn failure(error: &str) -> Answer {
     respond(StatusCode::OK, &json!({ "ok": false, "error": error }))
 }
 
-/// The id of the channel that a rule names: an id is its own.
-fn channel_id(channel: &str) -> String {
-    let is_id = channel.len() >= 9
-        && channel.starts_with(['C', 'G', 'D'])
-        && channel
+/// A channel's name without its mark.
+fn bare(name: &str) -> String {
+    name.trim_start_matches('#').to_owned()
+}
+
+fn is_id(text: &str, initials: &[char]) -> bool {
+    text.len() >= 9
+        && text.starts_with(initials)
+        && text
             .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if is_id {
-        return channel.to_owned();
-    }
-    let name = channel.trim_start_matches('#').bytes();
-    let hash = name.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("C{hash:016X}")
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
 /// As many of `items` as are asked for, from the cursor on, and the cursor to the rest.

@@ -15,6 +15,7 @@ use super::*;
 
 const KEY: &str = "dlv_1/announce";
 const CHANNEL: &str = "C0123ABCD";
+const PERSON: &str = "U0123ABCD";
 
 /// Slack and the router's memory; instances come and go.
 struct World {
@@ -239,6 +240,7 @@ async fn a_bot_that_was_killed_before_the_answer_finds_its_message() {
         json!({ "channel": "#design-system", "text": "by name" }),
         json!({ "channel": "design-system", "text": "by a name without its mark" }),
         json!({ "channel": CHANNEL, "text": "in a thread", "thread_ts": "1700000000.000001" }),
+        json!({ "channel": PERSON, "text": "to a person" }),
     ] {
         let world = World::new().await;
         let bot = world.bot().await;
@@ -396,14 +398,99 @@ async fn the_id_of_a_name_is_kept_from_the_first_post() {
         world.host.kv()["channel-id/#design-system"],
         first["channel"].as_str().unwrap().as_bytes()
     );
-    let mut intent = bot_intent(true);
-    intent["channel"] = json!("#design-system");
-    world.intended(intent);
-    assert_eq!(bot.call(call(named)).await.done()["duplicate"], false);
+    world.host.fail(HostCall::Record, 1);
+    assert_eq!(bot.call(call(named.clone())).await.outcome, Ended::Retry);
+    assert_eq!(bot.call(call(named)).await.done()["duplicate"], true);
     assert_eq!(
         world.slack.reads(),
         1,
         "the history is read, and no list of channels"
+    );
+}
+
+#[tokio::test]
+async fn a_message_is_found_on_either_side_of_a_name_that_was_given_away() {
+    let named = json!({ "channel": "#alerts", "text": "t" });
+    for given_away_before in [true, false] {
+        let world = World::new().await;
+        let bot = world.bot().await;
+        bot.call(call(named.clone()).key("dlv_1/first")).await.done();
+        if given_away_before {
+            world.slack.give_away("#alerts");
+        }
+        world.slack.withhold().close();
+        let running = bot.begin(call(named.clone()));
+        world.slack.withhold().arrival().await;
+        bot.crash().await;
+        drop(running);
+        world.slack.withhold().open();
+        if !given_away_before {
+            world.slack.give_away("#alerts");
+        }
+
+        let again = world
+            .bot()
+            .await
+            .call(call(named.clone()).attempt(2))
+            .await
+            .done();
+        let posted = world.slack.posted();
+        assert_eq!(
+            (posted.len(), posted[0].id != posted[1].id),
+            (2, given_away_before)
+        );
+        assert_eq!(
+            again,
+            json!({ "channel": posted[1].id, "ts": posted[1].ts, "duplicate": true })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_on_neither_side_is_posted() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    let named = json!({ "channel": "#alerts", "text": "t" });
+    bot.call(call(named.clone()).key("dlv_1/first")).await.done();
+    world.slack.give_away("#alerts");
+    let mut intent = bot_intent(true);
+    intent["channel"] = json!("#alerts");
+    world.intended(intent);
+    assert_eq!(bot.call(call(named)).await.done()["duplicate"], false);
+    assert_eq!(
+        (world.posted(), world.slack.reads()),
+        (2, 3),
+        "the old channel, the list of channels, the new one"
+    );
+}
+
+#[tokio::test]
+async fn the_conversation_with_a_person_is_asked_for_until_its_id_is_known() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    let to_person = call(json!({ "channel": PERSON, "text": "t" }));
+    let mut intent = bot_intent(true);
+    intent["channel"] = json!(PERSON);
+    world.intended(intent.clone());
+    world.slack.trouble_reading(Trouble::Error("missing_scope"));
+    let report = bot.call(to_person.clone()).await;
+    ended(
+        &report,
+        Ended::Ambiguous,
+        "conversations.open failed: missing_scope",
+    );
+    assert_eq!(world.posted(), 0);
+
+    let posted = bot.call(to_person.clone()).await.done();
+    assert_eq!(posted["duplicate"], false);
+    assert_eq!(world.slack.reads(), 3, "opened twice, and read");
+    world.intended(intent);
+    let found = bot.call(to_person).await.done();
+    assert_eq!((&found["ts"], &found["duplicate"]), (&posted["ts"], &json!(true)));
+    assert_eq!(
+        (world.posted(), world.slack.reads()),
+        (1, 4),
+        "read, and not opened"
     );
 }
 

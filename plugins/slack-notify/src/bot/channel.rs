@@ -1,7 +1,8 @@
 //! From what a rule calls a channel to the id that reading it wants.
 //!
-//! `chat.postMessage` takes names, `conversations.history` does not. The answer to a post tells the id, which is kept;
-//! only for a name that has never been posted to, the list of channels is read.
+//! `chat.postMessage` takes names, `conversations.history` does not. An id is its own, and a person's leads to one conversation for
+//! ever. A name may have been given to another channel since: what it leads to today, the list of channels tells; what it led to
+//! when it was last posted to, the answer to that post did, which is kept.
 
 use jackfield_sdk::{Cx, Error, Result, tracing};
 
@@ -12,16 +13,14 @@ use super::{
 use crate::{api::Failure, receipt::Posted};
 
 impl Bot {
-    /// The id of `channel`, to look something up in it.
-    pub(super) async fn channel_id(&self, channel: &str, cx: &Cx) -> Result<String> {
-        if is_channel_id(channel) {
-            return Ok(channel.to_owned());
-        }
-        if let Some(id) = cx.kv().get(&kept_under(channel)).await?
-            && let Ok(id) = String::from_utf8(id)
-        {
-            return Ok(id);
-        }
+    /// The id that `channel` led to when it was last posted to.
+    pub(super) async fn kept_id(&self, channel: &str, cx: &Cx) -> Result<Option<String>> {
+        let kept = cx.kv().get(&kept_under(channel)).await?;
+        Ok(kept.and_then(|id| String::from_utf8(id).ok()))
+    }
+
+    /// The id that `channel`, which is none itself, leads to today.
+    pub(super) async fn id_today(&self, channel: &str) -> Result<String> {
         if is_person_id(channel) {
             let arguments = serde_json::json!({ "users": channel });
             let opened = self
@@ -79,12 +78,10 @@ impl Bot {
         else {
             return;
         };
-        let key = kept_under(channel);
-        let kv = cx.kv();
-        if matches!(kv.get(&key).await, Ok(Some(kept)) if kept == id.as_bytes()) {
+        if matches!(self.kept_id(channel, cx).await, Ok(Some(kept)) if kept == id) {
             return;
         }
-        if let Err(error) = kv.put(&key, id).await {
+        if let Err(error) = cx.kv().put(&kept_under(channel), id).await {
             tracing::warn!(channel, error = %error, "channel id not kept");
         }
     }
@@ -95,11 +92,11 @@ fn kept_under(channel: &str) -> String {
 }
 
 /// Channels, private channels and direct messages.
-fn is_channel_id(text: &str) -> bool {
+pub(super) fn is_channel_id(text: &str) -> bool {
     is_id(text, &['C', 'G', 'D'])
 }
 
-fn is_person_id(text: &str) -> bool {
+pub(super) fn is_person_id(text: &str) -> bool {
     is_id(text, &['U', 'W'])
 }
 

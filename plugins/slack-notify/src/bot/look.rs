@@ -3,16 +3,40 @@
 use jackfield_sdk::{Cx, Error, Result};
 use serde_json::Value;
 
-use super::{Bot, EVENT_TYPE, Earlier, limited};
+use super::{
+    Bot, EVENT_TYPE, Earlier,
+    channel::{is_channel_id, is_person_id},
+    limited,
+};
 use crate::{api::Failure, receipt::Posted};
 
 impl Bot {
-    /// The message with this step's key, if it is there. It reads everything since the intent before it says no.
+    /// The message with this step's key, if it is there. It reads everything since the intent before it says no, in each channel
+    /// that a name may have led to: the one that it led to when it was last heard of, and today's.
     pub(super) async fn look_for(&self, earlier: &Earlier, cx: &Cx) -> Result<Option<Posted>> {
-        let channel = self.channel_id(&earlier.channel, cx).await?;
+        let called = earlier.channel.as_str();
+        if is_channel_id(called) {
+            return self.search(called, earlier, cx).await;
+        }
+        let kept = self.kept_id(called, cx).await?;
+        if let Some(kept) = &kept {
+            let found = self.search(kept, earlier, cx).await?;
+            if found.is_some() || is_person_id(called) {
+                return Ok(found);
+            }
+        }
+        let today = self.id_today(called).await?;
+        if kept.as_ref() == Some(&today) {
+            return Ok(None);
+        }
+        self.search(&today, earlier, cx).await
+    }
+
+    /// The message with this step's key, if the channel with this id has it.
+    async fn search(&self, channel: &str, earlier: &Earlier, cx: &Cx) -> Result<Option<Posted>> {
         let oldest = format!("{}.000000", earlier.since.saturating_sub(CLOCKS_APART));
         let mut arguments = vec![
-            ("channel", channel.as_str()),
+            ("channel", channel),
             ("oldest", oldest.as_str()),
             ("inclusive", "true"),
             ("include_all_metadata", "true"),
@@ -35,7 +59,7 @@ impl Bot {
             {
                 let ts = found["ts"].as_str().map(str::to_owned);
                 return Ok(Some(Posted {
-                    channel: Some(channel),
+                    channel: Some(channel.to_owned()),
                     ts,
                 }));
             }
