@@ -31,7 +31,9 @@ impl Fault {
                     "Host key verification failed",
                     "SSL certificate problem",
                     "server certificate verification failed",
+                    // As curl says with OpenSSL, and with GnuTLS.
                     "SSL: no alternative certificate subject name",
+                    "SSL: certificate subject name",
                 ],
             ),
             (
@@ -171,6 +173,10 @@ mod tests {
             ),
             (
                 "fatal: unable to access 'https://h/x/': SSL certificate problem: self-signed certificate",
+                Fault::HostKey,
+            ),
+            (
+                "fatal: unable to access 'https://h/x/': SSL: certificate subject name (g) does not match target host name 'h'",
                 Fault::HostKey,
             ),
             (
