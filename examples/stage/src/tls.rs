@@ -1,7 +1,7 @@
 //! A certificate for stand-ins behind TLS: for `localhost` and 127.0.0.1, valid until 2120, by an authority that nobody
 //! trusts who is not told to.
 //!
-//! The authority's key is gone; the certificate's key is public, like everything in this folder, and good for nothing.
+//! The authorities' keys are gone; the certificate's key is public, like everything in this folder, and good for nothing.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,6 +15,11 @@ use tokio_rustls::TlsAcceptor;
 /// The authority's certificate, in PEM: what `SSL_CERT_FILE` points to for a program that is to trust it.
 pub fn authority() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tls/authority.pem")
+}
+
+/// The certificate of an authority that has signed nothing, in PEM: for a program that is not to trust the stand-ins.
+pub fn stranger() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tls/stranger.pem")
 }
 
 /// What a client and a server call HTTP/2 when they agree on it.

@@ -1,15 +1,19 @@
-//! Remotes that are not a path: ssh through a stand-in for `ssh`, http through a small server.
+//! Remotes that are not a path: ssh through a stand-in for `ssh`, http and https through git's own server behind a small one.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
-    thread,
 };
 
+use hyper::StatusCode;
+use jackfield_stage::{
+    http::{Answer, Asked, Server, answer},
+    tls,
+};
 use serde_json::{Value, json};
 
 use crate::world::{World, fatal, retry};
@@ -95,7 +99,7 @@ async fn http_carries_a_commit_and_the_token_its_header() {
     let world = World::new();
     world.ask(&["config", "http.receivepack", "true"]);
     world.brings(&[("a.json", "new")]);
-    let server = Server::start(Answer::Backend(world.at("")));
+    let server = Forge::http(Answers::Backend(world.at(""))).await;
     // What `ps` would show.
     let log = world.at("arguments");
     let git = world.script(
@@ -125,24 +129,70 @@ async fn http_carries_a_commit_and_the_token_its_header() {
 }
 
 #[tokio::test]
+async fn https_carries_a_commit_to_a_server_that_the_authority_vouches_for() {
+    let world = World::new();
+    world.ask(&["config", "http.receivepack", "true"]);
+    world.brings(&[("a.json", "new")]);
+    let forge = Forge::https(Answers::Backend(world.at(""))).await;
+    let repository = format!("{}/remote.git", forge.origin);
+    let to = |repository: &str| world.call(json!({ "repository": repository }));
+
+    let config = forge.config(json!({ "ca_file": tls::authority() }));
+    let output = world.start_with(config).await.call(to(&repository)).await.done();
+    assert_eq!(output["sha"], world.tip("main"));
+    assert_eq!(world.files("main")["tokens/a.json"], "new");
+    assert!(forge.authorizations().len() >= 3, "{:?}", forge.authorizations());
+}
+
+#[tokio::test]
+async fn https_tells_nothing_to_a_server_that_is_not_who_it_should_be() {
+    let world = World::new();
+    world.brings(&[("a.json", "new")]);
+    let forge = Forge::https(Answers::Backend(world.at(""))).await;
+    // A name of this machine's that the certificate does not have.
+    let other = forge.origin.replace("localhost", "other.localhost");
+    for (origin, ca_file) in [
+        (&forge.origin, Some(tls::stranger())),
+        (&forge.origin, None),
+        (&other, Some(tls::authority())),
+    ] {
+        let config = json!({
+            "repositories": ["*"],
+            "tokens": [{ "origin": origin, "token": TOKEN }],
+            "ca_file": ca_file,
+        });
+        let config = forge.config(config);
+        let repository = format!("{origin}/remote.git");
+        let report = world
+            .start_with(config)
+            .await
+            .call(world.call(json!({ "repository": repository })))
+            .await;
+        fatal(
+            &report,
+            "check `ssh.known_hosts` or `ca_file` of this instance against the host",
+        );
+    }
+    assert_eq!(forge.authorizations(), Vec::<String>::new());
+    assert_eq!(world.count("main"), 1);
+}
+
+#[tokio::test]
 async fn what_an_http_server_says_tells_whether_to_try_again_and_shows_no_token() {
-    let elsewhere = Server::start(Answer::Text("HTTP/1.1 500 x\r\n".into()));
-    let moved = format!("HTTP/1.1 301 x\r\nLocation: {}/x/info/refs\r\n", elsewhere.origin);
-    for (answer, part, is_final) in [
-        (
-            "HTTP/1.1 401 x\r\nWWW-Authenticate: Basic realm=x\r\n",
-            "check the key or token",
-            true,
-        ),
-        ("HTTP/1.1 403 x\r\n", "error: 403", true),
-        ("HTTP/1.1 404 x\r\n", "not found", true),
-        (moved.as_str(), "name its new address", true),
-        ("HTTP/1.1 500 x\r\n", "error: 500", false),
-        ("HTTP/1.1 429 x\r\n", "error: 429", false),
+    let elsewhere = Forge::http(Answers::Always(500, None)).await;
+    let moved = ("location", format!("{}/x/info/refs", elsewhere.origin));
+    let challenge = ("www-authenticate", "Basic realm=x".to_owned());
+    for (status, header, part, is_final) in [
+        (401, Some(challenge), "check the key or token", true),
+        (403, None, "error: 403", true),
+        (404, None, "not found", true),
+        (301, Some(moved), "name its new address", true),
+        (500, None, "error: 500", false),
+        (429, None, "error: 429", false),
     ] {
         let world = World::new();
         world.brings(&[("a.json", "new")]);
-        let server = Server::start(Answer::Text(answer.into()));
+        let server = Forge::http(Answers::Always(status, header)).await;
         let plugin = world.start_with(server.config(json!({}))).await;
         let repository = format!("{}/x", server.origin);
         let report = plugin.call(world.call(json!({ "repository": repository }))).await;
@@ -182,50 +232,59 @@ async fn a_server_that_is_not_there_is_a_retry() {
     retry(&report, "Failed to connect");
 }
 
-enum Answer {
-    /// The head of every answer, without a body.
-    Text(String),
+/// What a forge answers.
+enum Answers {
+    /// This to everything, with one header, and without a body.
+    Always(u16, Option<(&'static str, String)>),
     /// What `git http-backend` says about the repositories in a directory.
     Backend(PathBuf),
 }
 
-/// As much of a web server as git needs.
-struct Server {
+/// A forge on this machine.
+struct Forge {
     origin: String,
     authorizations: Arc<Mutex<Vec<String>>>,
+    _server: Server,
 }
 
-impl Server {
-    fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let authorizations = Arc::new(Mutex::new(Vec::new()));
-        let seen = authorizations.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let request = Request::read(&stream);
-                seen.lock()
+impl Forge {
+    async fn http(answers: Answers) -> Self {
+        Self::start(answers, false).await
+    }
+
+    /// One whose certificate is for `localhost`, by the authority of the stage.
+    async fn https(answers: Answers) -> Self {
+        Self::start(answers, true).await
+    }
+
+    async fn start(answers: Answers, is_secure: bool) -> Self {
+        let (authorizations, answers) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(answers));
+        let seen = Arc::clone(&authorizations);
+        let respond = move |asked: Asked| {
+            let authorization = asked.header("authorization").map(str::to_owned);
+            seen.lock().unwrap().extend(authorization);
+            let answers = Arc::clone(&answers);
+            async move {
+                tokio::task::spawn_blocking(move || answers.to(&asked))
+                    .await
                     .unwrap()
-                    .extend(request.header("authorization").map(str::to_owned));
-                let text = match &answer {
-                    Answer::Text(head) => {
-                        format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
-                    }
-                    Answer::Backend(root) => request.ask_backend(root),
-                };
-                let _ = (&stream).write_all(&text);
             }
-        });
+        };
+        let (scheme, server) = match is_secure {
+            true => ("https", Server::start_tls(respond).await.unwrap()),
+            false => ("http", Server::start(respond).await.unwrap()),
+        };
         Self {
-            origin,
+            origin: format!("{scheme}://localhost:{}", server.address().port()),
             authorizations,
+            _server: server,
         }
     }
 
     fn config(&self, more: Value) -> Value {
         let mut config = json!({
             "repositories": [format!("{}/*", self.origin)],
-            "protocols": ["http"],
+            "protocols": ["http", "https"],
             "tokens": [{ "origin": self.origin, "token": TOKEN }],
         });
         config
@@ -235,89 +294,59 @@ impl Server {
         config
     }
 
+    /// What the requests so far have shown to be let in.
     fn authorizations(&self) -> Vec<String> {
         self.authorizations.lock().unwrap().clone()
     }
 }
 
-struct Request {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+impl Answers {
+    fn to(&self, asked: &Asked) -> Answer {
+        match self {
+            Self::Always(status, header) => {
+                let mut always = answer(StatusCode::from_u16(*status).unwrap(), "text/plain", "");
+                if let Some((name, value)) = header {
+                    always.headers_mut().insert(*name, value.parse().unwrap());
+                }
+                always
+            }
+            Self::Backend(root) => ask_backend(root, asked),
+        }
+    }
 }
 
-impl Request {
-    fn read(stream: &TcpStream) -> Self {
-        let mut reader = BufReader::new(stream);
-        let mut line = || {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            line.trim_end().to_owned()
-        };
-        let first = line();
-        let mut words = first.split(' ').map(str::to_owned);
-        let (method, target) = (words.next().unwrap(), words.next().unwrap_or_default());
-        let headers = std::iter::repeat_with(line)
-            .take_while(|line| !line.is_empty())
-            .filter_map(|line| {
-                line.split_once(": ")
-                    .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            })
-            .collect();
-        let mut request = Self {
-            method,
-            target,
-            headers,
-            body: Vec::new(),
-        };
-        let length = request
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
-        request.body = vec![0; length];
-        reader.read_exact(&mut request.body).unwrap();
-        request
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    fn ask_backend(&self, root: &std::path::Path) -> Vec<u8> {
-        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        let mut backend = Command::new("git");
-        backend
-            .arg("http-backend")
-            .env_clear()
-            .env("PATH", std::env::var("PATH").unwrap());
-        backend
-            .env("GIT_PROJECT_ROOT", root)
-            .env("GIT_HTTP_EXPORT_ALL", "1")
-            .env("REMOTE_USER", "x");
-        backend
-            .env("REQUEST_METHOD", &self.method)
-            .env("PATH_INFO", path)
-            .env("QUERY_STRING", query);
-        for (name, variable) in [
-            ("content-type", "CONTENT_TYPE"),
-            ("content-length", "CONTENT_LENGTH"),
-            ("content-encoding", "HTTP_CONTENT_ENCODING"),
-            ("git-protocol", "GIT_PROTOCOL"),
-        ] {
-            if let Some(value) = self.header(name) {
-                backend.env(variable, value);
-            }
+fn ask_backend(root: &Path, asked: &Asked) -> Answer {
+    let mut backend = Command::new("git");
+    backend
+        .arg("http-backend")
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap())
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REMOTE_USER", "x")
+        .env("REQUEST_METHOD", asked.method.as_str())
+        .env("PATH_INFO", &asked.path)
+        .env("QUERY_STRING", &asked.query)
+        .env("CONTENT_LENGTH", asked.body.len().to_string());
+    for (name, variable) in [
+        ("content-type", "CONTENT_TYPE"),
+        ("content-encoding", "HTTP_CONTENT_ENCODING"),
+        ("git-protocol", "GIT_PROTOCOL"),
+    ] {
+        if let Some(value) = asked.header(name) {
+            backend.env(variable, value);
         }
-        let mut child = backend
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(&self.body).unwrap();
-        let output = child.wait_with_output().unwrap().stdout;
-        [b"HTTP/1.1 200 OK\r\nConnection: close\r\n", output.as_slice()].concat()
     }
+    let mut child = backend
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&asked.body).unwrap();
+    let output = child.wait_with_output().unwrap().stdout;
+    let end = output.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(output[..end].to_vec()).unwrap();
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let content_type = lines.find_map(|(name, value)| (name == "Content-Type").then_some(value));
+    answer(StatusCode::OK, content_type.unwrap(), output[end + 4..].to_vec())
 }
