@@ -207,7 +207,7 @@ fn text(template: &Template, at: &str, context: &Context, schema: Option<&Schema
 /// Escapes every string of a value that an event or a step brought, each as the schema says for its place.
 fn escape_strings(value: Value, at: String, schema: Option<&Schema>) -> Result<Value, String> {
     Ok(match value {
-        Value::String(text) => Value::from(escape(schema, &at)?.apply(&text)),
+        Value::String(text) => Value::from(escape(schema, &at)?.whole(&text)),
         Value::Array(items) => {
             let items = items.into_iter().enumerate();
             let items = items.map(|(index, item)| escape_strings(item, format!("{at}/{index}"), schema));

@@ -101,22 +101,23 @@ impl Template {
     ///
     /// In words: which value is undefined or null, or what else went wrong.
     pub(super) fn text(&self, root: &Value, escape: Escape) -> Result<String, String> {
-        match &self.form {
-            Form::Text => Ok(self.source.clone()),
-            Form::Typed(expression) => expression.text(root, escape),
-            Form::Blocks => engine::render_blocks(&self.source, root, escape),
+        let text = match &self.form {
+            Form::Text => return Ok(self.source.clone()),
+            Form::Typed(expression) => expression.part(root, escape)?,
+            Form::Blocks => engine::render_blocks(&self.source, root, escape)?,
             Form::Parts(parts) => {
                 let mut text = String::new();
                 for part in parts {
                     match part {
                         Part::Text(fixed) => text.push_str(fixed),
-                        Part::Value(expression) => text.push_str(&expression.text(root, escape)?),
+                        Part::Value(expression) => text.push_str(&expression.part(root, escape)?),
                     }
                     limits::check_size(text.len())?;
                 }
-                Ok(text)
+                text
             }
-        }
+        };
+        Ok(escape.settle(text))
     }
 }
 
@@ -139,7 +140,8 @@ mod tests {
                 "type": "io.supernova.job.success", "time": "2026-01-02T03:04:05Z",
                 "data": {
                     "title": "A <b> & c", "number": 7, "ratio": 0.5, "yes": true, "nothing": null,
-                    "artifacts": [{ "url": "https://a/1" }], "labels": { "a-b": "x" }
+                    "artifacts": [{ "url": "https://a/1" }], "labels": { "a-b": "x" },
+                    "hostile": { "link": "https://evil|Acme", "md": "[a](b)" }
                 }
             },
             "steps": { "fetch": { "dir": "d", "files": ["a", "b"] } }
@@ -333,6 +335,20 @@ mod tests {
             Ok("A &lt;b&gt; &amp; c".to_owned())
         );
         assert!(Template::compile("{{ event.data.title | safe }}").is_err());
+        for source in [
+            "<{{ event.data.hostile.link }}|see> a | {{ event.data.hostile.link }}",
+            "<{{ event.data.hostile.link }}|{% if true %}see{% endif %}> a | {{ event.data.hostile.link }}",
+        ] {
+            let expected = "<https://evil%7CAcme|see> a | https://evil|Acme";
+            assert_eq!(escaped(source), Ok(expected.to_owned()), "{source}");
+        }
+        let markdown = |source| Template::compile(source).unwrap().text(&root(), Escape::Markdown);
+        for source in [
+            "**{{ event.data.hostile.md }}**",
+            "**{% if true %}{{ event.data.hostile.md }}{% endif %}**",
+        ] {
+            assert_eq!(markdown(source), Ok(r"**\[a\](b)**".to_owned()), "{source}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Input {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// The message in Slack's markup, of at most 40,000 characters; with `blocks`, what notifications show.
-    /// Interpolated values are escaped, so that only what the rule itself says is markup.
+    /// Interpolated values are escaped: they make no links and mention nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-escape" = "mrkdwn"))]
     pub text: Option<String>,
@@ -145,14 +145,17 @@ fn first_text(block: &Value) -> Option<String> {
         .map(|text| text.chars().take(3_000).collect())
 }
 
-/// Block Kit, as far as it is ours to know: which strings are markup. Strings elsewhere (addresses, ids, the raw text
-/// of `rich_text`) are not, and must stay as they are.
+/// Block Kit, as far as it is ours to know: which strings are markup, and in which of Slack's two languages. Strings elsewhere
+/// (addresses, ids, the raw text of `rich_text`) are none, and must stay as they are.
 fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
     let text = json!({ "type": "string", "x-escape": "mrkdwn" });
     let text_object = json!({ "type": "object", "properties": { "text": text } });
-    // The elements of a context are texts themselves; those of actions and inputs have some inside.
+    // The elements of a context are texts themselves; those of actions, inputs and carousels have some inside.
     let text_or_object =
         json!({ "type": ["string", "object"], "x-escape": "mrkdwn", "properties": { "text": text } });
+    // A block has a text object; one of `markdown` has the text itself, and that is no `mrkdwn`.
+    let kind = json!({ "type": "string", "x-escape": "none" });
+    let block_text = json!({ "type": ["string", "object"], "x-escape": "markdown", "properties": { "type": kind, "text": text } });
     let option =
         json!({ "type": "object", "properties": { "text": text_object, "description": text_object } });
     let options = json!({ "type": "array", "items": option });
@@ -162,6 +165,9 @@ fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
         "initial_options": options,
         "initial_option": option,
         "confirm": text_object,
+        "title": text_object,
+        "subtitle": text_object,
+        "body": text_object,
     } });
     json_schema!({
         "type": ["array", "null"],
@@ -171,8 +177,11 @@ fn blocks_schema(_: &mut SchemaGenerator) -> Schema {
             "required": ["type"],
             "properties": {
                 "type": { "type": "string" },
-                "text": text_or_object,
+                "text": block_text,
                 "title": text_object,
+                "subtitle": text_object,
+                "body": text_object,
+                "actions": { "type": "array", "items": element },
                 "fields": { "type": "array", "items": text_object },
                 "elements": { "type": "array", "items": element },
                 "element": element,
@@ -289,15 +298,18 @@ mod tests {
         let input = |field| format!("/properties/{field}");
         let block = |path: &str| format!("/properties/blocks/items/{path}");
         let within = |element: &str, path: &str| block(&format!("properties/{element}/{path}"));
+        let (mrkdwn, markdown) = (Some("mrkdwn"), Some("markdown"));
         let mut places = vec![
-            (input("text"), true),
-            (input("channel"), false),
-            (input("username"), false),
-            (block("properties/text"), true),
-            (block("properties/text/properties/text"), true),
-            (block("properties/title/properties/text"), true),
-            (block("properties/fields/items/properties/text"), true),
-            (input("blocks/items"), false),
+            (input("text"), mrkdwn),
+            (input("channel"), None),
+            (input("username"), None),
+            (block("properties/text"), markdown),
+            (block("properties/text/properties/text"), mrkdwn),
+            (block("properties/text/properties/type"), Some("none")),
+            (block("properties/title/properties/text"), mrkdwn),
+            (block("properties/body/properties/text"), mrkdwn),
+            (block("properties/fields/items/properties/text"), mrkdwn),
+            (input("blocks/items"), None),
         ];
         for element in ["elements/items", "element", "accessory"] {
             for marked in [
@@ -308,20 +320,17 @@ mod tests {
                 "properties/initial_options/items/properties/text/properties/text",
                 "properties/initial_option/properties/text/properties/text",
                 "properties/confirm/properties/text",
+                "properties/body/properties/text",
             ] {
-                places.push((within(element, marked), true));
+                places.push((within(element, marked), mrkdwn));
             }
-            places.push((within(element, "properties/options/items"), false));
+            places.push((within(element, "properties/options/items"), None));
         }
         for (pointer, marked) in places {
             let found = schema
                 .pointer(&pointer)
                 .unwrap_or_else(|| panic!("{pointer} is in the schema"));
-            assert_eq!(
-                found.get("x-escape") == Some(&json!("mrkdwn")),
-                marked,
-                "{pointer}"
-            );
+            assert_eq!(found.get("x-escape").and_then(Value::as_str), marked, "{pointer}");
         }
     }
 }

@@ -757,21 +757,24 @@ fn the_router_knows_what_to_expect_and_what_to_escape() {
         { "type": "context", "elements": [{ "type": "mrkdwn", "text": "t" }] },
         { "type": "actions", "elements": [{ "type": "button", "text": { "type": "plain_text", "text": "t" }, "url": "u" }] },
         { "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": [{ "type": "text", "text": "t" }] }] },
+        { "type": "carousel", "elements": [{ "type": "card", "body": { "type": "mrkdwn", "text": "t" } }] },
     ]);
     assert_eq!(input.check(&json!({ "text": "t", "blocks": blocks })), []);
-    for (pointer, marked) in [
-        ("/text", true),
-        ("/channel", false),
-        ("/blocks/0/text/text", true),
-        ("/blocks/1/text", true),
-        ("/blocks/2/fields/0/text", true),
-        ("/blocks/2/accessory/image_url", false),
-        ("/blocks/3/elements/0/text", true),
-        ("/blocks/4/elements/0/text/text", true),
-        ("/blocks/4/elements/0/url", false),
-        ("/blocks/5/elements/0/elements/0/text", false),
+    for (pointer, escape) in [
+        ("/text", Some("mrkdwn")),
+        ("/channel", None),
+        ("/blocks/0/text/text", Some("mrkdwn")),
+        ("/blocks/0/text/type", Some("none")),
+        ("/blocks/1/text", Some("markdown")),
+        ("/blocks/2/fields/0/text", Some("mrkdwn")),
+        ("/blocks/2/accessory/image_url", None),
+        ("/blocks/3/elements/0/text", Some("mrkdwn")),
+        ("/blocks/4/elements/0/text/text", Some("mrkdwn")),
+        ("/blocks/4/elements/0/url", None),
+        ("/blocks/5/elements/0/elements/0/text", None),
+        ("/blocks/6/elements/0/body/text", Some("mrkdwn")),
     ] {
-        assert_eq!(input.escape(pointer), marked.then_some("mrkdwn"), "{pointer}");
+        assert_eq!(input.escape(pointer), escape, "{pointer}");
     }
 }
 

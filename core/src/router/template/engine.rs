@@ -73,11 +73,11 @@ impl Expression {
         Ok(value)
     }
 
-    /// The value as text, escaped.
-    pub(super) fn text(&self, root: &Value, escape: Escape) -> Result<String, String> {
+    /// The value as a part of a text, escaped.
+    pub(super) fn part(&self, root: &Value, escape: Escape) -> Result<String, String> {
         let text = print(&self.evaluate(root)?).map_err(|error| words(&error))?;
         check_size(text.len())?;
-        let text = escape.apply(&text).into_owned();
+        let text = escape.part(&text).into_owned();
         check_size(text.len())?;
         Ok(text)
     }
@@ -133,13 +133,9 @@ pub(super) fn free_names_of_blocks(source: &str) -> HashSet<String> {
 
 /// Renders a template with blocks, every value in it escaped.
 pub(super) fn render_blocks(source: &str, root: &Value, escape: Escape) -> Result<String, String> {
-    let name = match escape {
-        Escape::None => "template",
-        Escape::Mrkdwn => MRKDWN,
-    };
     let lenient = lenient_blocks(source);
     let template = ENGINE
-        .template_from_named_str(name, &lenient)
+        .template_from_named_str(escape.name(), &lenient)
         .map_err(|error| words(&error))?;
     let mut output = Bounded::default();
     match template.render_captured_to(root.clone(), &mut output) {
@@ -160,19 +156,19 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_fuel(Some(limits::STEPS));
     engine.set_debug(true); // so that an error names what is undefined
-    engine.set_auto_escape_callback(|name| match name {
-        MRKDWN => AutoEscape::Custom(MRKDWN.into()),
-        _ => AutoEscape::None,
+    engine.set_auto_escape_callback(|name| match Escape::named(name) {
+        None | Some(Escape::None) => AutoEscape::None,
+        Some(escape) => AutoEscape::Custom(escape.name().into()),
     });
     engine.set_formatter(|output, state, value| {
         let text = print(value)?;
         // By the template's name and not by `auto_escape`, which a block can switch off. What is safe has been
         // escaped before: nothing else makes it so.
-        let escape = match state.name() {
-            MRKDWN if !value.is_safe() => Escape::Mrkdwn,
+        let escape = match Escape::named(state.name()) {
+            Some(escape) if !value.is_safe() => escape,
             _ => Escape::None,
         };
-        Ok(output.write_str(&escape.apply(&text))?)
+        Ok(output.write_str(&escape.part(&text))?)
     });
     filters::install(&mut engine);
     limits::install(&mut engine);
@@ -311,6 +307,5 @@ fn reach(state: &State<'_, '_>, steps: minijinja::value::Rest<Value>) -> Value {
     steps.fold(start, |value, step| value.get_item(step).unwrap_or_default())
 }
 
-const MRKDWN: &str = "mrkdwn";
 /// A name that no author writes.
 const REACH: &str = "__reach";
