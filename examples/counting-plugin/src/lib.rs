@@ -2,6 +2,7 @@
 //! For load runs and benchmarks: does nothing, or reports the id of every event to a socket. See `README.md`.
 
 mod report;
+mod stamp;
 
 use jackfield_sdk::prelude::*;
 
@@ -10,6 +11,7 @@ use crate::report::{Address, Reporter};
 /// What an instance is configured with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = stamp::describe)]
 pub struct Config {
     /// Where the ids of events go: `host:port`, or the absolute path of a Unix socket. Nowhere if it is left out.
     #[serde(default)]
@@ -37,6 +39,7 @@ impl Plugin for Counting {
     const NEEDS: Needs = Needs::NOTHING.network(&[]);
 
     async fn create(config: Config, start: Start) -> Result<Self> {
+        stamp::refuses()?;
         Ok(Self(
             config
                 .report_to
@@ -46,7 +49,12 @@ impl Plugin for Counting {
 
     async fn call(&self, _input: Input, cx: &Cx) -> Result<Outcome<()>> {
         if let Some(reporter) = &self.0 {
-            reporter.report(&cx.event()?.id.to_string()).await?;
+            let id = cx.event()?.id.to_string();
+            let line = match stamp::number() {
+                Some(number) => format!("{id} {number}"),
+                None => id,
+            };
+            reporter.report(&line).await?;
         }
         Ok(Outcome::Done(()))
     }

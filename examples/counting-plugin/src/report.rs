@@ -28,7 +28,7 @@ impl From<String> for Address {
     }
 }
 
-/// Writes ids to a connection that is made when it is needed, and again when it has broken.
+/// Writes lines to a connection that is made when it is needed, and again when it has broken.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     address: Address,
@@ -52,10 +52,10 @@ impl Reporter {
         }
     }
 
-    /// Has the listener count `id`. That the system has taken the line is not enough: between here and there may be the
+    /// Has the listener count what is in `line`. That the system has taken the line is not enough: between here and there may be the
     /// router's proxy, which ends with the router.
-    pub(crate) async fn report(&self, id: &str) -> Result<()> {
-        let line = format!("{id}\n");
+    pub(crate) async fn report(&self, line: &str) -> Result<()> {
+        let line = format!("{line}\n");
         // Taken out, and put back only when the line is whole: a call that is canceled, or fails, in the middle of it
         // leaves no connection on which another would go on with half a line.
         let mut connection = self.connection.lock().await;

@@ -1,7 +1,8 @@
-//! Where the plugin reports: counts how often each event came, outside of the router and of its lives.
+//! Where the plugin reports: counts how often each event came, and which generation of the plugin handled how many, outside of
+//! the router and of its lives.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,9 +19,26 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct Counter {
     address: SocketAddr,
-    counts: Arc<Mutex<HashMap<String, u64>>>,
+    counts: Arc<Mutex<Counts>>,
     stop: CancellationToken,
     listening: JoinSet<()>,
+}
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// How often each event was reported.
+    pub(crate) events: HashMap<String, u64>,
+    /// How many reports bore which stamp; an empty one, those of a plugin without.
+    pub(crate) stamps: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    fn count(&mut self, line: &str) {
+        let (id, stamp) = line.split_once(' ').unwrap_or((line, ""));
+        *self.events.entry(id.to_owned()).or_default() += 1;
+        *self.stamps.entry(stamp.to_owned()).or_default() += 1;
+    }
 }
 
 impl Counter {
@@ -43,7 +61,7 @@ impl Counter {
     }
 
     /// Reads all connections to their ends, and gives what was counted. Whoever reports must be gone.
-    pub(crate) async fn finish(mut self) -> anyhow::Result<HashMap<String, u64>> {
+    pub(crate) async fn finish(mut self) -> anyhow::Result<Counts> {
         self.stop.cancel();
         while let Some(ended) = self.listening.join_next().await {
             ended.context("the counter panicked")?;
@@ -54,7 +72,7 @@ impl Counter {
     }
 }
 
-async fn listen(listener: TcpListener, counts: Arc<Mutex<HashMap<String, u64>>>, stop: CancellationToken) {
+async fn listen(listener: TcpListener, counts: Arc<Mutex<Counts>>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         // Connections that wait to be accepted come before the end.
@@ -73,14 +91,13 @@ async fn listen(listener: TcpListener, counts: Arc<Mutex<HashMap<String, u64>>>,
 
 /// Counts whole lines, and says of each that it has. One without an end was cut off by the end of the router, and was not
 /// reported.
-async fn count(stream: TcpStream, counts: Arc<Mutex<HashMap<String, u64>>>) {
+async fn count(stream: TcpStream, counts: Arc<Mutex<Counts>>) {
     let (from, mut to) = stream.into_split();
     let mut reader = BufReader::new(from);
     let mut line = String::new();
     while reader.read_line(&mut line).await.is_ok_and(|length| length > 0) {
-        if let Some(id) = line.strip_suffix('\n') {
-            let count = |counts: &mut HashMap<String, u64>| *counts.entry(id.to_owned()).or_default() += 1;
-            count(&mut counts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(line) = line.strip_suffix('\n') {
+            counts.lock().unwrap_or_else(PoisonError::into_inner).count(line);
             // Whoever does not hear it reports again.
             let _ = to.write_all(b"\n").await;
         }
@@ -95,12 +112,15 @@ mod tests {
     #[tokio::test]
     async fn whole_lines_of_all_connections_are_counted() {
         let counter = Counter::start().await.unwrap();
-        for text in ["evt_1\nevt_2\n", "evt_2\nevt_3"] {
+        for text in ["evt_1\nevt_2 0007\n", "evt_2\nevt_3"] {
             let mut stream = TcpStream::connect(counter.address()).await.unwrap();
             stream.write_all(text.as_bytes()).await.unwrap();
         }
         let counts = counter.finish().await.unwrap();
-        let expected = [("evt_1".to_owned(), 1), ("evt_2".to_owned(), 2)];
-        assert_eq!(counts, HashMap::from(expected));
+        let expected = Counts {
+            events: HashMap::from([("evt_1".to_owned(), 1), ("evt_2".to_owned(), 2)]),
+            stamps: BTreeMap::from([(String::new(), 2), ("0007".to_owned(), 1)]),
+        };
+        assert_eq!(counts, expected);
     }
 }

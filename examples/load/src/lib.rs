@@ -9,7 +9,7 @@ mod replacement;
 mod report;
 mod retention;
 
-use std::{collections::HashMap, num::NonZeroU32, time::Duration};
+use std::{collections::HashMap, fs, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use jackfield::{
@@ -24,7 +24,7 @@ use jackfield_stage::{
     zeplin,
 };
 
-use counter::Counter;
+use counter::{Counter, Counts};
 use reload::Reloaded;
 use replacement::Replaced;
 use retention::Retained;
@@ -139,6 +139,11 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         // What redeliveries are told by is not removed before its time, whatever the limits are.
         configuration = configuration.replace("[[instance]]", "dedup_window = \"1ms\"\n\n[[instance]]");
     }
+    if plan.replacements > 0 {
+        // What follows goes on with `[plugins]`.
+        configuration = format!("lock = \"{}\"\n{configuration}", replacement::LOCK);
+        replacement::lock(&router, &fs::read(built.library("counting-plugin")?)?)?;
+    }
     router.configure(&configuration, &rules)?;
     router.start().await?;
     let idle = router.memory()?;
@@ -181,7 +186,11 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
         reload::decisions(&router, &mut reloaded).await?;
     }
     // The plugin is gone, and with it the last connection: what it reported lies here.
-    let delivered = counter.finish().await?;
+    let Counts {
+        events: delivered,
+        stamps,
+    } = counter.finish().await?;
+    replaced.handled = stamps;
     Ok(Run {
         plan,
         tally,

@@ -100,23 +100,39 @@ impl Run {
     fn replacements(&self, told: &mut Told) {
         told.chapter("The plugin's replacements");
         let Replaced {
-            generations,
+            taken,
             refused,
+            wrong,
+            handled,
             workers,
         } = &self.replaced;
-        let bad = refused.len() as u64;
+        let (good, bad) = (taken.len() as u64, refused.len() as u64);
         told.check(
             &format!(
-                "{} files were put in its place: {generations} took over, {bad} were refused",
+                "{} files were put in its place: {good} took over, all of them good, and {bad} were refused, all of them bad",
                 self.plan.replacements
             ),
-            generations + bad == self.plan.replacements && *generations > 0 && bad > 0,
+            good == self.plan.replacements.div_ceil(2) && bad == self.plan.replacements / 2 && bad > 0,
         );
+        for words in wrong {
+            told.quote(&format!("wrong: {words}"));
+        }
         let mut reasons: Vec<_> = refused.iter().collect();
         reasons.sort();
         reasons.dedup();
         for reason in reasons {
             told.quote(&format!("refused: {reason}"));
+        }
+        let is_one = |stamp: &String| stamp.is_empty() || taken.contains(stamp);
+        told.check(
+            &format!(
+                "every event was handled by one of those that took over, or by the first: by {} of them",
+                handled.len()
+            ),
+            handled.len() > 1 && handled.keys().all(is_one),
+        );
+        for (stamp, events) in handled.iter().filter(|(stamp, _)| !is_one(stamp)) {
+            told.quote(&format!("handled by {stamp}, which was refused: {events} events"));
         }
         told.check("one worker process is left at the end", *workers == 1);
     }
@@ -256,7 +272,7 @@ const SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeMap, HashMap};
 
     use jackfield_stage::{
         load::{Life, Tally},
@@ -298,8 +314,10 @@ mod tests {
             idle: memory,
             lives: vec![memory; 2],
             replaced: Replaced {
-                generations: 1,
-                refused: vec!["it is a text".into()],
+                taken: vec!["0001".into()],
+                refused: vec!["it is not locked".into()],
+                wrong: Vec::new(),
+                handled: BTreeMap::from([(String::new(), 1), ("0001".into(), 3)]),
                 workers: 1,
             },
             reloaded: Reloaded::default(),
@@ -365,9 +383,23 @@ mod tests {
 
     #[test]
     fn a_replacement_that_came_to_nothing_or_left_something_behind_fails_the_run() {
-        check(false, |run| run.replaced.generations = 0);
+        check(false, |run| run.replaced.taken.clear());
         check(false, |run| run.replaced.refused.clear());
         check(false, |run| run.replaced.workers = 2);
+    }
+
+    #[test]
+    fn a_bad_file_that_took_over_or_handled_an_event_fails_the_run() {
+        check(false, |run| {
+            let bad = run.replaced.refused.pop().expect("there is one");
+            run.replaced.taken.push(bad);
+        });
+        check(false, |run| {
+            run.replaced.handled.insert("0002".into(), 1);
+        });
+        check(false, |run| {
+            run.replaced.handled.retain(|stamp, _| stamp.is_empty())
+        });
     }
 
     #[test]
