@@ -120,6 +120,7 @@ async fn take(
     let source = &endpoint.source;
     source.provider.admit(token.as_ref())?;
     check_lag(shared)?;
+    check_count(shared, &headers)?;
     check_encoding(&headers)?;
     let (body, _share) = body::read(
         body,
@@ -224,6 +225,16 @@ fn stalled(since: Duration) -> Refusal {
         Reason::JournalUnavailable,
         format!("the journal has not committed for {:.1} s", since.as_secs_f64()),
     )
+}
+
+/// HTTP/1 counts headers as it reads them; HTTP/2 knows only how long they are.
+fn check_count(shared: &Shared, headers: &hyper::HeaderMap) -> Result<(), Refusal> {
+    let (count, most) = (headers.len(), shared.limits.headers);
+    if count > most {
+        let words = format!("found {count} headers, expected at most {most}");
+        return Err(Refusal::new(Reason::MalformedRequest, words));
+    }
+    Ok(())
 }
 
 fn check_encoding(headers: &hyper::HeaderMap) -> Result<(), Refusal> {

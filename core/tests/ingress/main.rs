@@ -260,6 +260,16 @@ async fn too_many_headers_and_what_is_not_http_are_turned_away() {
         let answer = site.exchange(protocol, &oversized).await;
         assert_eq!(answer.status, 431, "{protocol:?}");
     }
+    let numerous = post("/in/screens", &[("x-one", "1"); 101], b"{}");
+    for (protocol, status) in [(Protocol::Http1, 431), (Protocol::Http2, 400)] {
+        let answer = site.exchange(protocol, &numerous).await;
+        assert_eq!(answer.status, status, "{protocol:?}");
+        assert_eq!(
+            site.next_rejection().await.reason,
+            Reason::MalformedRequest,
+            "{protocol:?}"
+        );
+    }
     assert_eq!(
         site.connect()
             .await
