@@ -127,6 +127,25 @@ async fn what_the_end_of_the_router_interrupts_is_no_failed_attempt() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_does_not_even_heed_its_cancellation_is_left_within_the_grace() {
+    let a = Played::held(|_| done(&json!({ "value": 1 })));
+    let b = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, Arc::clone(&a)), ("b", 1, b)]);
+    stage.accept("p").await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let (grace, cancelled) = (dispatcher.shared.options.grace, dispatcher.shared.cancel.clone());
+    let direct = async {
+        a.is_called(1).await;
+        stop.cancel();
+        tokio::time::Instant::now()
+    };
+    let ((), stopped) = tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert!(cancelled.is_cancelled());
+    // The clock is paused; it ticks by milliseconds.
+    assert_eq!(stopped.elapsed().as_secs(), grace.as_secs());
+}
+
 #[tokio::test]
 async fn without_its_journal_a_dispatcher_ends() {
     let stage = Stage::set(TWO_STEPS, []);
