@@ -93,6 +93,15 @@ impl Site {
         Self::with(Limits::default(), options).await
     }
 
+    /// Takes the least that can be set of headers: less than what any protocol has by itself.
+    pub(crate) async fn with_small_headers() -> Self {
+        let limits = Limits {
+            header_bytes: 8 << 10,
+            ..Limits::default()
+        };
+        Self::with(limits, journal::Options::default()).await
+    }
+
     /// Serves one connection at a time.
     pub(crate) async fn with_one_connection() -> Self {
         let limits = Limits {
