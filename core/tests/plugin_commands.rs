@@ -361,7 +361,10 @@ async fn a_plugin_is_inspected_by_its_file_and_by_its_names() {
         (&json!("trial"), &json!(false))
     );
     assert_eq!(portrait["exports"], json!(["jf_plugin_entry"]));
-    assert_eq!(portrait["manifest"]["capabilities"], json!(["action", "provider"]));
+    assert_eq!(
+        portrait["manifest"]["capabilities"],
+        json!(["action", "provider"])
+    );
     assert!(portrait["manifest"]["config_schema"]["properties"]["token"].is_object());
 
     let text = stage
