@@ -2,7 +2,7 @@
 //!
 //! Services that cannot be reached have stand-ins here that behave as their documentation says, errors included:
 //! [`slack`], [`supernova`], [`appflow`]. Everything else is real: [`cargo`] builds the plugins, [`again`] runs their tests against
-//! what was built, [`git`] makes repositories, [`router`] runs the real binary and kills it, [`disk`] has it
+//! what was built, [`git`] makes repositories, [`ssh`] serves them, [`router`] runs the real binary and kills it, [`disk`] has it
 //! lose power and fill up. A [`gate`] holds a stand-in at a chosen point, so
 //! that a test waits for what happens and never for time. What was seen is [`told`] in plain words, and what a benchmark finds is held to its [`marks`].
 
@@ -19,6 +19,7 @@ pub mod marks;
 pub mod router;
 pub mod scene;
 pub mod slack;
+pub mod ssh;
 pub mod supernova;
 pub mod tls;
 pub mod told;

@@ -1,4 +1,4 @@
-//! Remotes that are not a path: ssh through a stand-in for `ssh`, http and https through git's own server behind a small one.
+//! Remotes that are not a path: ssh through a stand-in for `ssh` and to the system's server, http and https through git's own server behind a small one.
 
 use std::{
     fs,
@@ -10,8 +10,10 @@ use std::{
 };
 
 use hyper::StatusCode;
+use jackfield_sdk::testing::Ended;
 use jackfield_stage::{
     http::{Answer, Asked, Server, answer},
+    ssh::Ssh,
     tls,
 };
 use serde_json::{Value, json};
@@ -64,6 +66,39 @@ async fn ssh_carries_a_commit() {
             .all(|line| line.contains("-p 2222") && line.contains("git@github.com")),
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn ssh_carries_a_commit_to_a_host_that_is_known_and_to_no_other() {
+    if Ssh::program().is_none() {
+        println!("skipped, since there is no sshd; install openssh-server");
+        return;
+    }
+    let world = World::new();
+    world.brings(&[("a.json", "new")]);
+    let server = Ssh::start(&world.at("ssh")).unwrap();
+    let repository = format!("ssh://{}{}", server.address().unwrap(), world.remote());
+    let commit = async |key: PathBuf, known_hosts: PathBuf| {
+        let config = json!({
+            "repositories": ["*"],
+            "protocols": ["ssh"],
+            "ssh": { "key": key, "known_hosts": known_hosts },
+        });
+        let call = world.call(json!({ "repository": repository }));
+        world.start_with(config).await.call(call).await
+    };
+
+    let impostor = commit(server.key(), server.other_hosts()).await;
+    fatal(&impostor, "Host key verification failed");
+    fatal(&impostor, "check `ssh.known_hosts`");
+    let intruder = commit(server.other_key(), server.known_hosts()).await;
+    fatal(&intruder, "check the key or token of this instance");
+    assert_eq!(world.count("main"), 1);
+
+    let committed = commit(server.key(), server.known_hosts()).await;
+    assert_eq!(committed.outcome, Ended::Done, "{committed:?}\n{}", server.log());
+    assert_eq!(committed.done()["sha"], world.tip("main"));
+    assert_eq!(world.files("main")["tokens/a.json"], "new");
 }
 
 #[tokio::test]
