@@ -9,7 +9,7 @@
 //!   address that was checked, not to what the name resolves to the next time.
 //! - Addresses within some network are refused, unless they are granted themselves, by number and port; `localhost` stands for
 //!   this machine's.
-//! - What is refused is logged, with the plugin, the instance, the host and the reason.
+//! - What is refused is logged, with the plugin, the instance, the host and the reason; of very much, how much it was.
 //!
 //! [RFC 1928]: https://www.rfc-editor.org/rfc/rfc1928
 //! [RFC 1929]: https://www.rfc-editor.org/rfc/rfc1929
@@ -42,7 +42,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use super::destination::Destination;
+use super::{destination::Destination, log::Trickle};
 use crate::secret::Secret;
 pub use client::tunnel_main;
 pub(super) use client::{TUNNEL, VARIABLE};
@@ -72,6 +72,8 @@ struct Holder {
     connections: Arc<Semaphore>,
     /// One permit for each name that is being looked up.
     lookups: Arc<Semaphore>,
+    /// What is logged of the connections that it is refused. A leaf lock.
+    refusals: Mutex<Trickle>,
     /// Ends its connections.
     over: CancellationToken,
 }
@@ -131,6 +133,7 @@ impl Egress {
             token: token.clone(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            refusals: Mutex::new(Trickle::new()),
             over: CancellationToken::new(),
         };
         self.passes.holders().insert(number, Arc::new(holder));

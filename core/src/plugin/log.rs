@@ -2,15 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
+
+use crate::rate::Rate;
 
 /// One line that a plugin logs.
 pub(super) struct Line<'a> {
@@ -121,6 +126,50 @@ fn listeners() -> MutexGuard<'static, BTreeMap<String, Vec<Logged>>> {
 /// As many as a person reads.
 const MOST_LINES: usize = 1000;
 
+/// Lets into the log what a plugin brings about at will and nobody asks for: a burst, and then so little that it fills no disk. The
+/// rest is counted.
+#[derive(Debug)]
+pub(super) struct Trickle {
+    rate: Rate,
+    since: Instant,
+    pace: i64,
+    left_out: u64,
+}
+
+impl Trickle {
+    pub(super) fn new() -> Self {
+        let (rate, burst) = (NonZeroU32::new(TRICKLE), NonZeroU32::new(TRICKLE_BURST));
+        let rate = rate.zip(burst);
+        let rate = rate.and_then(|(rate, burst)| Rate::new(rate, Duration::from_secs(1), burst));
+        Self {
+            rate: rate.expect("it is some in a second"),
+            since: Instant::now(),
+            pace: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Whether one more is let in now; and if any were left out since the last one, how many.
+    pub(super) fn admit(&mut self) -> Option<Option<u64>> {
+        let now = self.since.elapsed().as_micros();
+        self.admit_at(i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    fn admit_at(&mut self, now: i64) -> Option<Option<u64>> {
+        if self.rate.opens(self.pace) > now {
+            self.left_out += 1;
+            return None;
+        }
+        self.pace = self.rate.begun(self.pace, now, 0);
+        let left_out = std::mem::take(&mut self.left_out);
+        Some((left_out > 0).then_some(left_out))
+    }
+}
+
+/// How many are let in each second, and how many at once.
+const TRICKLE: u32 = 10;
+const TRICKLE_BURST: u32 = 1000;
+
 /// A level as a number, as the ABI has it: 0 nothing, 1 error … 5 trace.
 pub(super) fn number(level: LevelFilter) -> u32 {
     match level {
@@ -194,6 +243,19 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(read, [pair("kind", "b"), pair("team", "a")]);
         assert_eq!(labels("posts_total", "", 0.5), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_flood_is_let_in_by_a_burst_and_a_trickle_and_the_rest_is_counted() {
+        let mut trickle = Trickle::new();
+        let second = 1_000_000;
+        let admitted = |trickle: &mut Trickle, now| -> Vec<_> {
+            (0..5000).filter_map(|_| trickle.admit_at(now)).collect()
+        };
+        assert_eq!(admitted(&mut trickle, second), vec![None; 1000]);
+        let next = admitted(&mut trickle, 2 * second);
+        assert_eq!((next.len(), next[0], next[1]), (10, Some(4000), None));
+        assert_eq!(admitted(&mut trickle, 3600 * second).len(), 1000);
     }
 
     #[test]

@@ -182,6 +182,25 @@ async fn what_a_plugin_prints_never_gets_between_its_worker_and_the_router() {
 }
 
 #[tokio::test]
+async fn what_a_plugin_prints_without_end_is_counted_and_does_not_fill_the_log() {
+    log();
+    let trial = Trial::in_a_worker(Build::C).await;
+    assert_eq!(trial.act("rant").await.outcome, Outcome::Done);
+    let patience = Instant::now() + Duration::from_secs(60);
+    // The next line that is logged says how many were not.
+    while !logged().contains("left_out=") && Instant::now() < patience {
+        trial.act("print").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let logged = logged();
+    let lines = logged.matches("and another thing").count();
+    assert!(
+        logged.contains("left_out=") && (1..5000).contains(&lines),
+        "{lines}"
+    );
+}
+
+#[tokio::test]
 async fn an_output_of_any_length_costs_its_call_alone() {
     let trial = Trial::in_a_worker(Build::C).await;
     let before = worker();

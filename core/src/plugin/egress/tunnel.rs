@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -168,7 +168,21 @@ impl Holder {
         let (plugin, instance, reason) = (&self.plugin, &self.instance, crate::plugin::reason_of(error));
         match error {
             TunnelError::NotGranted | TunnelError::Private(..) | TunnelError::TooMany => {
-                tracing::warn!(plugin, instance, place, reason, "connection of plugin refused");
+                let admitted = self
+                    .refusals
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .admit();
+                if let Some(left_out) = admitted {
+                    tracing::warn!(
+                        plugin,
+                        instance,
+                        place,
+                        reason,
+                        left_out,
+                        "connection of plugin refused"
+                    );
+                }
             }
             TunnelError::Unresolved(_) | TunnelError::Unreachable(_) | TunnelError::TimedOut => {
                 tracing::debug!(plugin, instance, place, reason, "connection of plugin not made");
@@ -205,11 +219,13 @@ const CONNECTING: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::secret::Secret;
+    use crate::{plugin::log::Trickle, secret::Secret};
 
     fn holder(granted: &[&str]) -> Holder {
         Holder {
@@ -219,6 +235,7 @@ mod tests {
             token: Secret::new("token"),
             connections: Arc::new(Semaphore::new(1)),
             lookups: Arc::new(Semaphore::new(1)),
+            refusals: Mutex::new(Trickle::new()),
             over: CancellationToken::new(),
         }
     }

@@ -39,7 +39,8 @@ use crate::plugin::{
     HostError, Report, Setup,
     describe::{by_path, end_group, signal_group, signal_name},
     egress::{self, Pass},
-    elf, limits, log,
+    elf, limits,
+    log::{self, Trickle},
     report::{self, Stopped, not_begun, stuck},
     stage::Staged,
     work::Work,
@@ -686,7 +687,7 @@ async fn on_lasting_thread(command: Command, runtime: Handle) -> io::Result<Chil
     birth.await.map_err(|_| gone())?
 }
 
-/// Logs each line under the plugin's name, and keeps the last ones.
+/// Logs lines under the plugin's name, as many as that bears, and keeps the last ones.
 async fn listen(
     from: Option<impl AsyncRead + Unpin>,
     (plugin, instance): (String, String),
@@ -694,7 +695,7 @@ async fn listen(
 ) {
     let Some(from) = from else { return };
     let mut from = BufReader::new(from);
-    let mut line = Vec::new();
+    let (mut line, mut trickle) = (Vec::new(), Trickle::new());
     loop {
         let Ok(bytes) = from.fill_buf().await else { return };
         let at_end = bytes.is_empty();
@@ -706,7 +707,9 @@ async fn listen(
         from.consume(taken + usize::from(end == Some(taken)));
         if is_whole && !line.is_empty() {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            tracing::info!(target: "plugin", plugin, instance, module = "stderr", "{text}");
+            if let Some(left_out) = trickle.admit() {
+                tracing::info!(target: "plugin", plugin, instance, module = "stderr", left_out, "{text}");
+            }
             let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
             if words.len() == LAST_WORDS {
                 words.pop_front();

@@ -25,6 +25,10 @@ static void misbehave(const jf_host *host, const jf_call *call) {
     if (write(1, words, sizeof words - 1) < 0) abort();
     return tell(call);
   }
+  if (asks(call, "rant")) {
+    for (int line = 0; line < 5000; line++) fprintf(stderr, "and another thing\n");
+    return tell(call);
+  }
   if (asks(call, "garbled")) return end(call, JF_DONE, JF_CODE_NONE, "{\"a\":", "");
   if (asks(call, "unknown")) return end(call, 99, JF_CODE_NONE, "", "an outcome of my own");
   if (asks(call, "mangled")) return end(call, JF_FATAL, JF_CODE_NONE, "", "a\xff" "b");
