@@ -107,6 +107,19 @@ async fn a_new_plugin_builds_passes_and_handles_an_event() {
     router.stop().await.unwrap();
 }
 
+/// Neither a name with a hyphen nor one that is a word of Rust is a name that code can have.
+#[test]
+fn a_new_plugin_builds_whatever_its_name_is() {
+    let home = tempfile::tempdir().unwrap();
+    succeed(jackfield(home.path()).args(["plugin", "new", "match-greeter"]));
+    let tested = succeed(cargo(&home.path().join("match-greeter")).arg("test"));
+    assert!(
+        said(&tested).contains("test result: ok. 4 passed"),
+        "{}",
+        said(&tested)
+    );
+}
+
 #[test]
 fn what_is_there_is_not_overwritten_and_a_wrong_name_is_told() {
     let home = tempfile::tempdir().unwrap();

@@ -144,9 +144,12 @@ struct Words<'n> {
 impl Words<'_> {
     /// The text of a template, under the plugin's own name.
     fn put_into(&self, text: &str) -> String {
-        text.replace("greeter_plugin", &self.library())
-            .replace("Greeter", &self.kind())
-            .replace("greeter", self.name)
+        let forms = [
+            ("greeter_plugin", self.library()),
+            ("GreeterPlugin", self.kind()),
+            ("greeter", self.name.to_owned()),
+        ];
+        put_in(text, &forms)
     }
 
     /// The name of the library, without its ending: `slack_notify_plugin`.
@@ -154,14 +157,24 @@ impl Words<'_> {
         format!("{}_plugin", self.name.replace('-', "_"))
     }
 
-    /// The name of the type: `SlackNotify`.
+    /// The name of the type: `SlackNotifyPlugin`, which is neither a word of Rust nor a type of the template's, whatever
+    /// the plugin's name is.
     fn kind(&self) -> String {
-        let parts = self.name.split('-').map(|part| {
+        let parts = self.name.split('-').chain(["plugin"]).map(|part| {
             let (first, rest) = part.split_at(part.len().min(1));
             first.to_ascii_uppercase() + rest
         });
         parts.collect()
     }
+}
+
+/// `text` with each word's form in its place. What was put in is not looked at again: a name may have one of the words in it.
+fn put_in(text: &str, forms: &[(&str, String)]) -> String {
+    let Some(((word, form), others)) = forms.split_first() else {
+        return text.to_owned();
+    };
+    let parts = text.split(word).map(|part| put_in(part, others));
+    parts.collect::<Vec<_>>().join(form)
 }
 
 /// What there is now, and what to do next.
@@ -235,15 +248,48 @@ mod tests {
 
     #[test]
     fn a_name_is_put_in_each_of_its_forms() {
-        let words = Words { name: "slack-notify" };
-        let text = "greeter greeter-plugin use greeter_plugin::Greeter; libgreeter_plugin.so greeter.c";
-        assert_eq!(
-            words.put_into(text),
-            "slack-notify slack-notify-plugin use slack_notify_plugin::SlackNotify; libslack_notify_plugin.so slack-notify.c"
-        );
-        for (name, kind) in [("a", "A"), ("a--b-", "AB"), ("x-3d", "X3d")] {
+        let text =
+            "greeter greeter-plugin use greeter_plugin::GreeterPlugin; libgreeter_plugin.so greeter.c";
+        for (name, written) in [
+            (
+                "slack-notify",
+                "slack-notify slack-notify-plugin use slack_notify_plugin::SlackNotifyPlugin; libslack_notify_plugin.so \
+                 slack-notify.c",
+            ),
+            (
+                "greeter-two",
+                "greeter-two greeter-two-plugin use greeter_two_plugin::GreeterTwoPlugin; libgreeter_two_plugin.so \
+                 greeter-two.c",
+            ),
+        ] {
+            assert_eq!(Words { name }.put_into(text), written);
+        }
+        for (name, kind) in [
+            ("a", "APlugin"),
+            ("a--b-", "ABPlugin"),
+            ("x-3d", "X3dPlugin"),
+            ("self", "SelfPlugin"),
+        ] {
             assert_eq!(Words { name }.kind(), kind);
         }
+    }
+
+    /// A name may be a word of Rust (`match`), a word of the template (`input`), or no identifier at all (`slack-notify`). So what is
+    /// code names the crate and the type, both of which end in a word of ours; all else stands in texts and comments.
+    #[test]
+    fn any_name_makes_code_that_compiles() {
+        for (file, text) in RUST.iter().filter(|(file, _)| file.ends_with(".rs")) {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                // Every other part is a text in quotes.
+                for code in line.split('"').step_by(2) {
+                    let left = code.replace("greeter_plugin", "").replace("GreeterPlugin", "");
+                    assert!(!left.to_lowercase().contains("greeter"), "{file}: {line}");
+                }
+            }
+        }
+        let (_, code) = C.iter().find(|(file, _)| *file == "greeter.c").unwrap();
+        let named: Vec<_> = code.lines().filter(|line| line.contains("greeter")).collect();
+        assert_eq!(named, ["#define NAME \"greeter\""]);
     }
 
     #[test]

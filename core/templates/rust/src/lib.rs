@@ -20,7 +20,7 @@ pub struct Input {
     name: String,
 }
 
-/// What the steps after it see: `{{ steps.greeter.greeting }}`.
+/// What the steps after it see: `{{ steps.<id>.greeting }}`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Output {
     /// What was said.
@@ -29,12 +29,12 @@ pub struct Output {
 
 /// An instance: whatever its calls share.
 #[derive(Debug)]
-pub struct Greeter {
+pub struct GreeterPlugin {
     config: Config,
 }
 
 #[async_trait]
-impl Plugin for Greeter {
+impl Plugin for GreeterPlugin {
     type Config = Config;
     type Input = Input;
     type Output = Output;
@@ -63,4 +63,4 @@ fn hello() -> String {
     "hello".to_owned()
 }
 
-export_plugin!(Greeter);
+export_plugin!(GreeterPlugin);
