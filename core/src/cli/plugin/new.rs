@@ -248,8 +248,7 @@ mod tests {
 
     #[test]
     fn a_name_is_put_in_each_of_its_forms() {
-        let text =
-            "greeter greeter-plugin use greeter_plugin::GreeterPlugin; libgreeter_plugin.so greeter.c";
+        let text = "greeter greeter-plugin use greeter_plugin::GreeterPlugin; libgreeter_plugin.so greeter.c";
         for (name, written) in [
             (
                 "slack-notify",
