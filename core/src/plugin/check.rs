@@ -237,29 +237,42 @@ impl Trials<'_> {
             let (config, requests) = (config.clone(), requests::all());
             evidence.requests = self.run(Task::Requests { config, requests }).await?;
         }
-        let (kind, event, input) = match given(&manifest.input_schema, self.options.input.as_ref()) {
-            _ if !manifest.is_action() => {
-                let (head, body) = requests::one();
-                (Kind::Requests, head, body)
-            }
-            Given::Value(input) => (Kind::Calls, event, input.to_string()),
-            Given::Misfit(violations) => return Err(CheckError::Input(violations)),
-            Given::Nothing(missing) => {
-                evidence.storm = Tried::Skipped(format!(
+        evidence.storms.clear();
+        if manifest.is_action() {
+            let storm = match given(&manifest.input_schema, self.options.input.as_ref()) {
+                Given::Value(input) => {
+                    let (config, input) = (config.clone(), input.to_string());
+                    self.storm(Kind::Calls, config, event, input).await?
+                }
+                Given::Misfit(violations) => return Err(CheckError::Input(violations)),
+                Given::Nothing(missing) => Tried::Skipped(format!(
                     "a call has to have an input ({missing}): give one with `--input JSON` or `@file`"
-                ));
-                return Ok(());
-            }
-        };
-        evidence.storm = self
-            .run(Task::Storm {
-                config,
-                kind,
-                event,
-                input,
-            })
-            .await?;
+                )),
+            };
+            evidence.storms.push(storm);
+        }
+        if manifest.is_provider() {
+            let (head, body) = requests::one();
+            let storm = self.storm(Kind::Requests, config, head, body).await?;
+            evidence.storms.push(storm);
+        }
         Ok(())
+    }
+
+    async fn storm(
+        &self,
+        kind: Kind,
+        config: String,
+        event: String,
+        input: String,
+    ) -> Result<Tried<evidence::Storm>, CheckError> {
+        let task = Task::Storm {
+            config,
+            kind,
+            event,
+            input,
+        };
+        self.run(task).await
     }
 
     async fn run<T: DeserializeOwned>(&self, task: Task) -> Result<Tried<T>, CheckError> {

@@ -96,12 +96,20 @@ fn what_cannot_be_tried_is_skipped_with_what_it_takes() {
             "bad-input",
             "bad-request",
             "cancel",
+            "panics",
+            "process",
             "threads",
             "descriptors"
         ]
     );
     let (report, _) = checked(&library, &["--instance-config", r#"{"token":"x"}"#]);
-    assert_eq!(with(&report, verdict), ["cancel"], "it needs an input");
+    // It needs an input, and without one nobody knows what its calls do.
+    assert_eq!(
+        with(&report, verdict),
+        ["cancel", "panics", "process", "threads", "descriptors"]
+    );
+    let words = "none could be provoked as far as was tried, but `cancel` was skipped";
+    assert!(report.to_string().contains(words), "{report:#}");
     let misfit = check(&library, &["--instance-config", r#"{"tokn":"x"}"#]);
     assert_eq!(misfit.status.code(), Some(2));
     let said = String::from_utf8_lossy(&misfit.stderr).into_owned();
@@ -190,16 +198,17 @@ fn what_it_does_with_configurations_is_found() {
             "panics",
             "text that is not JSON: index out of bounds",
         ),
-        (
-            &["-DNEVER_ENDS"],
-            "failed",
-            "start",
-            "did not end when it was shut down",
-        ),
     ] {
         faulty(compile, &[], verdict, name, words);
     }
     let bench = Bench::new();
+    let endless = bench.drop_c("endless.so", &["-DNEVER_ENDS"]);
+    let (report, _) = checked(&endless, &[]);
+    assert_eq!(with(&report, "failed"), ["start", "cancel"], "{report:#}");
+    assert!(
+        report.to_string().contains("did not end when it was shut down"),
+        "{report:#}"
+    );
     let silent = bench.drop_c("silent.so", &["-DCREATE_SILENT"]);
     assert_eq!(with(&checked(&silent, &[]).0, "failed"), ["start", "bad-config"]);
     let library = bench.drop_good(Build::C);
@@ -255,17 +264,43 @@ fn what_it_does_to_the_process_is_found() {
             "the working directory, from / to /tmp, when it was created",
         ),
         ("-DSETS_ENVIRONMENT", "the variable TRIAL of the environment"),
+        (
+            "-DSETS_SIGNAL_IN_SHUTDOWN",
+            "the handler of SIGUSR1, when it was shut down or destroyed",
+        ),
+        ("-DSETS_UMASK_IN_CALL", "to 0000, with inputs that do not fit"),
     ] {
         faulty(&[fault], &[], "failed", "process", words);
     }
-    faulty(&["-DLEAVES_THREAD"], &[], "failed", "threads", "`lingers`");
-    faulty(
-        &["-DLEAVES_DESCRIPTOR"],
-        &[],
-        "failed",
-        "descriptors",
-        "`/dev/zero`",
-    );
+}
+
+#[test]
+fn what_it_leaves_behind_is_found_whenever_that_is() {
+    let wait = ["--input", r#"{"act":"wait"}"#];
+    for (fault, name, words) in [
+        (
+            "-DLEAVES_THREAD",
+            "threads",
+            "threads go on after instances without calls: `lingers`",
+        ),
+        (
+            "-DLEAVES_THREAD_OF_CALL",
+            "threads",
+            "threads go on after inputs that do not fit: `lingers`",
+        ),
+        (
+            "-DLEAVES_DESCRIPTOR",
+            "descriptors",
+            "after instances without calls, more each time: `/dev/zero`",
+        ),
+        (
+            "-DLEAVES_DESCRIPTOR_OF_CALL",
+            "descriptors",
+            "after inputs that do not fit, more each time: `/dev/zero`",
+        ),
+    ] {
+        faulty(&[fault], &wait, "failed", name, words);
+    }
 }
 
 #[test]
@@ -284,7 +319,7 @@ fn what_it_does_with_calls_is_found() {
         &deaf,
         "failed",
         "cancel",
-        "64 of 64 calls did not end although they were cancelled",
+        "32 of 32 calls did not end although they were cancelled",
     );
     let fatal = ["--input", r#"{"act":"segfault"}"#];
     faulty(
@@ -292,7 +327,7 @@ fn what_it_does_with_calls_is_found() {
         &fatal,
         "failed",
         "cancel",
-        "crashed (SIGSEGV), while 64 calls were begun and cancelled",
+        "crashed (SIGSEGV), while 32 calls were begun and cancelled",
     );
 }
 
@@ -307,11 +342,31 @@ fn a_provider_that_believes_nobody_passes() {
         assert_eq!((code, with(&report, "passed").len()), (Some(0), 17), "{report:#}");
         for words in [
             "15 requests that prove nothing were handed over: none was believed that may not be",
-            "64 requests were begun and cancelled at once",
+            "64 requests of two instances were begun and cancelled at once",
         ] {
             assert!(report.to_string().contains(words), "{report:#}");
         }
     }
+}
+
+#[test]
+fn a_provider_that_is_an_action_as_well_is_tried_as_both() {
+    let bench = Bench::new();
+    let library = bench.plugins().join("provider.so");
+    built::compile("provider.c", &library, &["-DACTS"]);
+    let (report, code) = checked(&library, &["--input", r#"{"act":"done"}"#]);
+    assert_eq!(code, Some(0), "{report:#}");
+    for words in [
+        "64 calls of two instances were begun and cancelled at once",
+        "64 requests of two instances were begun and cancelled at once",
+    ] {
+        assert!(report.to_string().contains(words), "{report:#}");
+    }
+    // Without an input for its calls, its requests are tried all the same.
+    found(&library, &[], "skipped", "cancel", "a call has to have an input");
+    built::compile("provider.c", &library, &["-DACTS", "-DANSWERS_TWICE"]);
+    let (report, _) = checked(&library, &[]);
+    assert_eq!(with(&report, "failed"), ["bad-request", "cancel"], "{report:#}");
 }
 
 #[test]
@@ -375,15 +430,15 @@ fn a_provider_that_believes_what_proves_nothing_is_found() {
 fn the_report_is_for_people_unless_it_is_asked_for_as_json() {
     let bench = Bench::new();
     let library = bench.drop_c("faulty.so", &["-DLEAVES_DESCRIPTOR"]);
-    let output = check(&library, &[]);
+    let output = check(&library, &["--input", r#"{"act":"wait"}"#]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let first = said.lines().next().unwrap();
     assert_eq!(first, format!("trial 1.0.0  {}", library.display()));
     for line in [
         "  passed   exports      `jf_plugin_entry`, and nothing else",
-        "  failed   descriptors  each instance leaves descriptors open: `/dev/zero`",
-        "                        next: close them in `shutdown` or `destroy`",
-        "1 failed, 2 warnings, 1 skipped, 13 passed",
+        "  failed   descriptors  descriptors stay open after instances without calls, more each time: `/dev/zero`",
+        "                        next: close them at the end of a call, in `shutdown`, or in `destroy`",
+        "1 failed, 2 warnings, 14 passed",
     ] {
         assert!(said.lines().any(|found| found == line), "{line:?} in\n{said}");
     }

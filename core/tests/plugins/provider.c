@@ -57,7 +57,12 @@ static const void *get_extension(jf_slice id) {
 }
 
 static jf_slice describe(void) {
-  return text("{\"name\":\"provider\",\"version\":\"1.0.0\",\"description\":\"Believes nobody\",\"capabilities\":[\"provider\"],"
+  return text("{\"name\":\"provider\",\"version\":\"1.0.0\",\"description\":\"Believes nobody\","
+#if defined(ACTS) /* as well; and not upon an empty input */
+              "\"capabilities\":[\"provider\",\"action\"],\"input_schema\":{\"type\":\"object\",\"required\":[\"act\"]},"
+#else
+              "\"capabilities\":[\"provider\"],"
+#endif
               "\"config_schema\":{\"type\":\"object\",\"additionalProperties\":false}}");
 }
 

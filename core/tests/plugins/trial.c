@@ -136,6 +136,23 @@ static void *run(void *argument) {
   return NULL;
 }
 
+/* What belongs to the process, or is left behind in it. */
+static void *linger(void *argument) {
+  for (;;) pause();
+  return argument;
+}
+
+static void leave_thread(void) {
+  pthread_t thread;
+  pthread_create(&thread, NULL, linger, NULL);
+  pthread_setname_np(thread, "lingers");
+  pthread_detach(thread);
+}
+
+static void leave_descriptor(void) {
+  if (open("/dev/zero", O_RDONLY) < 0) abort();
+}
+
 static jf_op *begin(jf_instance *instance, const jf_call *call, const jf_request *request) {
   jf_op *op = malloc(sizeof *op);
   *op = (jf_op){ instance, call, request, 2 };
@@ -149,6 +166,15 @@ static jf_op *begin(jf_instance *instance, const jf_call *call, const jf_request
 }
 
 static jf_op *call(jf_instance *instance, const jf_call *call) {
+#ifdef SETS_UMASK_IN_CALL
+  umask(0);
+#endif
+#ifdef LEAVES_DESCRIPTOR_OF_CALL
+  leave_descriptor();
+#endif
+#ifdef LEAVES_THREAD_OF_CALL
+  leave_thread();
+#endif
   /* These two block the thread of the host, which the ABI forbids; `skip` ends before this returns, as it may. */
   if (asks(call, "slow") || asks(call, "squat") || asks(call, "skip")) {
     act(instance, call);
@@ -170,12 +196,7 @@ static void op_cancel(jf_op *op) {
   pthread_mutex_unlock(&op->instance->lock);
 }
 
-/* What belongs to the process, or is left behind in it. */
-static void *linger(void *argument) {
-  for (;;) pause();
-  return argument;
-}
-static void spoil(void) {
+static void spoil(void) { /* when it is created */
 #ifdef SETS_UMASK
   umask(0);
 #endif
@@ -189,13 +210,10 @@ static void spoil(void) {
   signal(SIGUSR1, SIG_IGN);
 #endif
 #ifdef LEAVES_DESCRIPTOR
-  if (open("/dev/zero", O_RDONLY) < 0) abort();
+  leave_descriptor();
 #endif
 #ifdef LEAVES_THREAD
-  pthread_t thread;
-  pthread_create(&thread, NULL, linger, NULL);
-  pthread_setname_np(thread, "lingers");
-  pthread_detach(thread);
+  leave_thread();
 #endif
 }
 
@@ -255,6 +273,9 @@ static jf_instance *create(const jf_host *host, const jf_start *start) {
 }
 
 static uint32_t shut_down(jf_instance *instance, uint32_t grace_ms) {
+#ifdef SETS_SIGNAL_IN_SHUTDOWN
+  signal(SIGUSR1, SIG_IGN);
+#endif
   struct timespec limit;
   clock_gettime(CLOCK_REALTIME, &limit);
   limit.tv_sec += grace_ms / 1000;

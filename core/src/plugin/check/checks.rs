@@ -1,6 +1,7 @@
 //! The checks: each judges what was found out, in words for the plugin's author, and runs nothing.
 
 mod behaviour;
+mod left;
 mod library;
 mod provider;
 
@@ -55,9 +56,9 @@ pub(super) const ALL: &[Check] = &[
     check_of_providers("bad-request", provider::bad_request),
     check("cancel", behaviour::cancel),
     check("panics", behaviour::panics),
-    check("process", behaviour::process),
-    check("threads", behaviour::threads),
-    check("descriptors", behaviour::descriptors),
+    check("process", left::process),
+    check("threads", left::threads),
+    check("descriptors", left::descriptors),
 ];
 
 const fn check(name: &'static str, ask: fn(&Evidence) -> Ruling) -> Check {

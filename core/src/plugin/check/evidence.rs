@@ -23,11 +23,12 @@ pub(super) struct Evidence {
     pub(super) start: Tried<Starts>,
     /// Whether a person gave the configuration.
     pub(super) config_was_given: bool,
-    pub(super) bad_configs: Tried<Vec<(String, Answer)>>,
+    pub(super) bad_configs: Tried<BadConfigs>,
     pub(super) bad_inputs: Tried<BadCalls>,
     /// Of one that brings a provider.
     pub(super) requests: Tried<BadRequests>,
-    pub(super) storm: Tried<Storm>,
+    /// One of each kind that it can be asked for.
+    pub(super) storms: Vec<Tried<Storm>>,
 }
 
 impl Evidence {
@@ -43,7 +44,7 @@ impl Evidence {
             bad_configs: Tried::skipped("the plugin has no manifest to go by"),
             bad_inputs: Tried::skipped("the plugin has no manifest to go by"),
             requests: Tried::skipped("the plugin has no manifest to go by"),
-            storm: Tried::skipped("the plugin has no manifest to go by"),
+            storms: vec![Tried::skipped("the plugin has no manifest to go by")],
         }
     }
 
@@ -57,12 +58,17 @@ impl Evidence {
     pub(super) fn skip_calls(&mut self) {
         self.bad_inputs = Tried::skipped("there is no instance to call");
         self.requests = Tried::skipped("there is no instance to take requests");
-        self.storm = Tried::skipped("there is no instance to call");
+        self.storms = vec![Tried::skipped("there is no instance to call")];
     }
 
     /// Whether an instance can be made.
     pub(super) fn starts(&self) -> bool {
         matches!(&self.start, Tried::Saw(starts) if starts.answers.first() == Some(&Answer::Made))
+    }
+
+    /// Whether the plugin says that it brings a provider.
+    pub(super) fn is_provider(&self) -> bool {
+        matches!(&self.manifest, Some(Ok(manifest)) if manifest.is_provider())
     }
 
     pub(super) fn identity(&self) -> Option<&Identity> {
@@ -144,7 +150,7 @@ pub(super) enum Task {
     Load,
     /// Start and end instances with this configuration: [`Starts`].
     Start { config: String },
-    /// Start instances with what does not fit: an [`Answer`] for each.
+    /// Start instances with what does not fit: [`BadConfigs`].
     BadConfigs(Vec<Misfit>),
     /// Call with what does not fit: [`BadCalls`].
     BadInputs {
@@ -205,8 +211,19 @@ pub(super) struct Starts {
     pub(super) ended: Vec<bool>,
     /// In what the process had changed while the first instance lived.
     pub(super) alive: Changes,
-    /// What the first left when it had ended, and what the second left beyond that.
-    pub(super) left: Vec<Changes>,
+    pub(super) left: Left,
+}
+
+/// What was left when everything that a task made had ended: once, and once more after the same was done again, beyond that. What
+/// is opened once in a process, and kept, is left by the first round alone. Of what does not end, nothing can be said.
+pub(super) type Left = Vec<Changes>;
+
+/// What becomes of configurations that do not fit.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BadConfigs {
+    /// What was wrong with each, and what `create` said to it.
+    pub(super) answers: Vec<(String, Answer)>,
+    pub(super) left: Left,
 }
 
 /// What `create` says to a configuration.
@@ -225,16 +242,18 @@ pub(super) enum Answer {
 /// How calls end whose input does not fit.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct BadCalls {
-    /// What was wrong with the input, the outcome's word, and the plugin's message.
+    /// What was wrong with the input, and how the call ended.
     pub(super) calls: Vec<(String, Called)>,
     /// Calls that were ended when they were not running.
     pub(super) strays: usize,
+    pub(super) left: Left,
 }
 
 /// How one call ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Called {
-    pub(super) outcome: String,
+    /// Whether the plugin went to work with it.
+    pub(super) taken: bool,
     pub(super) message: String,
     pub(super) panicked: bool,
 }
@@ -246,6 +265,7 @@ pub(super) struct BadRequests {
     pub(super) heard: Vec<(Unproven, Heard)>,
     /// Calls that were ended when they were not running.
     pub(super) strays: usize,
+    pub(super) left: Left,
 }
 
 /// What is heard of a request.
@@ -276,8 +296,9 @@ pub(super) struct Storm {
     pub(super) late: usize,
     /// Calls that were ended when they were not running.
     pub(super) strays: usize,
-    /// Whether the instance ended whole.
+    /// Whether each instance ended whole.
     pub(super) ended: bool,
     /// What panics in them said.
     pub(super) panics: Vec<String>,
+    pub(super) left: Left,
 }

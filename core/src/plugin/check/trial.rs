@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     evidence::{
-        Answer, Assignment, BadCalls, BadRequests, Called, Heard, Kind, Line, Loading, Starts, Storm, Task,
+        Answer, Assignment, BadCalls, BadConfigs, BadRequests, Called, Heard, Kind, Left, Line, Loading,
+        Starts, Storm, Task,
     },
     footprint::{Changes, Footprint, signal_words},
     misfits::Misfit,
@@ -69,6 +70,29 @@ struct Trial {
     told: File,
 }
 
+/// Why a task is not carried out to its end.
+enum Halt {
+    /// The plugin cannot be had do it, for this reason.
+    Unable(String),
+    /// Nobody can be told.
+    Untold(io::Error),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        Self::Untold(error)
+    }
+}
+
+/// Everything is done twice: what is opened once in a process, and kept, is left by the first round alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    First,
+    Second,
+}
+
+const ROUNDS: [Round; 2] = [Round::First, Round::Second];
+
 /// A library that has been loaded, and what that did.
 struct Loaded {
     library: Library,
@@ -84,63 +108,54 @@ impl Trial {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(self.carry_out());
+        let done = match runtime.block_on(self.carry_out()) {
+            Err(Halt::Unable(words)) => self.tell(&Line::<()>::Unable(words)),
+            Err(Halt::Untold(error)) => Err(error),
+            Ok(()) => Ok(()),
+        };
         // What the plugin still holds ends with the process.
         runtime.shutdown_background();
         done
     }
 
-    async fn carry_out(&mut self) -> io::Result<()> {
+    async fn carry_out(&mut self) -> Result<(), Halt> {
         self.during("while it was loaded")?;
-        let loaded = match self.load() {
-            Ok(loaded) => loaded,
-            Err(words) => return self.tell(&Line::<()>::Unable(words)),
-        };
-        let library = loaded.library;
+        let Loaded { library, changes } = self.load().map_err(Halt::Unable)?;
         match std::mem::replace(&mut self.assignment.task, Task::Load) {
-            Task::Load => {
-                let changes = loaded.changes;
-                self.saw(Loading { changes })
-            }
+            Task::Load => self.saw(Loading { changes })?,
             Task::Start { config } => {
                 let starts = self.starts(library, config.as_bytes()).await?;
-                self.saw(starts)
+                self.saw(starts)?;
             }
             Task::BadConfigs(misfits) => {
-                let answers = self.bad_configs(library, misfits).await?;
-                self.saw(answers)
+                let configs = self.bad_configs(library, &misfits).await?;
+                self.saw(configs)?;
             }
             Task::BadInputs {
                 config,
                 event,
                 inputs,
-            } => match self.instance(library, &config).await? {
-                Some(instance) => {
-                    let calls = self.bad_inputs(instance, event, inputs).await?;
-                    self.saw(calls)
-                }
-                None => Ok(()),
-            },
-            Task::Requests { config, requests } => match self.instance(library, &config).await? {
-                Some(instance) => {
-                    let heard = self.requests(instance, requests).await?;
-                    self.saw(heard)
-                }
-                None => Ok(()),
-            },
+            } => {
+                let calls = self.bad_inputs(library, &config, event.into(), &inputs).await?;
+                self.saw(calls)?;
+            }
+            Task::Requests { config, requests } => {
+                let heard = self.requests(library, &config, &requests).await?;
+                self.saw(heard)?;
+            }
             Task::Storm {
                 config,
                 kind,
                 event,
                 input,
-            } => match self.instance(library, &config).await? {
-                Some(instance) => {
-                    let storm = self.storm(instance, kind, event, input).await?;
-                    self.saw(storm)
-                }
-                None => Ok(()),
-            },
+            } => {
+                let storm = self
+                    .storm(library, &config, kind, event.into(), input.into())
+                    .await?;
+                self.saw(storm)?;
+            }
         }
+        Ok(())
     }
 
     fn load(&self) -> Result<Loaded, String> {
@@ -170,112 +185,143 @@ impl Trial {
             starts.answers.push(answer(&made));
             let Ok(instance) = made else { break };
             self.during(format!("when its {ordinal} instance was shut down and destroyed"))?;
-            let ended = instance.end(self.grace()).await;
-            starts.ended.push(ended == Some(true));
-            starts.left.push(settle(&before).await);
+            let ended = instance.end(self.grace()).await == Some(true);
+            starts.ended.push(ended);
+            if ended {
+                starts.left.push(self.settle(&before).await);
+            }
         }
         Ok(starts)
     }
 
-    async fn bad_configs(
-        &mut self,
-        library: Library,
-        misfits: Vec<Misfit>,
-    ) -> io::Result<Vec<(String, Answer)>> {
-        let mut answers = Vec::new();
-        for Misfit { what, bytes } in misfits {
-            self.during(format!("when it was created with {what} for a configuration"))?;
-            let made = self.create(library, &bytes).await;
-            let answer = answer(&made);
-            if let Ok(instance) = made {
-                instance.end(self.grace()).await;
+    async fn bad_configs(&mut self, library: Library, misfits: &[Misfit]) -> io::Result<BadConfigs> {
+        let (mut answers, mut left) = (Vec::new(), Vec::new());
+        for round in ROUNDS {
+            let (before, mut all_ended) = (Footprint::take(), true);
+            for Misfit { what, bytes } in misfits {
+                self.during(format!("when it was created with {what} for a configuration"))?;
+                let made = self.create(library, bytes).await;
+                if round == Round::First {
+                    answers.push((what.clone(), answer(&made)));
+                }
+                if let Ok(instance) = made {
+                    all_ended &= instance.end(self.grace()).await == Some(true);
+                }
             }
-            answers.push((what, answer));
+            if all_ended {
+                left.push(self.settle(&before).await);
+            }
         }
-        Ok(answers)
+        Ok(BadConfigs { answers, left })
     }
 
     async fn bad_inputs(
         &mut self,
-        instance: InProcess,
-        event: String,
-        inputs: Vec<Misfit>,
-    ) -> io::Result<BadCalls> {
-        let event = Bytes::from(event);
+        library: Library,
+        config: &str,
+        event: Bytes,
+        inputs: &[Misfit],
+    ) -> Result<BadCalls, Halt> {
         let mut calls = Vec::new();
-        for (number, Misfit { what, bytes }) in inputs.into_iter().enumerate() {
-            self.during(format!("when it was called with {what} for an input"))?;
-            let call = self.call(number, event.clone(), bytes.into());
-            let report = instance.call(call).await;
-            calls.push((
-                what,
-                Called {
-                    outcome: report.outcome.word().to_owned(),
-                    panicked: report.reason == Some(Reason::PluginPanicked),
-                    message: report.message.unwrap_or_default(),
-                },
-            ));
-        }
-        self.during("when it was shut down after calls that did not fit")?;
-        instance.end(self.grace()).await;
+        let after = "calls that did not fit";
+        let call_all = async |trial: &mut Self, round, instance: &Arc<InProcess>| {
+            for (number, Misfit { what, bytes }) in inputs.iter().enumerate() {
+                trial.during(format!("when it was called with {what} for an input"))?;
+                let call = StepCall {
+                    deadline: Instant::now() + trial.grace(),
+                    ..trial.call(number, event.clone(), bytes.clone().into())
+                };
+                let report = instance.call(call).await;
+                let late = report.reason == Some(Reason::TimedOut);
+                if round == Round::First {
+                    let called = Called {
+                        taken: late || report.outcome == Outcome::Done,
+                        panicked: report.reason == Some(Reason::PluginPanicked),
+                        message: report.message.unwrap_or_default(),
+                    };
+                    calls.push((what.clone(), called));
+                }
+                // It may wait with each of them, for longer than there is time.
+                if late {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let (left, _) = self.lives(library, config, after, call_all).await?;
         Ok(BadCalls {
             calls,
             strays: stray_ends(),
+            left,
         })
     }
 
-    async fn requests(&mut self, instance: InProcess, requests: Vec<Unproven>) -> io::Result<BadRequests> {
+    async fn requests(
+        &mut self,
+        library: Library,
+        config: &str,
+        requests: &[Unproven],
+    ) -> Result<BadRequests, Halt> {
         let mut heard = Vec::new();
-        for request in requests {
-            self.during(format!("when it was asked about {}", request.what))?;
-            let call = self.request(request.head.clone().into(), request.body.clone().into());
-            let report = instance.receive(call).await;
-            heard.push((request, hear(report)));
-        }
-        self.during("when it was shut down after requests that prove nothing")?;
-        instance.end(self.grace()).await;
+        let after = "requests that prove nothing";
+        let ask_all = async |trial: &mut Self, round, instance: &Arc<InProcess>| {
+            for request in requests {
+                trial.during(format!("when it was asked about {}", request.what))?;
+                let call = trial.request(request.head.clone().into(), request.body.clone().into());
+                let report = instance.receive(call).await;
+                if round == Round::First {
+                    heard.push((request.clone(), hear(report)));
+                }
+            }
+            Ok(())
+        };
+        let (left, _) = self.lives(library, config, after, ask_all).await?;
         Ok(BadRequests {
             heard,
             strays: stray_ends(),
+            left,
         })
     }
 
     async fn storm(
         &mut self,
-        instance: InProcess,
+        library: Library,
+        config: &str,
         kind: Kind,
-        event: String,
-        input: String,
-    ) -> io::Result<Storm> {
-        self.during(format!(
-            "while {CALLS} {} were begun and cancelled at once",
-            kind.word()
-        ))?;
-        let (instance, event, input) = (Arc::new(instance), Bytes::from(event), Bytes::from(input));
-        let mut calls = JoinSet::new();
-        let mut cancels = Vec::new();
-        for number in 0..CALLS {
-            let call = self.call(number, event.clone(), input.clone());
-            // Every other one does not even begin in peace.
-            if number % 2 == 0 {
-                call.cancelled.cancel();
-            }
-            cancels.push(call.cancelled.clone());
-            let instance = Arc::clone(&instance);
-            calls.spawn(async move {
-                match kind {
-                    Kind::Calls => instance.call(call).await,
-                    Kind::Requests => instance.receive(as_request(call)).await,
+        event: Bytes,
+        input: Bytes,
+    ) -> Result<Storm, Halt> {
+        let (mut begun, mut late, mut reports) = (0, 0, Vec::new());
+        let after = "its calls were cancelled";
+        let break_loose = async |trial: &mut Self, _, instance: &Arc<InProcess>| {
+            let word = kind.word();
+            trial.during(format!("while {CALLS} {word} were begun and cancelled at once"))?;
+            let mut calls = JoinSet::new();
+            let mut cancels = Vec::new();
+            for number in begun..begun + CALLS {
+                let call = trial.call(number, event.clone(), input.clone());
+                // Every other one does not even begin in peace.
+                if number % 2 == 0 {
+                    call.cancelled.cancel();
                 }
-            });
-        }
-        // Each call runs up to where it first has to wait, before this goes on.
-        tokio::task::yield_now().await;
-        cancels.iter().for_each(CancellationToken::cancel);
-        let reports = calls.join_all().await;
-        let late = instance.stuck();
-        self.during("when it was shut down after its calls were cancelled")?;
-        let ended = instance.end(self.grace()).await == Some(true);
+                cancels.push(call.cancelled.clone());
+                let instance = Arc::clone(instance);
+                calls.spawn(async move {
+                    match kind {
+                        Kind::Calls => instance.call(call).await,
+                        Kind::Requests => instance.receive(as_request(call)).await,
+                    }
+                });
+            }
+            begun += CALLS;
+            // Each call runs up to where it first has to wait, before this goes on.
+            tokio::task::yield_now().await;
+            cancels.iter().for_each(CancellationToken::cancel);
+            reports.extend(calls.join_all().await);
+            late += instance.stuck();
+            Ok(())
+        };
+        let (left, ended) = self.lives(library, config, after, break_loose).await?;
         let mut outcomes = BTreeMap::new();
         for report in &reports {
             *outcomes.entry(report.outcome.word().to_owned()).or_default() += 1;
@@ -283,7 +329,7 @@ impl Trial {
         let panicked = |report: &&Report| report.reason == Some(Reason::PluginPanicked);
         Ok(Storm {
             kind,
-            begun: CALLS,
+            begun,
             late,
             strays: stray_ends(),
             ended,
@@ -293,19 +339,32 @@ impl Trial {
                 .filter_map(|report| report.message.clone())
                 .collect(),
             outcomes,
+            left,
         })
     }
 
-    /// An instance to call; where there is none, that is told.
-    async fn instance(&mut self, library: Library, config: &str) -> io::Result<Option<InProcess>> {
-        self.during("when an instance was created to be called")?;
-        match self.create(library, config.as_bytes()).await {
-            Ok(instance) => Ok(Some(instance)),
-            Err(error) => {
-                self.tell(&Line::<()>::Unable(reason_of(&error)))?;
-                Ok(None)
+    /// Has two instances in turn live through `act`; says what was left after each, and whether they ended.
+    async fn lives(
+        &mut self,
+        library: Library,
+        config: &str,
+        after: &str,
+        mut act: impl AsyncFnMut(&mut Self, Round, &Arc<InProcess>) -> io::Result<()>,
+    ) -> Result<(Left, bool), Halt> {
+        let mut left = Vec::new();
+        for round in ROUNDS {
+            let before = Footprint::take();
+            self.during("when an instance was created to be called")?;
+            let made = self.create(library, config.as_bytes()).await;
+            let instance = Arc::new(made.map_err(|error| Halt::Unable(reason_of(&error)))?);
+            act(self, round, &instance).await?;
+            self.during(format!("when it was shut down after {after}"))?;
+            if instance.end(self.grace()).await != Some(true) {
+                return Ok((left, false));
             }
+            left.push(self.settle(&before).await);
         }
+        Ok((left, true))
     }
 
     async fn create(&self, library: Library, config: &[u8]) -> Result<InProcess, CreateError> {
@@ -351,6 +410,18 @@ impl Trial {
     /// How long what was asked to end has for it: so that all of it is over before the parent loses patience.
     fn grace(&self) -> Duration {
         (self.assignment.limit / 4).min(Duration::from_secs(5))
+    }
+
+    /// What is left of what has ended. The threads of the host's that it was ended on need a moment to be gone.
+    async fn settle(&self, before: &Footprint) -> Changes {
+        let deadline = Instant::now() + self.grace().min(SETTLING);
+        loop {
+            let changes = before.changes();
+            if changes.left_nothing() || Instant::now() > deadline {
+                return changes;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     fn during(&mut self, what: impl Into<String>) -> io::Result<()> {
@@ -422,20 +493,8 @@ fn answer(made: &Result<InProcess, CreateError>) -> Answer {
     }
 }
 
-/// What is left of an instance that has ended. The threads of the host's that it was ended on need a moment to be gone.
-async fn settle(before: &Footprint) -> Changes {
-    let deadline = Instant::now() + SETTLING;
-    loop {
-        let changes = before.changes();
-        if changes.left_nothing() || Instant::now() > deadline {
-            return changes;
-        }
-        sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Calls of a storm: more than an instance may ever get at once by default, and few enough to be over at once.
-const CALLS: usize = 64;
+/// Calls of a storm on one instance: more than it may ever get at once by default, and few enough to be over at once.
+const CALLS: usize = 32;
 /// How long threads and descriptors may take to be gone.
 const SETTLING: Duration = Duration::from_secs(1);
 /// The status of a child that could not go on.

@@ -1,7 +1,7 @@
-//! What is asked of instances and calls, and of what they leave behind.
+//! What is asked of instances and calls.
 
-use super::{Ruling, seen, seen_by, some, some_of};
-use crate::plugin::check::evidence::{Answer, Evidence, Heard, Starts, Tried};
+use super::{Ruling, Verdict, left::nothing_found, seen, some};
+use crate::plugin::check::evidence::{Answer, BadConfigs, Evidence, Heard, Storm, Tried};
 
 pub(super) fn start(evidence: &Evidence) -> Ruling {
     seen(&evidence.start, |starts| {
@@ -38,7 +38,7 @@ pub(super) fn start(evidence: &Evidence) -> Ruling {
 }
 
 pub(super) fn bad_config(evidence: &Evidence) -> Ruling {
-    seen(&evidence.bad_configs, |answers| {
+    seen(&evidence.bad_configs, |BadConfigs { answers, .. }| {
         let those = |wanted: fn(&Answer) -> bool| -> Vec<_> {
             let found = answers.iter().filter(|(_, answer)| wanted(answer));
             found.map(|(what, _)| what).collect()
@@ -76,8 +76,8 @@ pub(super) fn bad_input(evidence: &Evidence) -> Ruling {
         if bad.strays > 0 {
             return twice(bad.strays);
         }
-        let done = bad.calls.iter().filter(|(_, called)| called.outcome == "done");
-        let taken: Vec<_> = done.map(|(what, _)| what).collect();
+        let taken = bad.calls.iter().filter(|(_, called)| called.taken);
+        let taken: Vec<_> = taken.map(|(what, _)| what).collect();
         if taken.is_empty() {
             return Ruling::passed(format!(
                 "{} calls whose input does not fit were refused, and the instance lives",
@@ -95,7 +95,22 @@ pub(super) fn bad_input(evidence: &Evidence) -> Ruling {
 }
 
 pub(super) fn cancel(evidence: &Evidence) -> Ruling {
-    seen(&evidence.storm, |storm| {
+    let mut rulings: Vec<_> = evidence.storms.iter().map(cancelled).collect();
+    let with = |wanted: fn(Verdict) -> bool| rulings.iter().position(|ruling| wanted(ruling.verdict));
+    // A failure speaks for all of them, and then what could not be told.
+    let worst =
+        with(|verdict| verdict == Verdict::Failed).or_else(|| with(|verdict| verdict != Verdict::Passed));
+    match worst {
+        Some(worst) => rulings.swap_remove(worst),
+        None => {
+            let found: Vec<_> = rulings.into_iter().map(|ruling| ruling.found).collect();
+            Ruling::passed(found.join("; "))
+        }
+    }
+}
+
+fn cancelled(storm: &Tried<Storm>) -> Ruling {
+    seen(storm, |storm| {
         if storm.strays > 0 {
             return twice(storm.strays);
         }
@@ -118,7 +133,7 @@ pub(super) fn cancel(evidence: &Evidence) -> Ruling {
             .map(|(word, count)| format!("{count} {word}"))
             .collect();
         Ruling::passed(format!(
-            "{} {} were begun and cancelled at once, and each ended once: {}",
+            "{} {} of two instances were begun and cancelled at once, and each ended once: {}",
             storm.begun,
             storm.kind.word(),
             outcomes.join(", ")
@@ -141,7 +156,7 @@ pub(super) fn panics(evidence: &Evidence) -> Ruling {
                 .filter_map(|answer| panic_of(answer, "its configuration")),
         );
     }
-    if let Tried::Saw(answers) = &evidence.bad_configs {
+    if let Tried::Saw(BadConfigs { answers, .. }) = &evidence.bad_configs {
         panics.extend(answers.iter().filter_map(|(what, answer)| panic_of(answer, what)));
     }
     if let Tried::Saw(bad) = &evidence.bad_inputs {
@@ -157,17 +172,15 @@ pub(super) fn panics(evidence: &Evidence) -> Ruling {
             _ => None,
         }));
     }
-    if let Tried::Saw(storm) = &evidence.storm {
-        panics.extend(storm.panics.iter().map(|message| format!("cancelled: {message}")));
-        // One stands for all.
-        panics.dedup();
+    for storm in &evidence.storms {
+        if let Tried::Saw(storm) = storm {
+            panics.extend(storm.panics.iter().map(|message| format!("cancelled: {message}")));
+            // One stands for all.
+            panics.dedup();
+        }
     }
     let Some(first) = panics.first() else {
-        return match &evidence.bad_configs {
-            Tried::Saw(_) => Ruling::passed("none could be provoked from outside"),
-            Tried::Broke(_) => Ruling::skipped("`bad-config` failed"),
-            Tried::Skipped(why) => Ruling::skipped(why),
-        };
+        return nothing_found(evidence, "none could be provoked");
     };
     Ruling::warning(format!("{} were provoked, and contained; the first when {first}", panics.len()))
         .next("a panic fails its call and nothing else, but nobody learns from it: return an error that says what is wrong")
@@ -181,78 +194,4 @@ fn panic_of(answer: &Answer, what: &str) -> Option<String> {
         } => Some(format!("created with {what}: {message}")),
         Answer::Refused { .. } | Answer::Made | Answer::Silent | Answer::Late => None,
     }
-}
-
-pub(super) fn process(evidence: &Evidence) -> Ruling {
-    seen_by("load", &evidence.loading, |loading| {
-        let mut changed = Vec::new();
-        let mut note = |when: &str, what: &[String]| {
-            changed.extend(what.iter().map(|what| format!("{what}, {when}")));
-        };
-        note("when it was loaded", &loading.changes.shared);
-        let seen = match &evidence.start {
-            Tried::Saw(starts) => {
-                note("when it was created", &starts.alive.shared);
-                "loaded and created"
-            }
-            Tried::Broke(_) | Tried::Skipped(_) => "loaded",
-        };
-        if changed.is_empty() {
-            return Ruling::passed(format!(
-                "signal handlers, umask, working directory and environment are as they were, after it was {seen}"
-            ));
-        }
-        Ruling::failed(format!("it changed {}", changed.join("; ")))
-            .next("these belong to the whole process: a plugin leaves them alone")
-    })
-}
-
-pub(super) fn threads(evidence: &Evidence) -> Ruling {
-    of_what_is_left(evidence, |loading, starts| {
-        let left: Vec<_> = starts.left.iter().flat_map(|left| &left.threads).collect();
-        if !left.is_empty() {
-            return Ruling::failed(format!("threads go on after `destroy`: {}", some(&left)))
-                .next("`shutdown` ends every thread of the instance before it returns 0");
-        }
-        if !loading.is_empty() {
-            return Ruling::warning(format!(
-                "threads were started when it was loaded: {}",
-                some_of(loading)
-            ))
-            .next("start them in `create`, and end them in `shutdown`");
-        }
-        Ruling::passed("none is left after `destroy`")
-    })
-}
-
-pub(super) fn descriptors(evidence: &Evidence) -> Ruling {
-    of_what_is_left(evidence, |_, starts| {
-        let of = |number: usize| starts.left.get(number).map_or(&[][..], |left| &left.descriptors);
-        match (of(0), of(1)) {
-            ([], []) => Ruling::passed("none is left after `destroy`"),
-            // What is opened once in a process, and kept, costs nothing more with the next instance.
-            (once, []) => Ruling::passed(format!(
-                "{} stay open once for the whole library, and no more",
-                once.len()
-            )),
-            (_, more) => Ruling::failed(format!(
-                "each instance leaves descriptors open: {}",
-                some_of(more)
-            ))
-            .next("close them in `shutdown` or `destroy`"),
-        }
-    })
-}
-
-fn of_what_is_left(evidence: &Evidence, judge: impl FnOnce(&[String], &Starts) -> Ruling) -> Ruling {
-    let loading = match &evidence.loading {
-        Tried::Saw(loading) => &loading.changes.threads[..],
-        Tried::Broke(_) | Tried::Skipped(_) => &[],
-    };
-    seen_by("start", &evidence.start, |starts| {
-        if starts.left.is_empty() {
-            return Ruling::skipped("no instance was made");
-        }
-        judge(loading, starts)
-    })
 }
