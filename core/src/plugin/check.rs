@@ -19,14 +19,16 @@ use std::{io, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 pub use trial::trial_main;
 
 use self::evidence::{Assignment, Evidence, FileFound, Kind, LibraryFound, Task, Tried};
 use super::{
-    Runner, describe,
+    Egress, Grant, Runner, Sandbox, describe,
     digest::Digest,
     directory::Candidate,
+    egress::Pass,
     elf::{self, Anatomy},
     ffi,
     manifest::Manifest,
@@ -177,9 +179,11 @@ async fn gather(options: &Options, candidate: Candidate, evidence: &mut Evidence
     }));
     let stage = Stage::open(&options.scratch)?;
     let staged = stage.put(library)?;
-    let trials = Trials {
+    let mut trials = Trials {
         options,
         staged: &staged,
+        sandbox: Sandbox::default().observed(),
+        way_out: None,
     };
     evidence.loading = trials.run(Task::Load).await?;
     let runner = Runner {
@@ -199,15 +203,21 @@ async fn gather(options: &Options, candidate: Candidate, evidence: &mut Evidence
 struct Trials<'t> {
     options: &'t Options,
     staged: &'t Staged,
+    /// What it may do: to be loaded, nothing.
+    sandbox: Sandbox,
+    /// How it gets to the hosts that it says that it talks to.
+    way_out: Option<(Egress, Pass)>,
 }
 
 impl Trials<'_> {
-    async fn of_instances(&self, manifest: &Manifest, evidence: &mut Evidence) -> Result<(), CheckError> {
+    async fn of_instances(&mut self, manifest: &Manifest, evidence: &mut Evidence) -> Result<(), CheckError> {
+        let config = given(&manifest.config_schema, self.options.config.as_ref());
+        let config = config.map_err(CheckError::Config)?;
+        self.grant(manifest, &config).await?;
         let misfits = misfits::of(&manifest.config_schema);
         evidence.bad_configs = self.run(Task::BadConfigs(misfits)).await?;
-        let config = match given(&manifest.config_schema, self.options.config.as_ref()) {
+        let config = match config {
             Given::Value(config) => config.to_string(),
-            Given::Misfit(violations) => return Err(CheckError::Config(violations)),
             Given::Nothing(missing) => {
                 evidence.skip_instances(&format!(
                     "the plugin has to be configured ({missing}): give it `--instance-config JSON` or `@file`"
@@ -239,12 +249,12 @@ impl Trials<'_> {
         }
         evidence.storms.clear();
         if manifest.is_action() {
-            let storm = match given(&manifest.input_schema, self.options.input.as_ref()) {
+            let input = given(&manifest.input_schema, self.options.input.as_ref());
+            let storm = match input.map_err(CheckError::Input)? {
                 Given::Value(input) => {
                     let (config, input) = (config.clone(), input.to_string());
                     self.storm(Kind::Calls, config, event, input).await?
                 }
-                Given::Misfit(violations) => return Err(CheckError::Input(violations)),
                 Given::Nothing(missing) => Tried::Skipped(format!(
                     "a call has to have an input ({missing}): give one with `--input JSON` or `@file`"
                 )),
@@ -257,6 +267,28 @@ impl Trials<'_> {
             evidence.storms.push(storm);
         }
         Ok(())
+    }
+
+    /// Has it do from here on what it says that it needs, as if all of that were granted, and nothing else.
+    async fn grant(&mut self, manifest: &Manifest, config: &Given) -> io::Result<()> {
+        let needs = &manifest.needs;
+        let grant = match config {
+            Given::Value(config) => Grant::of_all(needs, config),
+            Given::Nothing(_) => Grant::of_all(needs, &Value::Null),
+        };
+        if grant.is_networked(needs) {
+            let egress = Egress::open(&Handle::current()).await?;
+            let pass = egress.admit(&manifest.name, &manifest.name, &grant.network)?;
+            self.way_out = Some((egress, pass));
+        }
+        let port = self.way_out.as_ref().map(|(egress, _)| egress.port());
+        self.sandbox = Sandbox::of(needs, &grant, &self.work(), port).observed();
+        Ok(())
+    }
+
+    /// Where calls may leave files.
+    fn work(&self) -> PathBuf {
+        self.options.scratch.join("work")
     }
 
     async fn storm(
@@ -280,11 +312,13 @@ impl Trials<'_> {
             library: self.staged.path().to_owned(),
             plugin: self.staged.identity().name.clone(),
             limit: self.options.limit,
-            workdir: self.options.scratch.join("work"),
+            workdir: self.work(),
+            sandbox: self.sandbox.clone(),
             task,
         };
         let hazards = self.staged.hazards();
-        let tried = child::run(&self.options.program, hazards, &assignment).await?;
+        let pass = self.way_out.as_ref().map(|(_, pass)| pass);
+        let tried = child::run(&self.options.program, hazards, pass, &assignment).await?;
         // The author does not know of the private copy.
         let copy = self.staged.path().display().to_string();
         let file = self.options.file.display().to_string();
@@ -301,17 +335,17 @@ impl Trials<'_> {
 /// What a plugin is given of what a person gave.
 enum Given {
     Value(Value),
-    Misfit(Vec<Violation>),
     /// Nothing, since nothing was given and the empty object would not do.
     Nothing(String),
 }
 
-fn given(schema: &Schema, given: Option<&Value>) -> Given {
+/// Refuses what a person gave and does not fit.
+fn given(schema: &Schema, given: Option<&Value>) -> Result<Given, Vec<Violation>> {
     let value = given.cloned().unwrap_or_else(|| json!({}));
     let violations = schema.check(&value);
     match (violations.is_empty(), given) {
-        (true, _) => Given::Value(value),
-        (false, Some(_)) => Given::Misfit(violations),
-        (false, None) => Given::Nothing(listed(&violations)),
+        (true, _) => Ok(Given::Value(value)),
+        (false, Some(_)) => Err(violations),
+        (false, None) => Ok(Given::Nothing(listed(&violations))),
     }
 }

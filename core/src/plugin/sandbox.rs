@@ -64,6 +64,12 @@ impl Sandbox {
         sandbox
     }
 
+    /// The same, for a process that watches what becomes of itself: with what the kernel says of it, to be read.
+    pub(super) fn observed(mut self) -> Self {
+        self.read.push(Place::of(Path::new("/proc/self")));
+        self
+    }
+
     /// Confines this process, for good, to what it was given, and to loading the library at `library`.
     ///
     /// # Errors

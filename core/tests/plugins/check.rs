@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+use jackfield::plugin::unenforced;
 use jackfield_stage::cargo;
 use serde_json::Value;
 
@@ -259,10 +260,7 @@ fn what_it_does_to_the_process_is_found() {
         ("-DSIGNALS", "the handler of SIGUSR2, when it was loaded"),
         ("-DSETS_SIGNAL", "the handler of SIGUSR1, when it was created"),
         ("-DSETS_UMASK", "the umask, from"),
-        (
-            "-DSETS_DIRECTORY",
-            "the working directory, from / to /tmp, when it was created",
-        ),
+        ("-DSETS_DIRECTORY", "to /tmp, when it was created"),
         ("-DSETS_ENVIRONMENT", "the variable TRIAL of the environment"),
         (
             "-DSETS_SIGNAL_IN_SHUTDOWN",
@@ -272,6 +270,19 @@ fn what_it_does_to_the_process_is_found() {
     ] {
         faulty(&[fault], &[], "failed", "process", words);
     }
+}
+
+/// What a router would not let it do, it is not let do here.
+#[test]
+fn what_it_does_not_say_that_it_needs_it_does_not_get() {
+    let lacking = unenforced();
+    if !lacking.is_empty() {
+        println!("skipped, since this kernel does not enforce: {lacking:?}");
+        return;
+    }
+    let given = ["--instance-config", "{}", "--input", r#"{"act":"wait"}"#];
+    let words = "the first instance was refused: Permission denied";
+    faulty(&["-DREADS_PASSWORDS"], &given, "failed", "start", words);
 }
 
 #[test]

@@ -138,6 +138,7 @@ static void *run(void *argument) {
 
 /* What belongs to the process, or is left behind in it. */
 static void *linger(void *argument) {
+  pthread_setname_np(pthread_self(), "lingers"); /* by itself, since others may not in a sandbox */
   for (;;) pause();
   return argument;
 }
@@ -145,7 +146,6 @@ static void *linger(void *argument) {
 static void leave_thread(void) {
   pthread_t thread;
   pthread_create(&thread, NULL, linger, NULL);
-  pthread_setname_np(thread, "lingers");
   pthread_detach(thread);
 }
 
@@ -249,6 +249,12 @@ static jf_instance *create(const jf_host *host, const jf_start *start) {
   }
 #ifdef CREATE_SILENT
   return NULL;
+#endif
+#ifdef READS_PASSWORDS /* of which its manifest says nothing */
+  if (open("/etc/passwd", O_RDONLY) < 0) {
+    start->fail(start->fail_ctx, JF_CODE_NONE, text(strerror(errno)));
+    return NULL;
+  }
 #endif
 #ifdef CREATE_HANG
   for (;;) pause();

@@ -23,8 +23,8 @@ use crate::plugin::{
 /// Try a plugin out as a router would use it and worse, and say what is wrong with it.
 ///
 /// It is read, loaded, described, started and ended, given configurations and inputs that do not fit, and called and cancelled
-/// many times at once; each in a process of its own, so that a crash or a hang is one finding among others. No router is
-/// needed, nor a configuration of one. Exits with 0 if nothing failed, warnings or not, and with 1 if something did.
+/// many times at once; each in a process of its own, so that a crash or a hang is one finding among others, and confined to what
+/// the plugin says that it needs, as if a router granted all of that. No router is needed, nor a configuration of one. Exits with 0 if nothing failed, warnings or not, and with 1 if something did.
 ///
 /// The calls are real: give an input whose effect you can bear 64 times, against an account of no importance. Without one they
 /// are made only if the plugin takes the empty input.

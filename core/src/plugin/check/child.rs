@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     super::{
-        describe::{end_group, read, said, signal_name},
+        describe::{by_path, end_group, read, said, signal_name},
+        egress::{self, Pass},
         elf::{self, Hazard},
     },
     evidence::{Assignment, Broken, Line, Tried},
@@ -24,21 +25,28 @@ use super::{
 };
 
 /// What the child sees, unless it ends otherwise or takes longer than the task's limit. It has no environment but what the
-/// system's loader must know of a library with these hazards.
+/// system's loader must know of a library with these hazards, and the way out that the pass is for.
 ///
 /// # Errors
 /// When there can be no child.
 pub(super) async fn run<T: DeserializeOwned>(
     program: &Path,
     hazards: &[Hazard],
+    pass: Option<&Pass>,
     assignment: &Assignment,
 ) -> io::Result<Tried<T>> {
     let task = serde_json::to_vec(assignment)?;
+    let mut way_out = Vec::new();
+    if let Some(pass) = pass {
+        way_out.push((egress::VARIABLE, pass.url().into()));
+        way_out.push((egress::TUNNEL, by_path(program)?));
+    }
+    // It stays in this directory, where relative paths of a configuration lie.
     let mut child = Command::new(program)
         .arg(COMMAND)
         .env_clear()
         .envs(elf::environment(hazards))
-        .current_dir("/")
+        .envs(way_out)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{super::note::Identity, footprint::Changes, misfits::Misfit, requests::Unproven};
+use super::{
+    super::{Sandbox, note::Identity},
+    footprint::Changes,
+    misfits::Misfit,
+    requests::Unproven,
+};
 use crate::plugin::{
     describe::DescribeError,
     digest::Digest,
@@ -140,6 +145,7 @@ pub(super) struct Assignment {
     pub(super) limit: Duration,
     /// Where calls may leave files.
     pub(super) workdir: PathBuf,
+    pub(super) sandbox: Sandbox,
     pub(super) task: Task,
 }
 

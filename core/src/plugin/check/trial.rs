@@ -160,6 +160,11 @@ impl Trial {
 
     fn load(&self) -> Result<Loaded, String> {
         let staged = Reopened::take(&self.assignment.library).map_err(|error| reason_of(&error))?;
+        // There is no other thread yet, which would stay outside.
+        let sandbox = &self.assignment.sandbox;
+        sandbox
+            .enter(staged.staged().path())
+            .map_err(|error| reason_of(&error))?;
         let before = Footprint::take();
         let (library, replaced) = Library::open_and_restore(&staged);
         let mut changes = before.changes();

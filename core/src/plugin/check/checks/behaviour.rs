@@ -18,7 +18,10 @@ pub(super) fn start(evidence: &Evidence) -> Ruling {
                 }
                 Answer::Refused { message, .. } => {
                     return Ruling::failed(format!("the {which} instance was refused: {message}"))
-                        .next("a configuration that fits the schema should start, again and again");
+                        .next(
+                            "a configuration that fits the schema should start, again and again, with no more than the \
+                             manifest says that the plugin needs",
+                        );
                 }
                 Answer::Silent => {
                     return Ruling::failed(format!(
