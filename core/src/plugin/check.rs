@@ -213,8 +213,14 @@ impl Trials<'_> {
     async fn of_instances(&mut self, manifest: &Manifest, evidence: &mut Evidence) -> Result<(), CheckError> {
         let config = given(&manifest.config_schema, self.options.config.as_ref());
         let config = config.map_err(CheckError::Config)?;
-        self.grant(manifest, &config).await?;
-        let misfits = misfits::of(&manifest.config_schema);
+        let input = given(&manifest.input_schema, self.options.input.as_ref());
+        let input = match manifest.is_action() {
+            true => input.map_err(CheckError::Input)?,
+            // What no step can use takes no input.
+            false => Given::Nothing(String::new()),
+        };
+        self.grant(manifest, config.value()).await?;
+        let misfits = misfits::of(&manifest.config_schema, config.value());
         evidence.bad_configs = self.run(Task::BadConfigs(misfits)).await?;
         let config = match config {
             Given::Value(config) => config.to_string(),
@@ -235,7 +241,7 @@ impl Trials<'_> {
             evidence.skip_calls();
             return Ok(());
         }
-        let inputs = misfits::of(&manifest.input_schema);
+        let inputs = misfits::of(&manifest.input_schema, input.value());
         evidence.bad_inputs = self
             .run(Task::BadInputs {
                 config: config.clone(),
@@ -249,8 +255,7 @@ impl Trials<'_> {
         }
         evidence.storms.clear();
         if manifest.is_action() {
-            let input = given(&manifest.input_schema, self.options.input.as_ref());
-            let storm = match input.map_err(CheckError::Input)? {
+            let storm = match input {
                 Given::Value(input) => {
                     let (config, input) = (config.clone(), input.to_string());
                     self.storm(Kind::Calls, config, event, input).await?
@@ -270,12 +275,9 @@ impl Trials<'_> {
     }
 
     /// Has it do from here on what it says that it needs, as if all of that were granted, and nothing else.
-    async fn grant(&mut self, manifest: &Manifest, config: &Given) -> io::Result<()> {
+    async fn grant(&mut self, manifest: &Manifest, config: &Value) -> io::Result<()> {
         let needs = &manifest.needs;
-        let grant = match config {
-            Given::Value(config) => Grant::of_all(needs, config),
-            Given::Nothing(_) => Grant::of_all(needs, &Value::Null),
-        };
+        let grant = Grant::of_all(needs, config);
         if grant.is_networked(needs) {
             let egress = Egress::open(&Handle::current()).await?;
             let pass = egress.admit(&manifest.name, &manifest.name, &grant.network)?;
@@ -337,6 +339,16 @@ enum Given {
     Value(Value),
     /// Nothing, since nothing was given and the empty object would not do.
     Nothing(String),
+}
+
+impl Given {
+    /// What there is to go by.
+    fn value(&self) -> &Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Nothing(_) => &Value::Null,
+        }
+    }
 }
 
 /// Refuses what a person gave and does not fit.

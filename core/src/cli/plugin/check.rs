@@ -26,8 +26,8 @@ use crate::plugin::{
 /// many times at once; each in a process of its own, so that a crash or a hang is one finding among others, and confined to what
 /// the plugin says that it needs, as if a router granted all of that. No router is needed, nor a configuration of one. Exits with 0 if nothing failed, warnings or not, and with 1 if something did.
 ///
-/// The calls are real: give an input whose effect you can bear 64 times, against an account of no importance. Without one they
-/// are made only if the plugin takes the empty input.
+/// The calls are real: give an input whose effect you can bear 64 times, and with one field of it wrong, against an account of no
+/// importance. Without one they are made only if the plugin takes the empty input.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Check {
