@@ -68,14 +68,24 @@ impl Ssh {
         Ok(Self { home, port })
     }
 
-    /// `user@host:port`, as it stands in a URL.
+    /// Its `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The repository at `path`, as git calls it.
     ///
     /// # Errors
     ///
     /// Where the user has no name.
-    pub fn address(&self) -> anyhow::Result<String> {
+    pub fn url(&self, path: &Path) -> anyhow::Result<String> {
         let user = run(Command::new("id").arg("-un"))?;
-        Ok(format!("{}@127.0.0.1:{}", user.trim(), self.port))
+        Ok(format!(
+            "ssh://{}@{}{}",
+            user.trim(),
+            self.address(),
+            path.display()
+        ))
     }
 
     /// The key that it lets in.

@@ -77,7 +77,7 @@ async fn ssh_carries_a_commit_to_a_host_that_is_known_and_to_no_other() {
     let world = World::new();
     world.brings(&[("a.json", "new")]);
     let server = Ssh::start(&world.at("ssh")).unwrap();
-    let repository = format!("ssh://{}{}", server.address().unwrap(), world.remote());
+    let repository = server.url(&world.at("remote.git")).unwrap();
     let commit = async |key: PathBuf, known_hosts: PathBuf| {
         let config = json!({
             "repositories": ["*"],
