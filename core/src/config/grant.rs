@@ -21,6 +21,9 @@ pub(super) fn limits(table: &mut Table<'_>, isolation: Isolation, faults: &mut F
     if let Some(count) = table.integer("open_files", LEAST_FILES..=1_048_576u64, faults) {
         limits.open_files = count;
     }
+    if let Some(bytes) = size(&mut table, "core_file", 0, usize::MAX >> 1, faults) {
+        limits.core_file = bytes as u64;
+    }
     if let Some(item) = table.take("silence")
         && let Some(time) = item.duration(faults)
     {

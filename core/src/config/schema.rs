@@ -136,6 +136,7 @@ fn instance() -> Value {
         "limits": section(json!({
             "memory": size("1GiB", "What it may take beyond what its process begins with; the same for each program that it starts."),
             "open_files": { "type": "integer", "minimum": 32, "default": 1024, "description": "Files and sockets open at a time." },
+            "core_file": size("0B", "What it may leave behind of its memory when it crashes, secrets and all."),
             "silence": time("10s", "How long its process may leave the router without an answer before it is ended."),
         })),
         "grant": section(json!({

@@ -155,6 +155,7 @@ plugin = "artifact-fetch"
 timeout = "10m"
 [instance.limits]
 memory = "2GiB"
+core_file = "1GiB"
 silence = "1m"
 [instance.config]
 limit = 5
@@ -190,6 +191,7 @@ credentials."a/b" = [{ origins = ["https://example.com"], bearer = { env = "SECR
     assert_eq!(instance.config, expected);
     let limits = crate::plugin::Limits {
         memory: 2 << 30,
+        core_file: 1 << 30,
         silence: Duration::from_secs(60),
         ..crate::plugin::Limits::default()
     };
@@ -230,7 +232,7 @@ limits.memory = "1GiB"
     jackfield.toml:9:64: `instance.limits` has no key `cores`
       9 | limits = { memory = "1MiB", open_files = 3, silence = "200ms", cores = 1 }
         |                                                                ^^^^^
-        = there is: `memory`, `open_files`, `silence`
+        = there is: `memory`, `open_files`, `core_file`, `silence`
     jackfield.toml:13:1: `instance.limits`: it bounds a process, and with `isolation = "none"` that is the router's
      13 | limits.memory = "1GiB"
         | ^^^^^^

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Signal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::{Child, Command},
@@ -260,16 +260,11 @@ pub fn describe_main(path: &Path) -> ExitCode {
     }
 }
 
-/// What every child does first in which there is to be a plugin: it makes sure that it ends with its parent and leaves no core file,
-/// and closes what was left open to it besides its standard streams, whoever forgot that: nothing bounds what is open already.
+/// What every child does first in which there is to be a plugin: it makes sure that it ends with its parent, and closes what was
+/// left open to it besides its standard streams, whoever forgot that: nothing bounds what is open already.
 pub(super) fn begin() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    rustix::process::setrlimit(Resource::Core, none)?;
     close_inherited()
 }
 

@@ -61,8 +61,18 @@ async fn a_plugin_cannot_open_more_than_its_limit() {
 }
 
 #[tokio::test]
-async fn a_worker_leaves_no_core_file_and_goes_before_its_router_where_memory_is_short() {
-    let trial = good(Build::C, Limits::default()).await;
+async fn a_worker_leaves_no_core_file_unless_it_may_and_goes_before_its_router_where_memory_is_short() {
+    for core_file in [0, 8192] {
+        bounds_of_a_worker_that_may_leave(core_file).await;
+    }
+}
+
+async fn bounds_of_a_worker_that_may_leave(core_file: u64) {
+    let limits = Limits {
+        core_file,
+        ..Limits::default()
+    };
+    let trial = good(Build::C, limits).await;
     let worker = trial.instance.caller.vitals().process.unwrap();
     let of = |file: &str| std::fs::read_to_string(format!("/proc/{worker}/{file}")).unwrap();
     let limits = of("limits");
@@ -72,7 +82,8 @@ async fn a_worker_leaves_no_core_file_and_goes_before_its_router_where_memory_is
             .split_whitespace()
             .collect::<Vec<_>>()
     };
-    assert_eq!(limit("Max core file size")[..2], ["0", "0"]);
+    let core_file = core_file.to_string();
+    assert_eq!(limit("Max core file size")[..2], [&core_file, &core_file]);
     assert_eq!(limit("Max open files")[..2], ["1024", "1024"]);
     // More where the whole test is to go first.
     assert!(of("oom_score_adj").trim().parse::<i32>().unwrap() >= 500);

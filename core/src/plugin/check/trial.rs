@@ -34,8 +34,8 @@ use crate::{
     clock::{Clock as _, SystemClock},
     delivery::Outcome,
     plugin::{
-        Caller as _, CreateError, InProcess, Library, Rehearsal, Report, RequestCall, Setup, StepCall,
-        describe::begin, ffi::stray_ends, reason_of, stage::Reopened,
+        Caller as _, CreateError, InProcess, Library, Limits, Rehearsal, Report, RequestCall, Setup,
+        StepCall, describe::begin, ffi::stray_ends, reason_of, stage::Reopened,
     },
     reason::Reason,
 };
@@ -57,6 +57,7 @@ pub fn trial_main() -> ExitCode {
 /// Makes the process one that a plugin may be tried in; what that prints goes to standard error.
 fn take_over() -> io::Result<(Assignment, File)> {
     begin()?;
+    Limits::default().apply()?;
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

@@ -12,6 +12,8 @@ pub struct Limits {
     pub memory: u64,
     /// How many files and sockets may be open.
     pub open_files: u64,
+    /// How many bytes of its memory, with all secrets in it, it may leave behind when it crashes.
+    pub core_file: u64,
     /// For how long the process may leave the router without an answer.
     pub silence: Duration,
 }
@@ -21,6 +23,7 @@ impl Default for Limits {
         Self {
             memory: 1 << 30,
             open_files: 1024,
+            core_file: 0,
             silence: Duration::from_secs(10),
         }
     }
@@ -39,6 +42,7 @@ impl Limits {
     pub(in crate::plugin) fn apply(&self) -> io::Result<()> {
         lower(Resource::Data, own_data()?.saturating_add(self.memory))?;
         lower(Resource::Nofile, self.open_files)?;
+        lower(Resource::Core, self.core_file)?;
         // Where the machine has no memory left, the kernel is to take this process and not the router. One that cannot say
         // so is taken by its size alone.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
