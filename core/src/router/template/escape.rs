@@ -61,7 +61,7 @@ impl Escape {
 
     /// The text, with every value in it, as it goes out.
     pub(super) fn settle(self, text: String) -> String {
-        if !text.contains(UNSETTLED.map(|(stand_in, ..)| stand_in)) {
+        if self == Self::None || !text.contains(UNSETTLED.map(|(stand_in, ..)| stand_in)) {
             return text;
         }
         let mut settled = String::with_capacity(text.len());
@@ -95,6 +95,8 @@ impl Escape {
             (Self::Mrkdwn | Self::Markdown, '@') => "\u{FDD2}",
             (Self::Mrkdwn, '|') => "\u{FDD0}",
             (Self::Mrkdwn, '#') => "\u{FDD3}",
+            // A value that brings one itself would have it settled into a letter that is not escaped.
+            (Self::Mrkdwn | Self::Markdown, '\u{FDD0}'..='\u{FDD3}') => "\u{FFFD}",
             (Self::Markdown, '\\') => r"\\",
             (Self::Markdown, '`') => r"\`",
             (Self::Markdown, '*') => r"\*",
@@ -109,7 +111,7 @@ impl Escape {
     }
 }
 
-/// What is written for a letter of a value until it is settled what it does, which no text uses ("noncharacters"); the letter; and
+/// What is written for a letter of a value until it is settled what it does: a "noncharacter", which no value is let bring; the letter; and
 /// the letter in an address.
 const UNSETTLED: [(char, char, &str); 4] = [
     ('\u{FDD0}', '|', "%7C"),
@@ -203,8 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_brings_what_stands_in_for_a_letter_does_not_get_the_letter() {
+        for escape in [Escape::Mrkdwn, Escape::Markdown] {
+            for brought in UNSETTLED.map(|(stand_in, ..)| stand_in.to_string()) {
+                check(escape, ["<", &brought, "> a "], "<\u{FFFD}> a ");
+                assert_eq!(escape.whole(&brought), "\u{FFFD}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_marked_is_not_touched() {
-        let value = r"<!channel> & \ ` * _ ~ [ ] | # @";
+        let value = "<!channel> & \\ ` * _ ~ [ ] | # @ \u{FDD0}";
         check(Escape::None, ["<", value, ">"], &format!("<{value}>"));
         assert_eq!(Escape::None.whole(value), value);
     }
