@@ -65,7 +65,7 @@ impl Checkpoints {
                 while asked.recv().is_ok() {
                     let _running = lock.lock().unwrap_or_else(PoisonError::into_inner);
                     checkpoint(&connection);
-                    settle(database.sync_data());
+                    warn_of(database.sync_data());
                 }
             })
             .map_err(OpenError::io(&path))?;
@@ -93,14 +93,12 @@ impl Checkpoints {
             self.limit = LONG;
         }
         if pages >= self.limit {
-            let _running = match self.running.try_lock() {
-                Ok(running) => running,
-                Err(TryLockError::Poisoned(error)) => error.into_inner(),
-                // The thread is at it, beside the commits; when it is done, little is left.
-                Err(TryLockError::WouldBlock) if pages < self.limit + LONG => return,
-                Err(TryLockError::WouldBlock) => self.running.lock().unwrap_or_else(PoisonError::into_inner),
-            };
-            checkpoint(writer);
+            // The thread is at it, beside the commits; when it is done, little is left.
+            let is_running = matches!(self.running.try_lock(), Err(TryLockError::WouldBlock));
+            if is_running && pages < self.limit + LONG {
+                return;
+            }
+            self.copy_now(writer);
             // Where a reader holds the log, the next try is for when there is more to gain.
             (self.asked, self.limit) = (pages, pages + LONG);
         } else if pages >= self.asked + STEP
@@ -123,11 +121,11 @@ impl Drop for Checkpoints {
 }
 
 fn checkpoint(connection: &Connection) {
-    settle(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    warn_of(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
 }
 
 /// Nothing is lost: the log keeps what could not be copied. A full disk shows in the commits soon enough.
-fn settle<E: fmt::Display>(copied: Result<(), E>) {
+fn warn_of<E: fmt::Display>(copied: Result<(), E>) {
     if let Err(error) = copied {
         tracing::warn!(error = %error, "the journal's log could not be copied into the database");
     }
