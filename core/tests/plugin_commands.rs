@@ -191,7 +191,7 @@ async fn what_the_kernel_lacks_is_said_once_at_the_start_and_wherever_plugins_ar
         );
     }
     stage.router.stop().await.unwrap();
-    let log = fs::read_to_string(stage.home.path().join("jackfield.log")).unwrap();
+    let log = stage.router.log();
     let said = log
         .lines()
         .filter(|line| line.contains("this kernel does not bound plugins in full"));

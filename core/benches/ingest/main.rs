@@ -4,7 +4,7 @@
 //! (a) a bare hyper server that reads the body; (b) the same with verify and translate; (e) the floor: (b) with an
 //! append to a plain file and a grouped fdatasync; (c) Jackfield, no route matching; (d) Jackfield with one delivery
 //! each to a plugin that does nothing, until all are settled. Rounds alternate, so that whatever else the machine
-//! does falls on all of them alike; each figure is the median of its rounds.
+//! does falls on all of them alike; each figure is the median of its rounds. A missed mark is a failure.
 //!
 //! `cargo bench --package jackfield --bench ingest`
 

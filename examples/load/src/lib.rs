@@ -142,7 +142,7 @@ pub async fn run(built: &Built, plan: Plan) -> anyhow::Result<Run> {
     if plan.replacements > 0 {
         // What follows goes on with `[plugins]`.
         configuration = format!("lock = \"{}\"\n{configuration}", replacement::LOCK);
-        replacement::lock(&router, &fs::read(built.library("counting-plugin")?)?)?;
+        replacement::lock(&router, &fs::read(built.library("counting-plugin")?)?).await?;
     }
     router.configure(&configuration, &rules)?;
     router.start().await?;

@@ -71,7 +71,7 @@ pub(crate) async fn replacements(
             Some(Fault::NotLocked) | None => stamped(&built, &stamp, b's')?,
         };
         if !matches!(fault, Some(Fault::NotLocked)) {
-            lock(router, &bytes)?;
+            lock(router, &bytes).await?;
         }
         match (fault, change::library(router, library, &bytes).await?) {
             (None, None) => replaced.taken.push(stamp),
@@ -99,11 +99,9 @@ fn stamped(library: &[u8], stamp: &str, letter: u8) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Has the router take these bytes for the plugin, and none else.
-pub(crate) fn lock(router: &Router, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) async fn lock(router: &Router, bytes: &[u8]) -> anyhow::Result<()> {
     let lock = Lock::of([("counting-plugin".to_owned(), Digest::of(bytes))]);
-    let (file, new) = (router.home().join(LOCK), router.home().join("plugins.lock.new"));
-    fs::write(&new, lock.to_string())?;
-    Ok(fs::rename(new, file)?)
+    change::replace(&router.home().join(LOCK), lock.to_string().as_bytes()).await
 }
 
 /// What a stamp stands behind.

@@ -72,8 +72,12 @@ pub async fn library(router: &Router, library: &Path, bytes: &[u8]) -> anyhow::R
     bail!("{digest} was neither taken up nor refused: {listed:#}")
 }
 
-/// On a thread that no request waits for.
-async fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+/// Puts a file with these bytes in the place of another, at once, and on a thread that no request waits for.
+///
+/// # Errors
+///
+/// Where it cannot be written.
+pub async fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let new = file.with_extension("new");
     fs::write(&new, bytes).await?;
     Ok(fs::rename(&new, file).await?)

@@ -1,4 +1,4 @@
-//! A provider under test: one request in, one verdict out.
+//! A provider under test: requests go in, and verdicts come out.
 
 use std::{fmt, time::Duration};
 
