@@ -23,6 +23,7 @@ mod instance;
 mod library;
 mod making;
 mod memory;
+mod patience;
 mod reply;
 mod signals;
 

@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -27,6 +27,7 @@ use super::{
     host::{Bridge, refresh_level},
     library::Library,
     making::{CreateError, Making, Pointer},
+    patience::Patience,
 };
 use crate::{
     plugin::{
@@ -87,8 +88,8 @@ struct Shared {
     ending: AtomicBool,
     /// Read while a call is handed over; written, once `ending` is set, to wait for those that are.
     handing: RwLock<()>,
-    /// How many calls were handed over so slowly that the plugin must have worked or waited meanwhile.
-    slow: AtomicU32,
+    /// Whether it is called on the threads that bring its calls.
+    patience: Patience,
 }
 
 impl InProcess {
@@ -121,7 +122,10 @@ impl InProcess {
             bridge.forget();
             return Err(CreateError::Thread(error));
         }
-        let strikes = if setup.busy && !library.prompt { STRIKES } else { 0 };
+        let patience = match setup.busy && !library.prompt {
+            true => Patience::none(),
+            false => Patience::new(),
+        };
         // The plugin knows the limit too, and may still say what took so long.
         match timeout(setup.limit + LATE, receiver).await {
             Ok(Ok(Ok(instance))) => Ok(Self {
@@ -131,7 +135,7 @@ impl InProcess {
                     bridge,
                     ending: AtomicBool::new(false),
                     handing: RwLock::new(()),
-                    slow: AtomicU32::new(strikes),
+                    patience,
                 }),
                 grace: setup.grace,
                 tally: setup.tally,
@@ -208,7 +212,7 @@ impl InProcess {
 impl Shared {
     /// Hands a call to the plugin: here, or on a thread of its own, if this plugin has shown that it may block.
     fn begin(self: &Arc<Self>, call: &Arc<Call>) {
-        if self.slow.load(Ordering::Relaxed) < STRIKES {
+        if !self.patience.is_over() {
             return self.begin_here(call);
         }
         let (shared, held) = (Arc::clone(self), Arc::clone(call));
@@ -231,7 +235,7 @@ impl Shared {
         } else {
             aside(|| self.hand_over(call));
         }
-        if before.elapsed() > SLOW && self.slow.fetch_add(1, Ordering::Relaxed) + 1 == STRIKES {
+        if self.patience.note(before.elapsed()) {
             tracing::warn!(
                 plugin = self.bridge.plugin,
                 instance = self.bridge.instance,
@@ -395,7 +399,3 @@ fn monotonic(from_now: Duration) -> u64 {
 
 /// How much later than it was told a plugin may still answer a control call.
 const LATE: Duration = Duration::from_secs(2);
-/// A call is handed over in microseconds; whoever takes this long works or waits. More than any preemption.
-const SLOW: Duration = Duration::from_millis(10);
-/// How often that may happen.
-const STRIKES: u32 = 3;
