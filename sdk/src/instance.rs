@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tokio::{
     runtime::{EnterGuard, Handle},
     time::{Instant, sleep},
 };
-use tracing::Instrument as _;
+use tracing::{Dispatch, Instrument as _, dispatcher};
 
 use crate::{
     Cx, Outcome, Plugin, Start,
@@ -51,6 +52,8 @@ struct Home {
     /// Of a test's instance.
     probe: Option<Arc<dyn Probe>>,
     threads: Arc<AtomicUsize>,
+    /// Where its threads log, and others while they do something for it.
+    log: Dispatch,
 }
 
 /// Why there is no instance.
@@ -101,6 +104,9 @@ impl<P: Plugin> Instance<P> {
         let cx = Cx::new(call, Arc::clone(&cancel), self.home.shared.open());
         let plugin = lock(&self.plugin).clone();
         match plugin {
+            Some(plugin) if P::INLINE && watch.lets_begin_anywhere() => {
+                self.home.begin_here(drive(plugin, cx, watch));
+            }
             Some(plugin) => drop(self.home.handle.spawn(drive(plugin, cx, watch))),
             None => drop(cx.finish(&Report::stopped(
                 Code::Shutdown,
@@ -271,11 +277,14 @@ impl Home {
     /// A runtime with one worker thread, all of whose threads log to the host.
     fn build<P: Plugin>(host: Arc<Host>) -> Result<Self, Refusal> {
         let threads = Arc::new(AtomicUsize::new(0));
-        let dispatch = log::dispatch(host.clone());
+        let log = log::dispatch(host.clone());
         let hooks = Hooks {
-            begin: Arc::new(move || {
-                log::forward_from_this_thread(&dispatch);
-                panic::report_from_this_thread();
+            begin: Arc::new({
+                let log = log.clone();
+                move || {
+                    log::forward_from_this_thread(&log);
+                    panic::report_from_this_thread();
+                }
             }),
             end: Arc::new(log::forget_this_thread),
             alive: threads.clone(),
@@ -302,7 +311,25 @@ impl Home {
             engine: Mutex::new(Some(engine)),
             probe,
             threads,
+            log,
         })
+    }
+
+    /// Runs `call` on this thread until it waits, and from there on the runtime.
+    fn begin_here(&self, call: impl Future<Output = ()> + Send + 'static) {
+        let mut call = Box::pin(call);
+        let began = || {
+            let _runtime = self.handle.enter();
+            // Whoever wakes it before the runtime has it wakes nobody; and the runtime polls it in any case.
+            call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        let began = || dispatcher::with_default(&self.log, began);
+        // Where it panics, its drop ends the call.
+        if let Ok(Poll::Pending) = panic::reported(|| panic::contain(began)) {
+            self.handle.spawn(call);
+        } else {
+            drop_quietly(call);
+        }
     }
 
     /// Runs `work` on the runtime, and waits for it until `deadline`.

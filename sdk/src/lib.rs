@@ -53,7 +53,8 @@
 //!
 //! # What always holds
 //!
-//! - Each instance has a tokio runtime of its own, with one worker thread. A plugin that blocks stalls only itself.
+//! - Each instance has a tokio runtime of its own, with one worker thread. A plugin that blocks stalls only itself,
+//!   unless its calls begin on the router's threads ([`Plugin::INLINE`]), of which it had better give each back at once.
 //! - Each call ends with exactly one outcome: also after a panic, a cancellation, or a shutdown in its middle.
 //! - A future that is canceled is dropped at its next `.await`, unless [`Plugin::CANCEL_GRACE`] gives it time.
 //! - What is logged with `tracing` on the instance's threads reaches the router's log, with its fields and those of the

@@ -78,6 +78,19 @@ pub(crate) fn report_from_this_thread() {
     REPORTED.set(true);
 }
 
+/// Does `work` on a thread of somebody else's, with its panics sent to the router's log.
+pub(crate) fn reported<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            REPORTED.set(self.0);
+        }
+    }
+    install_hook();
+    let _before = Before(REPORTED.replace(true));
+    work()
+}
+
 /// Installs the hook, once in this copy of the SDK.
 fn install_hook() {
     static INSTALLED: Once = Once::new();

@@ -45,6 +45,44 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     /// sets it watches [`Cx::cancelled`]. The router waits a few seconds for the end of a canceled call, and counts those that
     /// take longer as stuck.
     const CANCEL_GRACE: Duration = Duration::ZERO;
+    /// Whether a call begins on the very thread that brings it, and goes on there until it first waits. For a plugin that looks at
+    /// what it is given and answers, in microseconds: that is less than it takes to wake a thread of its own.
+    ///
+    /// The thread is the router's, or that of the plugin's worker which reads what the router says. So nothing of a call may block
+    /// before its first `.await` that waits, and what may take longer than some microseconds had better begin with
+    /// [`yield_now`](tokio::task::yield_now), which hands it to the instance's own runtime; there everything goes on that has
+    /// waited once. A plugin that keeps the thread for more than 10 ms, three times in a thousand calls, is warned of in the log,
+    /// and each of its calls has a thread made for it from then on, which costs far more than this saves. One that never gives it
+    /// back takes it from the router for good, unless it lives in a worker.
+    ///
+    /// ```
+    /// # use jackfield_sdk::{prelude::*, testing::{Call, Harness}};
+    /// # struct Gate;
+    /// #[async_trait]
+    /// impl Plugin for Gate {
+    /// #     type Config = Empty;
+    /// #     type Input = Vec<String>;
+    /// #     type Output = ();
+    /// #     const NAME: &'static str = "gate";
+    /// #     const VERSION: &'static str = "1.0.0";
+    ///     const INLINE: bool = true;
+    /// #     async fn create(_: Empty, _: Start) -> Result<Self> { Ok(Self) }
+    ///
+    ///     async fn call(&self, allowed: Vec<String>, cx: &Cx) -> Result<Outcome<()>> {
+    ///         let kind = &cx.event()?.kind;
+    ///         Ok(match allowed.contains(kind) {
+    ///             true => Outcome::Done(()),
+    ///             false => Outcome::skipped(format!("nobody wants {kind}")),
+    ///         })
+    ///     }
+    /// }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let gate = Harness::<Gate>::start(json!({})).await.unwrap();
+    /// assert_eq!(gate.call(Call::new(json!([]))).await.message, "nobody wants io.supernova.job.success");
+    /// # });
+    /// ```
+    const INLINE: bool = false;
 
     /// Makes an instance. It may connect, log in and look around; it must not act for any event yet.
     ///

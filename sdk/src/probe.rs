@@ -22,6 +22,10 @@ pub(crate) trait Probe: Send + Sync {
     /// The instance is made, or is not going to be. On its own runtime.
     fn created(&self);
 
+    /// Whether it is counted how often the call waits. Such a call begins on the instance's own runtime, which polls it no more often
+    /// than it has to.
+    fn counts(&self, call: u64) -> bool;
+
     /// The author's future is about to be polled.
     fn polling(&self, call: u64);
 
@@ -58,6 +62,11 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(probe: Option<Arc<dyn Probe>>, call: u64) -> Self {
         Self { probe, call }
+    }
+
+    /// Whether it is all the same where the call is polled first.
+    pub(crate) fn lets_begin_anywhere(&self) -> bool {
+        !self.probe.as_ref().is_some_and(|probe| probe.counts(self.call))
     }
 
     /// Runs the author's future.

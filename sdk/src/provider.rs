@@ -77,6 +77,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     const DOCS: &'static str = "";
     /// What it needs of the machine, as for [`Plugin::NEEDS`].
     const NEEDS: Needs = Needs::NOTHING;
+    /// Whether a request is judged on the very thread that brings it, as for [`Plugin::INLINE`]. To hash a body of megabytes takes
+    /// milliseconds: it pays where the router's `body_size` is small.
+    const INLINE: bool = false;
 
     /// Makes an instance.
     ///
@@ -120,6 +123,7 @@ impl<P: Provider> Plugin for AsPlugin<P> {
     const DESCRIPTION: &'static str = P::DESCRIPTION;
     const DOCS: &'static str = P::DOCS;
     const NEEDS: Needs = P::NEEDS;
+    const INLINE: bool = P::INLINE;
     const CAPABILITIES: &'static [&'static str] = &["provider"];
 
     async fn create(config: P::Config, start: Start) -> Result<Self> {

@@ -240,9 +240,9 @@ typedef struct jf_start {
   void *fail_ctx;
 } jf_start;
 
-/* A flag of jf_plugin: `call` (and `receive`, where there is one) does no more than hand the call to a thread of the
- * plugin's own, so that the host may call it on a thread of its event loop. Without it a call is made where it may take
- * its time, which costs more. */
+/* A flag of jf_plugin: `call` (and `receive`, where there is one) returns at once, so that the host may call it on a
+ * thread of its event loop: it does no more than hand the call to a thread of the plugin's own, or than what takes
+ * microseconds and never blocks. Without it a call is made where it may take its time, which costs more. */
 #define JF_PLUGIN_PROMPT 1u
 
 /* The plugin. Static: valid, and unchanged, for the life of the process. */

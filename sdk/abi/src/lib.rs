@@ -45,7 +45,7 @@ pub const NOTE_TYPE: u32 = 1;
 pub const MAGIC: [u8; 8] = *b"JFPLUGIN";
 /// A flag of [`Ident`]: a panic aborts the process.
 pub const IDENT_PANIC_ABORT: u32 = 1;
-/// A flag of [`Plugin`]: `call` hands a call to the plugin's own threads and returns at once.
+/// A flag of [`Plugin`]: `call` returns at once.
 pub const PLUGIN_PROMPT: u32 = 1;
 /// The one exported symbol, of type [`Entry`].
 pub const ENTRY_SYMBOL: &str = "jf_plugin_entry";

@@ -57,7 +57,8 @@ impl<P: Plugin> Exported<P> {
         struct_size: struct_size::<abi::Plugin>(),
         abi_major: abi::ABI_MAJOR,
         abi_minor: abi::ABI_MINOR,
-        // A call goes to the instance's own runtime, whatever the plugin's author writes.
+        // A call goes to the instance's own runtime, whatever the plugin's author writes; or begins here, where he says that this
+        // takes no time.
         flags: abi::PLUGIN_PROMPT,
         name: slice(P::NAME.as_bytes()),
         version: slice(P::VERSION.as_bytes()),

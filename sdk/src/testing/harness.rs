@@ -371,6 +371,10 @@ impl Probe for Watcher {
         }
     }
 
+    fn counts(&self, call: u64) -> bool {
+        self.host.is_to_cut(call)
+    }
+
     fn polling(&self, call: u64) {
         self.host.polling(call);
     }

@@ -270,8 +270,12 @@ impl TestHost {
         cutting.is_some_and(|cutting| cutting.was_reached())
     }
 
+    pub(super) fn is_to_cut(&self, call: u64) -> bool {
+        self.state().cuts.contains_key(&call)
+    }
+
     pub(super) fn polling(&self, call: u64) {
-        if self.state().cuts.contains_key(&call) {
+        if self.is_to_cut(call) {
             cut::polling(Some(call));
         }
     }
