@@ -12,6 +12,8 @@ macro_rules! variants {
             in_rust_for_release_in_a_worker = Trial::in_a_worker(Build::Alone("trial", "release"));
             in_rust_that_aborts_in_a_worker = Trial::in_a_worker(Build::ABORTS);
             in_rust_with_an_allocator_in_a_worker = Trial::in_a_worker(Build::ALLOCATOR);
+            in_rust_inline = Trial::of(Build::INLINE);
+            in_rust_inline_in_a_worker = Trial::in_a_worker(Build::INLINE);
             in_rust_on_an_older_tokio = Trial::of(Build::OLDER_TOKIO);
             in_rust_on_an_older_tokio_in_a_worker = Trial::in_a_worker(Build::OLDER_TOKIO);
             in_c = Trial::of(Build::C);

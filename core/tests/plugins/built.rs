@@ -27,6 +27,8 @@ impl Build {
     pub(crate) const RUST: Self = Self::Shared("trial");
     /// The one that has another allocator than the router.
     pub(crate) const ALLOCATOR: Self = Self::Shared("allocator");
+    /// The one whose calls begin on the threads that bring them.
+    pub(crate) const INLINE: Self = Self::Shared("inline");
     /// The one whose panics end its process.
     pub(crate) const ABORTS: Self = Self::Alone("trial", "abort");
 

@@ -147,6 +147,8 @@ impl Plugin for Trial {
     const NEEDS: Needs = Needs::NOTHING.work().network(&[]);
     // For ever: a canceled call ends when it wants to, or never.
     const CANCEL_GRACE: Duration = Duration::from_secs(1 << 32);
+    // The package `inline` has the same source, and this besides.
+    const INLINE: bool = matches!(env!("CARGO_PKG_NAME").as_bytes(), b"inline-plugin");
     // Both at once, which the ABI allows, and the SDK's authors do without.
     const CAPABILITIES: &'static [&'static str] = &["action", "provider"];
 
@@ -191,8 +193,8 @@ impl Plugin for Trial {
 
             Act::Wait => return waiting::until_cancelled(cx).await,
             Act::Tidy => waiting::tidy(cx).await?,
-            Act::Hog => return waiting::hog(cx),
-            Act::Deaf => bell.wait_here(cx),
+            Act::Hog => return waiting::hog(cx).await,
+            Act::Deaf => bell.wait_here(cx).await,
             Act::Block => Bell::wait_aside(&self.bell, cx).await?,
             Act::Wake => bell.ring(),
 

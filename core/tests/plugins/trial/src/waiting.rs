@@ -24,8 +24,14 @@ pub(super) async fn tidy(cx: &Cx) -> Result<Value> {
     Ok(json!("tidied"))
 }
 
+/// Goes on on a thread of the plugin's own, if it does not run on one already.
+async fn leave_the_caller() {
+    tokio::task::yield_now().await;
+}
+
 /// Keeps its thread and the processor.
-pub(super) fn hog(cx: &Cx) -> Result<Outcome<Value>> {
+pub(super) async fn hog(cx: &Cx) -> Result<Outcome<Value>> {
+    leave_the_caller().await;
     tell(cx);
     while !cx.is_cancelled() {
         std::thread::yield_now();
@@ -48,7 +54,8 @@ impl Bell {
     }
 
     /// Keeps the thread, but lets the runtime go on elsewhere.
-    pub(super) fn wait_here(&self, cx: &Cx) -> Value {
+    pub(super) async fn wait_here(&self, cx: &Cx) -> Value {
+        leave_the_caller().await;
         tell(cx);
         tokio::task::block_in_place(|| self.wait());
         Value::Null
