@@ -116,7 +116,7 @@ async fn times(bench: &Bench, healthy: &Arc<dyn Caller>, meanwhile: impl Future<
     let over = Arc::new(AtomicBool::new(false));
     // A thread of its own: the runtime's timers tell the time to a millisecond.
     let beat = spawn_blocking({
-        let (healthy, call, over) = (Arc::clone(healthy), bench.call(), Arc::clone(&over));
+        let (healthy, call, over) = (Arc::clone(healthy), bench.call(Place::Process), Arc::clone(&over));
         let runtime = Handle::current();
         move || {
             let (mut calls, began) = (JoinSet::new(), Instant::now());

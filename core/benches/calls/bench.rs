@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use jackfield::plugin::{
-    self, Caller, Housing, Instance, InstanceOptions, Isolation, Limits, Options, Registry, Rehearsal,
-    Runner, Sandbox, Setup, StepCall, Worker,
+    self, Caller, Housing, InstanceOptions, Isolation, Limits, Options, Registry, Rehearsal, Runner, Sandbox,
+    Setup, StepCall, Worker,
     directory::Directory,
     elf,
     stage::{Stage, Staged},
@@ -31,10 +31,42 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     Here,
+    HereInline,
     Process,
+    ProcessInline,
 }
 
-/// A plugins directory with a plugin that does nothing and one that does what no plugin should, and instances of both.
+impl Place {
+    const ALL: [Self; 4] = [Self::Here, Self::HereInline, Self::Process, Self::ProcessInline];
+
+    /// The instance that lives there.
+    fn instance(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::HereInline => "here-inline",
+            Self::Process => "process",
+            Self::ProcessInline => "process-inline",
+        }
+    }
+
+    fn options(self) -> InstanceOptions {
+        let (plugin, isolation) = match self {
+            Self::Here => ("hello", Isolation::None),
+            Self::HereInline => ("counting-plugin", Isolation::None),
+            Self::Process => ("hello", Isolation::Process),
+            Self::ProcessInline => ("counting-plugin", Isolation::Process),
+        };
+        InstanceOptions {
+            name: self.instance().to_owned(),
+            isolation,
+            config: json!({}),
+            ..InstanceOptions::plain(plugin)
+        }
+    }
+}
+
+/// A plugins directory with a plugin that says hello, one that does nothing and one that does what no plugin should, and instances
+/// of the first two.
 pub(crate) struct Bench {
     directory: TempDir,
     program: PathBuf,
@@ -47,21 +79,15 @@ impl Bench {
         let directory = tempfile::tempdir()?;
         let plugins = directory.path().join("plugins");
         fs::create_dir(&plugins)?;
-        eprintln!("building the router and a plugin that does nothing…");
-        let built = cargo::build(&["jackfield", "counting-plugin"], "release")?;
+        eprintln!("building the router and two plugins that do next to nothing…");
+        let built = cargo::build(&["jackfield", "hello-plugin", "counting-plugin"], "release")?;
         let program = built.binary("jackfield")?;
-        let quiet = plugins.join("counting.so");
-        fs::copy(built.library("counting-plugin")?, &quiet)?;
+        fs::copy(built.library("hello-plugin")?, plugins.join("hello.so"))?;
+        fs::copy(built.library("counting-plugin")?, plugins.join("counting.so"))?;
         compile(&plugins.join("trial.so"))?;
         for library in fs::read_dir(&plugins)? {
             fs::set_permissions(library?.path(), fs::Permissions::from_mode(0o755))?;
         }
-        let instance = |name: &str, plugin: &str, isolation, config| InstanceOptions {
-            name: name.to_owned(),
-            isolation,
-            config,
-            ..InstanceOptions::plain(plugin)
-        };
         let options = Options {
             dir: Some(plugins),
             data_dir: directory.path().join("data"),
@@ -72,14 +98,11 @@ impl Bench {
                 limit: Duration::from_secs(60),
             },
             trust: plugin::trust::Options::default(),
-            instances: vec![
-                instance("here", "counting-plugin", Isolation::None, json!({})),
-                instance("process", "counting-plugin", Isolation::Process, json!({})),
-            ],
+            instances: Place::ALL.map(Place::options).into(),
             drain: plugin::DEFAULT_DRAIN,
         };
         let registry = Registry::load(options, Arc::new(Rehearsal::default()), Handle::current()).await;
-        for name in ["here", "process"] {
+        for name in Place::ALL.map(Place::instance) {
             let reason = registry.parked(name);
             ensure!(
                 reason.is_none(),
@@ -96,22 +119,17 @@ impl Bench {
     }
 
     pub(crate) fn caller(&self, place: Place) -> Arc<dyn Caller> {
-        let name = match place {
-            Place::Here => "here",
-            Place::Process => "process",
+        let instance = self.registry.instance(place.instance());
+        Arc::clone(&instance.expect("it ran at the start, and no file changes").caller)
+    }
+
+    /// A call of the plugin that lives there.
+    pub(crate) fn call(&self, place: Place) -> StepCall {
+        let input = match place {
+            Place::Here | Place::Process => json!({ "name": "you" }),
+            Place::HereInline | Place::ProcessInline => json!({}),
         };
-        Arc::clone(&self.instance(name).caller)
-    }
-
-    fn instance(&self, name: &str) -> Arc<Instance> {
-        self.registry
-            .instance(name)
-            .expect("it ran at the start, and no file changes")
-    }
-
-    /// A call of the plugin that does nothing.
-    pub(crate) fn call(&self) -> StepCall {
-        self.call_with(&json!({}), "dlv/step")
+        self.call_with(&input, "dlv/step")
     }
 
     pub(crate) fn call_with(&self, input: &Value, key: &str) -> StepCall {

@@ -1,8 +1,9 @@
 //! What a call of a plugin costs, by where the plugin lives, as ratios to a call of a trait in the same process.
 //!
-//! In one run, with the sample event: (direct) a [`Caller`] that does nothing; (in process) a plugin that does nothing,
-//! through the C ABI; (worker) the same plugin in a process of its own. One call at a time, and 64 at a time. Rounds
-//! alternate, so that whatever else the machine does falls on all of them alike; each figure is the median of its rounds.
+//! In one run, with the sample event: (direct) a [`Caller`] that does nothing; (in process) a plugin that says hello, through
+//! the C ABI, on a thread of its own; (inline) one that does nothing, on the thread that calls, as it says it may; and both in
+//! processes of their own. One call at a time, and 64 at a time. Rounds alternate, so that whatever else the machine does falls
+//! on all of them alike; each figure is the median of its rounds.
 //! Beside them, in the same rounds, what the machine takes to wake a thread, and a thread at the other end of a socket.
 //! Then: how long a worker takes from its start to the first call, and what an idle one holds for itself of the memory.
 //! Then the abuse: what becomes of the slowest of a hundred calls of a healthy plugin while another one is mistreated.
@@ -53,45 +54,50 @@ async fn measure(marks: &mut Marks) -> anyhow::Result<()> {
 
 /// Prints what a call costs.
 async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
-    let subjects: [(&str, Arc<dyn Caller>); 3] = [
-        ("direct", Arc::new(Nothing)),
-        ("in process", bench.caller(Place::Here)),
-        ("worker", bench.caller(Place::Process)),
+    let there = |name, place| (name, bench.caller(place), bench.call(place));
+    let subjects: [(&str, Arc<dyn Caller>, StepCall); 5] = [
+        ("direct", Arc::new(Nothing), bench.call(Place::Here)),
+        there("in process", Place::Here),
+        there("inline, in process", Place::HereInline),
+        there("in a worker", Place::Process),
+        there("inline, in a worker", Place::ProcessInline),
     ];
-    println!("{:<12} {:>24} {:>24}", "a call", "one at a time", "64 at a time");
+    println!("{:<20} {:>20} {:>20}", "a call", "one at a time", "64 at a time");
     let mut times: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     let (mut wakes, mut sockets) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         wakes.push(floor::wake());
         sockets.push(floor::socket(bench.size())?);
-        for (subject, (_, caller)) in subjects.iter().enumerate() {
+        for (subject, (_, caller, call)) in subjects.iter().enumerate() {
             for in_flight in [1, 64] {
                 // What it takes to get going is not what it costs.
-                rate(bench, caller, in_flight, WARM_UP).await;
-                let time = rate(bench, caller, in_flight, MEASURED).await;
+                rate((caller, call), in_flight, WARM_UP).await;
+                let time = rate((caller, call), in_flight, MEASURED).await;
                 times.entry((subject, in_flight)).or_default().push(time);
             }
         }
     }
     let figure = |subject, in_flight| median(&times[&(subject, in_flight)]);
-    for (subject, (name, _)) in subjects.iter().enumerate() {
+    for (subject, (name, ..)) in subjects.iter().enumerate() {
         let told = |in_flight| {
             let time = figure(subject, in_flight);
             format!("{time:.2} µs, {:.0}x", time / figure(0, in_flight))
         };
-        println!("{name:<12} {:>24} {:>24}", told(1), told(64));
+        println!("{name:<20} {:>20} {:>20}", told(1), told(64));
     }
     println!(
         "to hand something to another thread and back takes {:.1} µs here, to another one over a socket {:.1} µs",
         median(&wakes),
         median(&sockets)
     );
-    for (place, subject, [alone, together]) in
-        [("in process", 1, [6.0, 1.0]), ("in a worker", 2, [25.0, 4.0])]
-    {
-        marks.at_most(format!("a call {place}"), figure(subject, 1), alone, "µs");
+    for (subject, (name, ..)) in subjects.iter().enumerate().skip(1) {
+        let [alone, together] = match name.ends_with("worker") {
+            true => [25.0, 4.0],
+            false => [6.0, 1.0],
+        };
+        marks.at_most(format!("a call {name}"), figure(subject, 1), alone, "µs");
         marks.at_most(
-            format!("a call {place}, of 64 at a time"),
+            format!("a call {name}, of 64 at a time"),
             figure(subject, 64),
             together,
             "µs",
@@ -101,11 +107,11 @@ async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
 }
 
 /// How many microseconds pass for each call while so many are in flight.
-async fn rate(bench: &Bench, caller: &Arc<dyn Caller>, in_flight: usize, time: Duration) -> f64 {
+async fn rate((caller, call): (&Arc<dyn Caller>, &StepCall), in_flight: usize, time: Duration) -> f64 {
     let began = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..in_flight {
-        let (caller, call) = (Arc::clone(caller), bench.call());
+        let (caller, call) = (Arc::clone(caller), call.clone());
         callers.spawn(async move {
             let mut calls = 0_u32;
             while began.elapsed() < time {

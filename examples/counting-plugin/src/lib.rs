@@ -37,6 +37,8 @@ impl Plugin for Counting {
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const DOCS: &'static str = include_str!("../README.md");
     const NEEDS: Needs = Needs::NOTHING.network(&[]);
+    // It does nothing, or waits for its socket.
+    const INLINE: bool = true;
 
     async fn create(config: Config, start: Start) -> Result<Self> {
         stamp::refuses()?;
