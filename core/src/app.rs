@@ -210,11 +210,7 @@ impl App {
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
         if let Err(mut faults) = limits(&config.limits, &plugins.catalog()) {
-            faults.extend(
-                rules(&config.routes, &plugins.catalog())
-                    .err()
-                    .unwrap_or_default(),
-            );
+            faults.take(rules(&config.routes, &plugins.catalog()));
             return Err(RunError::Unfit(faults));
         }
         let parts = in_force::Parts {

@@ -182,6 +182,11 @@ impl Faults {
         self.broken.extend(other.broken);
     }
 
+    /// The value of `found`, where it has one; its faults are added.
+    pub fn take<T>(&mut self, found: Result<T, Self>) -> Option<T> {
+        found.map_err(|others| self.extend(others)).ok()
+    }
+
     /// What `read` makes, and its faults without the text of their lines, which may hold a secret.
     pub fn concealing<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let mut faults = Self::new();
@@ -384,6 +389,19 @@ mod tests {
         faults.push(source.fault(0..1, "`a`: found an integer"));
         faults.push(source.fault(5..6, "unknown key `b`"));
         assert_eq!(faults.len(), 2);
+    }
+
+    #[test]
+    fn the_faults_of_what_was_not_found_are_told_with_the_others() {
+        let source = Source::new("f", "a = \nb = 1");
+        let mut others = Faults::from(Fault::new("no file"));
+        others.push_syntax(source.fault(4..4, "a value is missing"));
+        let mut faults = Faults::new();
+        assert_eq!(faults.take(Ok(7)), Some(7));
+        assert!(faults.is_empty());
+        assert_eq!(faults.take::<u8>(Err(others)), None);
+        faults.push(source.fault(0..1, "`a`: found an integer"));
+        assert_eq!(faults.len(), 2, "{faults}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) fn and_the_rest(mut faults: Faults, path: &Path) -> Faults {
             .and_then(|routes| RuleFile::load(&routes))
             .and_then(|files| Generation::compile(&files, None)),
     };
-    faults.extend(rest.err().unwrap_or_default());
+    faults.take(rest);
     faults
 }
 
@@ -42,9 +42,8 @@ fn examine(config: &Config) -> anyhow::Result<(Survey, Result<Generation, Faults
     let catalog = survey.catalog();
     let mut faults = parked(&survey);
     faults.extend(providers(config, &survey));
-    faults.extend(app::limits(&config.limits, &catalog).err().unwrap_or_default());
-    let generation = app::rules(&config.routes, &catalog);
-    let generation = generation.map_err(|others| faults.extend(others)).ok();
+    faults.take(app::limits(&config.limits, &catalog));
+    let generation = faults.take(app::rules(&config.routes, &catalog));
     Ok((survey, faults.give(generation)))
 }
 
@@ -68,10 +67,10 @@ pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let catalog = survey(config)?.catalog();
-    let mut faults = app::limits(&config.limits, &catalog).err().unwrap_or_default();
-    let compiled = app::first_rules(&rules, &catalog, before.as_deref());
-    faults.extend(compiled.err().unwrap_or_default());
-    Ok(faults.give(Some(()))?)
+    let mut faults = Faults::new();
+    faults.take(app::limits(&config.limits, &catalog));
+    let generation = faults.take(app::first_rules(&rules, &catalog, before.as_deref()));
+    Ok(faults.give(generation).map(drop)?)
 }
 
 fn survey(config: &Config) -> anyhow::Result<Survey> {

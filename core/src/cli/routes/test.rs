@@ -140,13 +140,12 @@ fn load(
     providers: &BTreeMap<String, String>,
 ) -> Result<(Generation, Vec<Case>), Faults> {
     let mut faults = Faults::new();
-    let mut note = |others: Faults| faults.extend(others);
     // What they make of events depends on them alone, so that neither plugins nor secrets are asked for.
     let generation = RuleFile::load(rules).and_then(|files| Generation::compile(&files, None));
-    let generation = generation.map_err(&mut note).ok();
+    let generation = faults.take(generation);
     let mut cases = Vec::new();
     for file in files {
-        cases.extend(Case::load(file, providers).map_err(&mut note).unwrap_or_default());
+        cases.extend(faults.take(Case::load(file, providers)).unwrap_or_default());
     }
     faults.give(generation.map(|generation| (generation, cases)))
 }
