@@ -192,7 +192,7 @@ impl Command {
 impl Run {
     fn run(self, path: &Path) -> anyhow::Result<()> {
         let given = app::sockets()?;
-        let config = load(path).map_err(|faults| check::and_the_rest(faults, path))?;
+        let config = load(path).map_err(|faults| check::and_of_rules(faults, path))?;
         let sockets = if self.take_over {
             // What is found wrong now costs nothing; found after the other has stopped, it would cost the service.
             check::would_start(&config)?;

@@ -75,6 +75,14 @@ impl Stage {
             .unwrap()
     }
 
+    /// What a command says of a configuration that it refuses.
+    async fn faults(&self, command: &str) -> String {
+        let output = self.router.attempt(&[command]).await.unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(78), "{command}: {said}");
+        said
+    }
+
     async fn ids(&self, list: &str) -> Vec<String> {
         let listed = self.router.ask(&[list, "list"]).await.unwrap();
         let listed = listed.as_array().unwrap().iter();
@@ -441,7 +449,6 @@ async fn every_fault_is_told_at_once_and_nothing_starts() {
     let lacks_a_source = [
         "the variable MISSING is not set",
         "`zeplni` is not a provider",
-        "there is no instance `nobdy`",
         "did you mean `when`?",
     ];
     // Where instances may be missing, nobody is told that one is.
@@ -463,14 +470,37 @@ async fn every_fault_is_told_at_once_and_nothing_starts() {
     ] {
         stage.router.configure(sources, &routes).unwrap();
         for command in ["check", "run"] {
-            let output = stage.router.attempt(&[command]).await.unwrap();
-            let said = said(&output);
-            assert_eq!(output.status.code(), Some(78), "{command}: {said}");
+            let said = stage.faults(command).await;
             for words in told {
                 assert!(said.contains(words), "{command} does not say {words:?}: {said}");
             }
             assert!(!said.contains(untold), "{command}: {said}");
         }
+    }
+}
+
+/// And it says so where it cannot; `run`, which would not need to, does not.
+#[tokio::test]
+async fn a_check_looks_at_the_plugins_also_where_the_configuration_is_faulty() {
+    let mut stage = Stage::set();
+    let sources = SOURCES.replace("zeplin", "zeplni");
+    stage
+        .router
+        .configure(&sources, &ROUTES.replace("nobody", "nobdy"))
+        .unwrap();
+    let of_plugins = ["instance `nobody` cannot run", "there is no instance `nobdy`"];
+    let no_look = "the plugins cannot be looked at: no temporary directory can be made: No such file";
+    for (command, told) in [("check", true), ("run", false)] {
+        let said = stage.faults(command).await;
+        let heard = of_plugins.map(|words| said.contains(words));
+        assert_eq!(heard, [told, told], "{command}: {said}");
+        assert!(!said.contains("looked at"), "{command}: {said}");
+    }
+    stage.router.set("TMPDIR", "/nowhere");
+    for (command, told) in [("check", true), ("run", false)] {
+        let said = stage.faults(command).await;
+        assert!(said.contains("`zeplni` is not a provider"), "{command}: {said}");
+        assert_eq!(said.contains(no_look), told, "{command}: {said}");
     }
 }
 

@@ -17,22 +17,32 @@ use crate::{
 };
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-    let config = load(path).map_err(|faults| and_the_rest(faults, path))?;
+    let config = load(path).map_err(|faults| and_all_else(faults, path))?;
     let (survey, generation) = examine(&config)?;
     Ok(say(summary(&config, &survey, &generation?))?)
 }
 
 /// The `faults` of the configuration at `path`, and all else that is wrong beside it; but not what would only follow from them.
-pub(super) fn and_the_rest(mut faults: Faults, path: &Path) -> Faults {
+fn and_all_else(mut faults: Faults, path: &Path) -> Faults {
     // That a secret is not at hand is a fault, but keeps nobody from the rest.
-    let rest = match salvage(path).map(|config| examine(&config)) {
-        Some(Ok((_, generation))) => generation,
-        // Without all instances, or a look at the plugins, rules can still be told what is no rule.
-        Some(Err(_)) | None => config::routes(path)
-            .and_then(|routes| RuleFile::load(&routes))
-            .and_then(|files| Generation::compile(&files, None)),
-    };
-    faults.take(rest);
+    match salvage(path).map(|config| examine(&config)) {
+        Some(Ok((_, generation))) => {
+            faults.take(generation);
+            return faults;
+        }
+        Some(Err(error)) => faults.push(Fault::new(format!("the plugins cannot be looked at: {error:#}"))),
+        None => {}
+    }
+    // Without all instances, or a look at the plugins, rules can still be told what is no rule.
+    and_of_rules(faults, path)
+}
+
+/// The `faults` of the configuration at `path`, and what is no rule, whatever plugins there are.
+///
+/// It is all that `run` tells: it loads no plugin before it can start, and goes on without one that is missing.
+pub(super) fn and_of_rules(mut faults: Faults, path: &Path) -> Faults {
+    let rules = config::routes(path).and_then(|routes| RuleFile::load(&routes));
+    faults.take(rules.and_then(|files| Generation::compile(&files, None)));
     faults
 }
 
