@@ -48,7 +48,7 @@ use crate::{
 use hand_over::{HandOver, Predecessor};
 
 pub use activation::sockets;
-pub use load::{back_up, first_rules, history, limits, plugin_options, rules};
+pub use load::{FirstRules, back_up, history, limits, plugin_options, rules};
 
 /// Why the router did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +62,8 @@ pub enum RunError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The rules cannot be stored.
-    #[error("the rules could not be stored in the journal")]
+    /// The rules cannot be stored, or those before them be read.
+    #[error("rules could not be stored in the journal, or read there")]
     Store(#[from] JournalError),
     /// The ingress cannot listen.
     #[error("the ingress cannot listen at {address}, which is `address` in `[listen]`")]
@@ -209,10 +209,6 @@ impl App {
         let watch = watch.map(|dir| plugin::Watch::begin(dir, config.plugins.trust.lock.clone()));
         let plugins = plugin::Registry::load(plugin_options(&config), Arc::new(host), runtime).await;
         let plugins = Arc::new(plugins);
-        if let Err(mut faults) = limits(&config.limits, &plugins.catalog()) {
-            faults.take(rules(&config.routes, &plugins.catalog()));
-            return Err(RunError::Unfit(faults));
-        }
         let parts = in_force::Parts {
             path: config.routes.clone(),
             journal: Arc::clone(&journal),
@@ -223,6 +219,10 @@ impl App {
                 source,
             })?,
         };
+        if let Err(mut faults) = limits(&config.limits, &plugins.catalog()) {
+            faults.extend(parts.faults().await?);
+            return Err(RunError::Unfit(faults));
+        }
         let rules = in_force::InForce::start(parts, &mut metrics).await?;
         let routes = late_routes.get_or_init(|| rules.routes());
         let (in_force, bounds) = (Arc::clone(routes), config.limits.clone());

@@ -11,6 +11,15 @@ name = "screens"
 provider = "zeplin"
 secrets = [{ env = "ZEPLIN_SECRET" }]
 "#;
+/// By what its plugin takes under another name.
+const UNFIT_LIMIT: &str = r#"
+[[instance]]
+name = "hello"
+
+[[instance.limit]]
+by = "{{ input.nme }}"
+rate = "1/s"
+"#;
 const ROUTES: &str = r#"
 [[route]]
 name = "count"
@@ -133,6 +142,37 @@ async fn a_plugin_that_is_away_is_waited_for_and_stands_in_the_way_of_no_other_a
     fs::write(&file, &whole).unwrap();
     let done = json!([["greet", "succeeded"], ["count", "succeeded"]]);
     until(&router, &["deliveries", "list"], |answer| stand(answer) == done).await;
+    router.stop().await.unwrap();
+}
+
+/// An instance that is waited for is no mistake, whatever else is one.
+#[tokio::test]
+async fn a_limit_that_does_not_fit_is_told_alone_where_only_a_plugin_is_away() {
+    let built = cargo::build(&["jackfield", "counting-plugin", "hello-plugin"], "dev").unwrap();
+    let libraries = ["counting-plugin", "hello-plugin"].map(|name| built.library(name).unwrap());
+    let home = tempfile::tempdir().unwrap();
+    let mut router = Router::prepare(&built.binary("jackfield").unwrap(), home.path(), &libraries).unwrap();
+    router.set("ZEPLIN_SECRET", "secret");
+    router.configure(CONFIGURATION, ROUTES).unwrap();
+    router.start().await.unwrap();
+    router.stop().await.unwrap();
+
+    fs::remove_file(home.path().join("plugins/libcounting_plugin.so")).unwrap();
+    router
+        .configure(&format!("{CONFIGURATION}{UNFIT_LIMIT}"), ROUTES)
+        .unwrap();
+    for arguments in [&["run"][..], &["run", "--take-over"]] {
+        let output = router.attempt(arguments).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(
+            said.contains("instance `hello`, limit by `{{ input.nme }}`"),
+            "{said}"
+        );
+        assert!(said.contains("error: 1 fault in the configuration"), "{said}");
+    }
+    router.configure(CONFIGURATION, ROUTES).unwrap();
+    router.start().await.unwrap();
     router.stop().await.unwrap();
 }
 

@@ -23,12 +23,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, aside::Aside, load, supervisor};
+use super::{
+    RunError,
+    aside::Aside,
+    load::{FirstRules, earlier, missing},
+    supervisor,
+};
 use crate::{
     admin::{RefusedRules, Rules, RulesError, Standing, Taken},
     clock::Clock,
     dispatcher::Generations,
-    fault::{Fault, Faults},
+    fault::Faults,
     journal::{Cause, Journal, JournalError},
     plugin::{self, Held},
     router::{Generation, GenerationId, RuleFile, RuleFiles},
@@ -316,30 +321,30 @@ impl InForce {
 }
 
 impl Parts {
+    /// What is wrong with the rules that a start would put in force.
+    pub(super) async fn faults(&self) -> Result<Faults, RunError> {
+        let held = self.plugins.hold().await;
+        match self.first(&held).await {
+            Ok(_) => Ok(Faults::new()),
+            Err(RunError::Faults(faults)) => Ok(faults),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The generation that a start puts in force, and that of the rule files where it is another.
     async fn first(&self, held: &Held<'_>) -> Result<(Generation, Option<GenerationId>), RunError> {
-        let (mut files, id) = self.files().await?;
-        let last = self.journal.generations(1).await?.pop();
-        let before = match &last {
-            Some(last) => self.journal.rules(&last.id).await?,
-            None => None,
-        };
-        let rollback = last.filter(|last| last.displaced.as_ref() == Some(&id));
-        if let Some(last) = &rollback {
+        let (files, id) = self.files().await?;
+        let rules = FirstRules::after(&*self.journal, files, &id).await?;
+        let rollback = rules.rollback().is_some();
+        if let Some(last) = rules.rollback() {
             tracing::warn!(
                 generation = %last.id, displaced = %id,
                 "a rollback is in force; the rule files are not used until they change, or `jackfield routes reload`"
             );
-            let text = before.as_deref().ok_or_else(|| missing(&last.id))?;
-            files = RuleFile::unpack(text).map_err(Faults::from)?;
         }
         let catalog = Arc::clone(held.catalog());
-        let compile = move || load::first_rules(&files, &catalog, before.as_deref());
-        let generation = self.aside.does(compile).await.map_err(|faults| match &rollback {
-            Some(last) => earlier(&last.id, faults),
-            None => faults,
-        })?;
-        Ok((generation, rollback.map(|_| id)))
+        let generation = self.aside.does(move || rules.compile(&catalog)).await?;
+        Ok((generation, rollback.then_some(id)))
     }
 
     /// Compiles rules that are to come into force, and holds them against the plugins that there are.
@@ -387,17 +392,6 @@ impl Parts {
         }
         Ok(generations)
     }
-}
-
-fn missing(id: &GenerationId) -> JournalError {
-    JournalError::NotFound(format!("the rules of generation {id} are not in the journal"))
-}
-
-/// The faults of rules that do not stand in the rule files.
-fn earlier(id: &GenerationId, mut faults: Faults) -> Faults {
-    let words = format!("these are rules of the earlier generation {id}, and not what the files say now");
-    faults.push(Fault::new(words));
-    faults
 }
 
 fn announce(taken: &Taken, cause: Cause) {

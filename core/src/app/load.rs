@@ -2,15 +2,18 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use super::RunError;
 use crate::{
     clock::SystemClock,
     config::{Config, Source},
     dispatcher::Limits,
     fault::{Fault, Faults},
     ingress,
-    journal::{self, History, Journal, OpenError, SqliteHistory, SqliteJournal},
+    journal::{
+        self, GenerationRecord, History, Journal, JournalError, OpenError, SqliteHistory, SqliteJournal,
+    },
     plugin::{self, Runner},
-    router::{Generation, RuleFile},
+    router::{Generation, GenerationId, RuleFile},
     schema::Catalog,
 };
 
@@ -66,22 +69,86 @@ pub fn rules(path: &Path, catalog: &Catalog) -> Result<Generation, Faults> {
     Generation::compile(&RuleFile::load(path)?, Some(catalog))
 }
 
-/// Compiles the rules that a start takes up. `before` are those that were in force last, as they are stored: what they used is
-/// known, also where it is away now, so that a plugin which is missing has its deliveries wait and stops nothing else.
-///
-/// # Errors
-///
-/// Every mistake in them.
-pub fn first_rules(
-    files: &[RuleFile],
-    catalog: &Catalog,
-    before: Option<&str>,
-) -> Result<Generation, Faults> {
-    Generation::compile(files, Some(catalog)).or_else(|faults| {
-        let before = before.and_then(|text| Generation::from_stored(text).ok());
-        let before = before.ok_or(faults)?;
-        Generation::compile(files, Some(&before.complete(catalog)))
-    })
+/// The rules that a start takes up: those of the rule files, or those that a rollback keeps in their place.
+#[derive(Debug)]
+pub struct FirstRules {
+    files: Vec<RuleFile>,
+    /// Those that were in force last, as they are stored.
+    before: Option<String>,
+    rollback: Option<GenerationRecord>,
+}
+
+impl FirstRules {
+    /// These files alone: there was nothing before.
+    pub fn alone(files: Vec<RuleFile>) -> Self {
+        Self {
+            files,
+            before: None,
+            rollback: None,
+        }
+    }
+
+    /// What takes the place of these files, whose generation is `id`, by what `history` knows of those before.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be read, or lacks rules.
+    pub async fn after(
+        history: &dyn History,
+        files: Vec<RuleFile>,
+        id: &GenerationId,
+    ) -> Result<Self, RunError> {
+        let Some(last) = history.generations(1).await?.pop() else {
+            return Ok(Self::alone(files));
+        };
+        let mut rules = Self {
+            files,
+            before: history.rules(&last.id).await?,
+            rollback: None,
+        };
+        if last.displaced.as_ref() == Some(id) {
+            let text = rules.before.as_deref().ok_or_else(|| missing(&last.id))?;
+            rules.files = RuleFile::unpack(text).map_err(Faults::from)?;
+            rules.rollback = Some(last);
+        }
+        Ok(rules)
+    }
+
+    /// The rollback that keeps the rule files out of use, where there is one.
+    pub fn rollback(&self) -> Option<&GenerationRecord> {
+        self.rollback.as_ref()
+    }
+
+    /// Compiles them. What the rules before used is known, also where it is away now, so that a plugin which is missing
+    /// has its deliveries wait and stops nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in them.
+    pub fn compile(&self, catalog: &Catalog) -> Result<Generation, Faults> {
+        let compiled = Generation::compile(&self.files, Some(catalog)).or_else(|faults| {
+            let before = self.before.as_deref();
+            let before = before.and_then(|text| Generation::from_stored(text).ok());
+            let before = before.ok_or(faults)?;
+            Generation::compile(&self.files, Some(&before.complete(catalog)))
+        });
+        compiled.map_err(|faults| match &self.rollback {
+            Some(last) => earlier(&last.id, faults),
+            None => faults,
+        })
+    }
+}
+
+/// That the journal lacks rules.
+pub(super) fn missing(id: &GenerationId) -> JournalError {
+    JournalError::NotFound(format!("the rules of generation {id} are not in the journal"))
+}
+
+/// The faults of rules that do not stand in the rule files.
+pub(super) fn earlier(id: &GenerationId, mut faults: Faults) -> Faults {
+    let words = format!("these are rules of the earlier generation {id}, and not what the files say now");
+    faults.push(Fault::new(words));
+    faults
 }
 
 /// Holds what limits of instances count by against what the plugins of these take.

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::{load, salvage, say, scratch::Scratch, table::Table, wait};
 use crate::{
-    app,
+    app::{self, FirstRules},
     config::{self, Config, Source},
     delivery::Phase,
     fault::{Fault, Faults},
@@ -59,27 +59,20 @@ fn examine(config: &Config) -> anyhow::Result<(Survey, Result<Generation, Faults
 
 /// Whether a router would start on this configuration and this journal, whatever plugins it would park and go on without.
 pub(super) fn would_start(config: &Config) -> anyhow::Result<()> {
-    let (mut rules, mut before) = (RuleFile::load(&config.routes)?, None);
-    match app::history(&config.data_dir) {
+    let files = RuleFile::load(&config.routes)?;
+    let rules = match app::history(&config.data_dir) {
         Ok(history) => {
-            if let Some(last) = wait(history.generations(1))??.pop() {
-                before = wait(history.rules(&last.id))??;
-                if last.displaced == Some(GenerationId::of_files(&rules)) {
-                    let text = before.as_deref();
-                    let text = text
-                        .with_context(|| format!("the journal lacks the rules of generation {}", last.id))?;
-                    rules = RuleFile::unpack(text)?;
-                }
-            }
+            let id = GenerationId::of_files(&files);
+            wait(FirstRules::after(&*history, files, &id))??
         }
         // There is none yet, or a start brings it up to date first.
-        Err(OpenError::Missing(_) | OpenError::Older { .. }) => {}
+        Err(OpenError::Missing(_) | OpenError::Older { .. }) => FirstRules::alone(files),
         Err(error) => return Err(error.into()),
-    }
+    };
     let catalog = survey(config)?.catalog();
     let mut faults = Faults::new();
     faults.take(app::limits(&config.limits, &catalog));
-    let generation = faults.take(app::first_rules(&rules, &catalog, before.as_deref()));
+    let generation = faults.take(rules.compile(&catalog));
     Ok(faults.give(generation).map(drop)?)
 }
 
