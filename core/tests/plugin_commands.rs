@@ -7,20 +7,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::Duration,
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
 use jackfield::plugin::digest::Digest;
 use jackfield_stage::{
     cargo, change, http,
+    process::Process,
     router::{Router, Signal},
+    wait::eventually,
 };
 use rustix::process::{Pid, kill_process};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 const CONFIGURATION: &str = r#"
 [[source]]
@@ -152,20 +152,14 @@ async fn the_generation_and_the_digest_of_the_code_in_use_are_listed() {
 #[tokio::test]
 async fn a_worker_ends_with_its_router_also_where_it_cannot_notice() {
     let mut stage = Stage::started().await;
-    let process = stage.listed().await["vitals"]["process"].as_i64().unwrap();
+    let process = stage.listed().await["vitals"]["process"].as_u64().unwrap();
+    let process = u32::try_from(process).unwrap();
     let worker = Pid::from_raw(process.try_into().unwrap()).unwrap();
     // From here on it does not read that its socket was closed.
     kill_process(worker, Signal::STOP).unwrap();
     stage.router.kill().await.unwrap();
-    let lives = || {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        status.contains("State:") && !status.contains("State:\tZ")
-    };
-    let patience = Instant::now() + Duration::from_secs(30);
-    while lives() && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(!lives());
+    let lives = || Process::find(process).is_ok_and(|worker| !worker.is_over);
+    assert!(eventually(async || !lives()).await);
 }
 
 #[tokio::test]

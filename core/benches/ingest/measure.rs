@@ -19,6 +19,7 @@ use jackfield_stage::{
     cargo,
     load::{self, Amount, Progress, Tally, Template},
     marks::Marks,
+    process::Process,
     router::Router,
     zeplin,
 };
@@ -294,29 +295,11 @@ fn sync_time(directory: &Path) -> anyhow::Result<Duration> {
 
 /// User and system time that `process` and the processes of its own have used, its workers among them.
 fn cpu_time(process: u32) -> anyhow::Result<Duration> {
-    let mut ticks = 0;
-    for entry in fs::read_dir("/proc")? {
-        let stat = entry?.path().join("stat");
-        // Of a file that is no process, or of one that has just ended, there is nothing to read.
-        let Ok(stat) = fs::read_to_string(stat) else {
-            continue;
-        };
-        let Some((id, rest)) = stat.split_once(" (") else {
-            continue;
-        };
-        let Some((_, fields)) = rest.rsplit_once(") ") else {
-            continue;
-        };
-        // As proc(5) counts them: 4 is the parent, 14 and 15 are the times, in ticks of 10 ms.
-        let fields: Vec<u64> = fields
-            .split(' ')
-            .map(|field| field.trim().parse().unwrap_or(0))
-            .collect();
-        if id.parse() == Ok(process) || fields.get(4 - 3) == Some(&u64::from(process)) {
-            ticks += fields[14 - 3] + fields[15 - 3];
-        }
-    }
-    Ok(Duration::from_millis(ticks * 10))
+    let all = Process::all()?;
+    let its_own = all
+        .iter()
+        .filter(|one| one.id == process || one.parent == process);
+    Ok(its_own.map(|one| one.time).sum())
 }
 
 /// Resident memory of `process`, in bytes.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use jackfield::journal::Journal as _;
-use jackfield_stage::{marks::Marks, router::Router};
+use jackfield_stage::{marks::Marks, process::Process, router::Router};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
@@ -108,7 +108,9 @@ async fn run(router: &Router, other: &Path, events: usize) -> anyhow::Result<Run
         if let Ok(now) = counter(&format!("/proc/{process}/status"), "VmHWM:") {
             peak = peak.max(now / 1024.0);
         }
-        worked = worked.max(processor_time(process).unwrap_or(0.0));
+        if let Ok(Process { time, .. }) = Process::find(process) {
+            worked = worked.max(time.as_secs_f64());
+        }
         if let Ok(ended) = timeout(LOOK, child.wait()).await {
             break ended?;
         }
@@ -127,16 +129,6 @@ async fn run(router: &Router, other: &Path, events: usize) -> anyhow::Result<Run
         plan["routes"]
     );
     Ok(Run { time, worked, peak })
-}
-
-/// What a process has had of the processors, in seconds.
-fn processor_time(process: u32) -> anyhow::Result<f64> {
-    let figures = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // After the name, which may hold anything.
-    let (_, figures) = figures.rsplit_once(')').context("the process has a name")?;
-    let ticks = figures.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
-    Ok(ticks / TICKS)
 }
 
 /// What is in the payload of events as large as GitHub's.
@@ -179,7 +171,5 @@ fn rules(changed: bool) -> String {
 
 /// How often its memory is looked at; the kernel keeps the most that it had.
 const LOOK: Duration = Duration::from_millis(2);
-/// In how many the kernel tells a second of processor time, on all machines there are.
-const TICKS: f64 = 100.0;
 /// The exit code of a plan by which something would be different.
 const DIFFERENT: i32 = 3;

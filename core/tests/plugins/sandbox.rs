@@ -3,7 +3,6 @@
 //! What takes a newer kernel than this one is skipped, with a word about it.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -21,9 +20,9 @@ use jackfield::{
     plugin::{Grant, Instance, InstanceOptions, PluginState, Registry, Report, unenforced},
     reason::Reason,
 };
+use jackfield_stage::{process::Process, wait::eventually};
 use rustix::io::FdFlags;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::{
     battery::check,
@@ -598,24 +597,14 @@ async fn what_a_worker_has_started_ends_with_it_however_that_ends() {
     let report = prison.call(&json!({ "act": "fork and die" })).await;
     check(&report, Outcome::Retry, Reason::PluginCrashed, "died of SIGABRT");
     // They are killed by now, which takes its time.
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !members(worker).is_empty() && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(members(worker), BTreeSet::new());
+    assert!(eventually(async || !has_members(worker)).await);
 }
 
-/// The processes of a group that have not ended.
-fn members(group: u32) -> BTreeSet<u32> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_member = |id: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        // After the name, which is whatever it likes: the state, the parent, the group.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        matches!(*fields, [state, _, of, ..] if state != "Z" && of == group.to_string())
-    };
-    ids.filter(is_member).collect()
+/// Whether a process of that group has not ended.
+fn has_members(group: u32) -> bool {
+    let all = Process::all().unwrap();
+    all.iter()
+        .any(|process| process.group == group && !process.is_over)
 }
 
 #[tokio::test]

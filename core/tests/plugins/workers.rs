@@ -1,17 +1,14 @@
 //! Instances in processes of their own, and what becomes of the others when one of them dies.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use jackfield::{
     delivery::Outcome,
     plugin::{InstanceOptions, Isolation, PluginState},
     reason::Reason,
 };
+use jackfield_stage::{process::Process, wait::eventually};
 use serde_json::json;
-use tokio::time::Instant;
 
 use crate::{
     battery::check,
@@ -169,15 +166,12 @@ async fn what_a_plugin_prints_never_gets_between_its_worker_and_the_router() {
     log();
     let trial = Trial::in_a_worker(Build::C).await;
     assert_eq!(trial.act("print").await.outcome, Outcome::Done);
-    let patience = Instant::now() + Duration::from_secs(30);
     let line = || {
         let logged = logged();
         let line = logged.lines().find(|line| line.contains("what is this"));
         line.map(str::to_owned)
     };
-    while line().is_none() && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    assert!(eventually(async || line().is_some()).await);
     assert!(line().unwrap().contains("module=\"stderr\""), "{}", logged());
 }
 
@@ -186,18 +180,14 @@ async fn what_a_plugin_prints_without_end_is_counted_and_does_not_fill_the_log()
     log();
     let trial = Trial::in_a_worker(Build::C).await;
     assert_eq!(trial.act("rant").await.outcome, Outcome::Done);
-    let patience = Instant::now() + Duration::from_secs(60);
     // The next line that is logged says how many were not.
-    while !logged().contains("left_out=") && Instant::now() < patience {
+    let is_told = eventually(async || {
         trial.act("print").await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let logged = logged();
-    let lines = logged.matches("and another thing").count();
-    assert!(
-        logged.contains("left_out=") && (1..5000).contains(&lines),
-        "{lines}"
-    );
+        logged().contains("left_out=")
+    });
+    assert!(is_told.await);
+    let lines = logged().matches("and another thing").count();
+    assert!((1..5000).contains(&lines), "{lines}");
 }
 
 #[tokio::test]
@@ -253,27 +243,10 @@ fn sockets(process: &str) -> BTreeSet<String> {
 
 /// The worker that this process has started.
 pub(crate) fn worker() -> u32 {
-    let mut children = children().into_iter();
-    children
-        .find(|child| child.1.contains("plugin-worker"))
-        .unwrap()
-        .0
-}
-
-/// The processes that this one has started, with their command lines.
-fn children() -> BTreeMap<u32, String> {
-    let me = std::process::id();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mine = ids.filter(|id| {
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        status.lines().any(|line| line == format!("PPid:\t{me}"))
-    });
-    mine.map(|id| {
-        (
-            id,
-            std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default(),
-        )
-    })
-    .collect()
+    let all = Process::all().unwrap();
+    let is_worker = |process: &&Process| {
+        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", process.id)).unwrap_or_default();
+        process.parent == std::process::id() && line.contains("plugin-worker")
+    };
+    all.iter().find(is_worker).unwrap().id
 }
