@@ -127,14 +127,9 @@ async fn states(scene: &Scene) -> Vec<String> {
 
 /// How many attempts of each delivery have begun.
 async fn attempts(scene: &Scene) -> Vec<usize> {
-    let listed = scene.router.ask(&["deliveries", "list"]).await.unwrap();
-    let mut attempts = Vec::new();
-    for delivery in listed.as_array().unwrap() {
-        let show = ["deliveries", "show", delivery["id"].as_str().unwrap()];
-        let story = scene.router.ask(&show).await.unwrap();
-        attempts.push(story["attempts"].as_array().unwrap().len());
-    }
-    attempts
+    let stories = scene.router.stories().await.unwrap();
+    let attempts = |story: &Value| story["attempts"].as_array().unwrap().len();
+    stories.iter().map(attempts).collect()
 }
 
 /// An export has ended, and the router is told.

@@ -59,18 +59,9 @@ async fn a_new_plugin_builds_passes_and_is_dropped_into_a_running_router() {
     let mut shell = Shell::at(router.home());
     shell.run("jackfield send screens");
     router.settled(Duration::from_secs(60)).await.unwrap();
-    let mut greetings = Vec::new();
-    for delivery in router
-        .ask(&["deliveries", "list"])
-        .await
-        .unwrap()
-        .as_array()
-        .unwrap()
-    {
-        let id = delivery["id"].as_str().unwrap();
-        let shown = router.ask(&["deliveries", "show", id]).await.unwrap();
-        greetings.push(shown["attempts"][0]["output"]["greeting"].clone());
-    }
+    let stories = router.stories().await.unwrap();
+    let greeting = |story: &Value| story["attempts"][0]["output"]["greeting"].clone();
+    let mut greetings: Vec<_> = stories.iter().map(greeting).collect();
     greetings.sort_by_key(Value::to_string);
     assert_eq!(greetings, ["hello, Ada", "hello, greet-in-c"]);
     router.stop().await.unwrap();

@@ -113,17 +113,6 @@ impl Stage {
         history[0].clone()
     }
 
-    /// Every delivery, with its attempts.
-    async fn done(&self) -> Vec<Value> {
-        let listed = self.router.ask(&["deliveries", "list"]).await.unwrap();
-        let mut done = Vec::new();
-        for delivery in listed.as_array().unwrap() {
-            let show = ["deliveries", "show", delivery["id"].as_str().unwrap()];
-            done.push(self.router.ask(&show).await.unwrap());
-        }
-        done
-    }
-
     /// The exit code of a command, and all that it says.
     async fn attempt(&self, command: &[&str]) -> (Option<i32>, String) {
         let output = self.router.attempt(command).await.unwrap();
@@ -427,7 +416,7 @@ async fn what_a_reload_refuses_a_start_refuses_with_the_same_words() {
 async fn a_plan_tells_what_other_rules_would_have_made_of_what_came_in() {
     let mut stage = Stage::greeting("Ada").await;
     assert_eq!(stage.greeted().await, "hello, Ada");
-    let done = stage.done().await;
+    let done = stage.router.stories().await.unwrap();
     assert_eq!(done.len(), 1, "{done:#?}");
     let other = stage.home.path().join("other.toml");
     let plan = ["routes", "plan", other.to_str().unwrap()];
@@ -470,6 +459,6 @@ async fn a_plan_tells_what_other_rules_would_have_made_of_what_came_in() {
     fs::write(&other, greets("Ada").replace("when", "wen")).unwrap();
     assert_eq!(stage.attempt(&plan).await.0, Some(78));
     stage.generations(1).await;
-    assert_eq!(stage.done().await, done);
+    assert_eq!(stage.router.stories().await.unwrap(), done);
     stage.router.stop().await.unwrap();
 }

@@ -327,6 +327,21 @@ impl Router {
             .with_context(|| format!("jackfield {} printed {text}", arguments.join(" ")))
     }
 
+    /// All that is known of each delivery: the newest first, with its attempts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Router::ask`].
+    pub async fn stories(&self) -> anyhow::Result<Vec<Value>> {
+        let listed = self.ask(&["deliveries", "list"]).await?;
+        let mut stories = Vec::new();
+        for delivery in listed.as_array().context("a list of deliveries")? {
+            let id = delivery["id"].as_str().context("a delivery has an id")?;
+            stories.push(self.ask(&["deliveries", "show", id]).await?);
+        }
+        Ok(stories)
+    }
+
     /// Waits until nothing is owed any more.
     ///
     /// # Errors
