@@ -10,7 +10,10 @@ use serde_json::Value;
 #[path = "../fuzz/fuzz_targets/check.rs"]
 mod check;
 
-const PAGE: &str = include_str!("../PATTERNS.md");
+#[path = "patterns/page.rs"]
+mod page;
+
+use page::{PAGE, table};
 
 #[test]
 fn patterns_match_as_the_table_says() {
@@ -42,27 +45,24 @@ fn patterns_match_as_the_table_says() {
 
 #[test]
 fn every_operator_on_the_page_does_what_is_said_of_it() {
-    let (_, below) = PAGE.split_once("## Values and operators").unwrap();
-    let rows = below.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
     let mut said = String::new();
-    for row in rows.take_while(|line| line.starts_with('|')) {
-        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [_, pattern, matching, other] = cells[..] else {
-            panic!("four cells: {row}");
+    for row in table("## Values and operators") {
+        let [_, pattern, matching, other] = row[..] else {
+            panic!("four cells: {row:?}");
         };
         let pattern = pattern.trim_matches('`');
-        let (path, _) = pattern.split_once(" = ").expect(row);
-        let read: Value = toml::from_str(pattern).expect(row);
-        let read = Pattern::from_json(row, &read.to_string()).unwrap_or_else(|faults| panic!("{faults}"));
+        let (path, _) = pattern.split_once(" = ").expect(pattern);
+        let read: Value = toml::from_str(pattern).expect(pattern);
+        let read = Pattern::from_json(pattern, &read.to_string()).unwrap_or_else(|faults| panic!("{faults}"));
         for (value, matches) in [(matching, true), (other, false)] {
             let event = match value {
                 "nothing" => "{}".to_owned(),
                 value => format!("{{{path:?}: {}}}", value.trim_matches('`')),
             };
             assert_eq!(
-                read.matches(event.as_bytes()).expect(row),
+                read.matches(event.as_bytes()).expect(pattern),
                 matches,
-                "{row}\n{event}"
+                "{pattern}\n{event}"
             );
         }
         said.push_str(pattern);

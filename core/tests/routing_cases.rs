@@ -10,6 +10,11 @@ use jackfield::router::Pattern;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+#[path = "patterns/page.rs"]
+mod page;
+
+use page::{PAGE, table};
+
 /// Where we differ on purpose: id of the case, what we do instead, and why. For users, all of it stands in `PATTERNS.md`.
 const DEVIATIONS: [(u32, &str, &str); 3] = [
     (348, "reject", TWICE),
@@ -20,7 +25,6 @@ const DEVIATIONS: [(u32, &str, &str); 3] = [
 const TWICE: &str =
     "a path that is given twice in one place is a mistake; event-ruler silently takes the last";
 
-const PATTERNS: &str = include_str!("../PATTERNS.md");
 const LINES: &str = include_str!("patterns.txt");
 
 /// Operators of quamina's own.
@@ -63,7 +67,7 @@ fn patterns_do_what_quamina_does_but_for_its_extras() {
 fn the_deviations_are_those_that_are_documented() {
     let mut documented = Vec::new();
     let mut rows = 0;
-    for row in table(PATTERNS, "## Where Jackfield differs") {
+    for row in table("## Where Jackfield differs") {
         let [_, _, here, why, cases] = row[..] else {
             panic!("five cells: {row:?}");
         };
@@ -87,7 +91,7 @@ fn the_deviations_are_those_that_are_documented() {
     assert_eq!(documented, ours);
     assert!(rows > 4, "only {rows} rows");
     for extra in EXTRAS {
-        assert!(PATTERNS.contains(&extra.replace('"', "`")), "{extra}");
+        assert!(PAGE.contains(&extra.replace('"', "`")), "{extra}");
     }
 }
 
@@ -121,16 +125,6 @@ fn check(source: &str, least: usize, judge: impl Fn(Case) -> Option<Case>) {
         wrong.join("\n")
     );
     assert!(cases.len() >= least, "only {} cases", cases.len());
-}
-
-/// The rows of the first table below a heading, cell by cell.
-fn table(page: &'static str, heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
-    let (_, below) = page.split_once(heading).expect("there is such a heading");
-    let lines = below.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
-    lines.take_while(|line| line.starts_with('|')).map(|line| {
-        let cells = line.trim_matches('|').split('|');
-        cells.map(str::trim).collect()
-    })
 }
 
 /// The text of all cases, where it is at hand.
