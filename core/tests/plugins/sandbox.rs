@@ -6,10 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -21,14 +18,13 @@ use jackfield::{
     reason::Reason,
 };
 use jackfield_stage::{process::Process, wait::eventually};
-use rustix::io::FdFlags;
 use serde_json::{Value, json};
 
 use crate::{
     battery::check,
     built,
     host::Recorder,
-    trial::{Bench, log, logged},
+    trial::{Bench, left_open, log, logged},
 };
 
 /// A plugin that wants out, and what it may.
@@ -693,13 +689,4 @@ async fn a_plugin_is_kept_in_while_it_says_what_it_needs() {
     drop_in(&bench, "", &[&format!("-DESCAPE_EARLY={number}")]);
     let survey = bench.survey(Vec::new()).await;
     assert_eq!(survey.plugins()[0].description.as_deref(), Some("kept in"));
-}
-
-/// What this process has open for whoever it starts, as a careless one leaves it to a router; and its number.
-pub(crate) fn left_open() -> (OwnedFd, i32) {
-    let file = fs::File::open("/etc/passwd").unwrap();
-    let left = rustix::io::fcntl_dupfd_cloexec(file, 300).unwrap();
-    rustix::io::fcntl_setfd(&left, FdFlags::empty()).unwrap();
-    let number = left.as_raw_fd();
-    (left, number)
 }

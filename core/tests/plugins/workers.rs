@@ -13,8 +13,7 @@ use serde_json::json;
 use crate::{
     battery::check,
     built::Build,
-    sandbox::left_open,
-    trial::{Bench, Trial, configured, log, logged},
+    trial::{Bench, Trial, configured, left_open, log, logged},
 };
 
 #[tokio::test]
