@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::{Child, Command},
@@ -246,6 +246,16 @@ pub(super) fn signal_group(id: u32, signal: Signal) {
         // An error says that they have all ended, which is what is wanted.
         let _ = rustix::process::kill_process_group(pid, signal);
     }
+}
+
+/// Whether anything is left of what that child started, which has been waited for itself.
+pub(super) fn is_group_left(id: u32) -> bool {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| {
+        // Where this is the first process of a container, they have become its own, to be waited for.
+        while let Ok(Some(_)) = rustix::process::waitpgid(pid, WaitOptions::NOHANG) {}
+        rustix::process::test_kill_process_group(pid).is_ok()
+    })
 }
 
 /// What the child does: loads the staged library at `path` and writes its manifest to standard output.

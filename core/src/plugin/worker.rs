@@ -9,9 +9,10 @@
 //! - [`process`] is what that process does, within its [`limits`].
 //!
 //! What always holds: every call ends in one [`Report`](super::Report). When the process dies, the calls that were in it
-//! are retried, with the signal and the last words on its standard error; how often is for whoever makes them to say. A
-//! process never asks in the name of another instance than its own. It need not read what it is told: so much waits for it and no
-//! more, nobody waits longer than a call has time, and who asks on without reading the answers is ended.
+//! are retried, with the signal and the last words on its standard error; how often is for whoever makes them to say.
+//! Before that, what it has started is asked to end, and killed where it goes on. A process never asks in the name of
+//! another instance than its own. It need not read what it is told: so much waits for it and no more, nobody waits longer
+//! than a call has time, and who asks on without reading the answers is ended.
 
 mod life;
 mod limits;

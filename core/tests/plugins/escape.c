@@ -30,6 +30,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "jackfield_plugin.h"
@@ -210,8 +211,17 @@ static int run(const char *program, const char *argument) {
   return -1;
 }
 
-/* A child that stays, with all that is open here, and a parent that does not. */
-static int fork_and_die(void) {
+static void tidy_up(int signal) {
+  struct timespec while_ = { 0, 300 * 1000 * 1000 };
+  (void)signal;
+  nanosleep(&while_, NULL);
+  if (write(STDERR_FILENO, "all tidied up\n", 14) < 0) abort();
+  _exit(0);
+}
+
+/* A child that stays, with all that is open here, and does this when it is asked to end; and a parent that does not. */
+static int fork_and_die(void (*asked)(int)) {
+  signal(SIGTERM, asked); /* before it can be asked */
   pid_t child = fork();
   if (child < 0) return -1;
   if (child > 0) abort();
@@ -419,7 +429,9 @@ static int attempt(const jf_call *call, const char *act) {
     return run(program, field(call, "argument"));
   }
   ACT("fork") return fork_once();
-  ACT("fork and die") return fork_and_die();
+  ACT("fork and die") return fork_and_die(SIG_DFL);
+  ACT("fork, tidy up and die") return fork_and_die(tidy_up);
+  ACT("fork, stay and die") return fork_and_die(SIG_IGN);
   ACT("exec") return execute();
   ACT("thread") return thread();
   ACT("ask on") {

@@ -50,6 +50,15 @@ impl Prison {
         Self::new(Bench::new(), "", Grant::default()).await
     }
 
+    /// With a plugin that may start programs.
+    async fn with_shell() -> Self {
+        let grant = Grant {
+            programs: vec!["sh".to_owned()],
+            ..Grant::default()
+        };
+        Self::new(Bench::new(), r#""programs":["sh"]"#, grant).await
+    }
+
     fn instance(&self) -> Arc<Instance> {
         let instance = self.registry.instance("escape");
         instance.unwrap_or_else(|| panic!("{:?}", self.registry.instances()))
@@ -584,16 +593,31 @@ async fn programs_run_where_they_are_granted_and_within_the_same_bounds() {
 
 #[tokio::test]
 async fn what_a_worker_has_started_ends_with_it_however_that_ends() {
-    let grant = Grant {
-        programs: vec!["sh".to_owned()],
-        ..Grant::default()
-    };
-    let prison = Prison::new(Bench::new(), r#""programs":["sh"]"#, grant).await;
+    let prison = Prison::with_shell().await;
+    for (act, words) in [
+        ("fork and die", "died of SIGABRT"),
+        ("fork, tidy up and die", "died of SIGABRT, saying: all tidied up"),
+        ("fork, stay and die", "died of SIGABRT"),
+    ] {
+        let worker = prison.instance().caller.vitals().process.unwrap();
+        let report = prison.call(&json!({ "act": act })).await;
+        check(&report, Outcome::Retry, Reason::PluginCrashed, words);
+        // What was killed may take a moment.
+        assert!(eventually(async || !has_members(worker)).await, "{act}");
+        prison.all([(json!({ "act": "fork" }), "done")]).await;
+    }
+}
+
+/// As the first process of a container has to.
+#[tokio::test]
+async fn what_a_worker_leaves_to_its_router_is_waited_for() {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let prison = Prison::with_shell().await;
     let worker = prison.instance().caller.vitals().process.unwrap();
     let report = prison.call(&json!({ "act": "fork and die" })).await;
     check(&report, Outcome::Retry, Reason::PluginCrashed, "died of SIGABRT");
-    // They are killed by now, which takes its time.
-    assert!(eventually(async || !has_members(worker)).await);
+    let left = Process::all().unwrap();
+    assert!(left.iter().all(|process| process.group != worker), "{left:?}");
 }
 
 /// Whether a process of that group has not ended.

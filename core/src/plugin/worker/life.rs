@@ -22,7 +22,7 @@ use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, sleep_until, timeout},
+    time::{MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
 use tracing::level_filters::LevelFilter;
@@ -37,7 +37,7 @@ use super::{
 };
 use crate::plugin::{
     HostError, Report, Setup,
-    describe::{by_path, end_group, signal_group, signal_name},
+    describe::{by_path, end_group, is_group_left, signal_group, signal_name},
     egress::{self, Pass},
     elf, limits,
     log::{self, Trickle},
@@ -119,6 +119,8 @@ pub(super) struct Watch {
     /// Whether it has been said that it is.
     spent: bool,
     child: Child,
+    /// The group that it leads, until that has ended.
+    group: Option<u32>,
     /// Its way out, which ends with it.
     _pass: Option<Pass>,
     notices: Inbox<Notice>,
@@ -512,11 +514,14 @@ impl Watch {
             let _ = timeout(DYING, self.child.wait()).await;
         }
         // Also where it is gone itself: what it has started is not.
-        if let Some(group) = self.life.process {
-            // It may have a handler, and what it has started something to tidy up.
+        if let Some(group) = self.group {
+            // Any of it may have something to tidy up, such as a file that locks others out. The next process is to meet
+            // neither that nor them, and begins when they are gone.
             signal_group(group, Signal::TERM);
-            let _ = timeout(TIDYING, self.child.wait()).await;
-            signal_group(group, Signal::KILL);
+            if timeout(TIDYING, gone(&mut self.child, group)).await.is_err() {
+                signal_group(group, Signal::KILL);
+            }
+            self.group = None;
         }
         let status = self.child.wait().await.ok();
         // What it started may hold its standard error open.
@@ -549,7 +554,15 @@ impl Watch {
 impl Drop for Watch {
     /// Where it was not buried, since nobody waits for it any more: what it has started ends with it.
     fn drop(&mut self) {
-        self.child.id().into_iter().for_each(end_group);
+        self.group.into_iter().for_each(end_group);
+    }
+}
+
+/// Waits until the child has ended, and all that it started in its group.
+async fn gone(child: &mut Child, group: u32) {
+    let _ = child.wait().await;
+    while is_group_left(group) {
+        sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -646,6 +659,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
     Ok(Watch {
         spent: false,
         child,
+        group: process,
         _pass: pass,
         notices: Inbox::new(read),
         life: Arc::new(Life {
@@ -739,8 +753,10 @@ const BEATS: u32 = 2;
 const DYING: Duration = Duration::from_millis(500);
 /// How long to wait for the rest of what a dead process said, which lies in the socket already.
 const HEARING: Duration = Duration::from_millis(20);
-/// How long a process that was asked to end may take before it is killed.
+/// How long a process that was asked to end may take before it is killed, with what it has started; and how often it is
+/// looked whether that has ended, of which nobody is told.
 const TIDYING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Answers of one plugin that may be a megabyte long, and are made or wait for room at a time: more than the journal has readers.
 const READS: usize = 16;
 /// How long a line of its standard error may be, in bytes; and how many of the last ones are told with its death.
