@@ -163,7 +163,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, is no lock file, or others may change it.
+    /// Where it cannot be read, is no lock file, or others may change it or its directory.
     pub fn read(path: &Path) -> Result<Self, LockError> {
         let unreadable = |source| LockError::Unreadable {
             path: path.to_owned(),
@@ -172,6 +172,13 @@ impl Lock {
         let mut file = File::open(path).map_err(unreadable)?;
         let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
         trusted(path, &stat)?;
+        // Whoever may change its directory can put another in its place; as where it is a link, that of the file.
+        for file_path in [std::path::absolute(path), path.canonicalize()] {
+            let mut directory = file_path.map_err(unreadable)?;
+            directory.pop();
+            let stat = rustix::fs::stat(&directory).map_err(|error| unreadable(error.into()))?;
+            trusted(&directory, &stat)?;
+        }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;
         Ok(Self::parse(&path.display().to_string(), &text)?)
@@ -217,7 +224,7 @@ pub enum LockError {
         /// What the system says.
         source: io::Error,
     },
-    /// Others may change it.
+    /// Others may change it, or its directory.
     #[error(transparent)]
     Untrusted(#[from] UntrustedError),
     /// It is no lock file.
@@ -356,6 +363,35 @@ mod tests {
         };
         let checked = trust(vec![key], false).check_signature(&Candidate::example(b"some code"), Err(error));
         assert!(matches!(checked, Err(TrustError::Read(_))));
+    }
+
+    #[test]
+    fn a_lock_counts_where_nobody_else_can_put_another_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let [real, links] = ["real", "links"].map(|name| directory.path().join(name));
+        fs::create_dir(&real).unwrap();
+        fs::create_dir(&links).unwrap();
+        fs::write(real.join("plugins.lock"), Lock::default().to_string()).unwrap();
+        fs::set_permissions(real.join("plugins.lock"), fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink("../real/plugins.lock", links.join("plugins.lock")).unwrap();
+        let allow = |directory: &Path, mode| {
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let read = |by: &Path| {
+            let read = Lock::read(&by.join("plugins.lock"));
+            read.map_err(|error| reason_of(&error).replace(directory.path().to_str().unwrap(), ""))
+        };
+        for (file, link) in [(0o755, 0o755), (0o775, 0o755), (0o755, 0o775)] {
+            allow(&real, file);
+            allow(&links, link);
+            assert_eq!(read(&real).is_ok(), file == 0o755, "{file:o}");
+            assert_eq!(
+                read(&links).is_ok(),
+                file == 0o755 && link == 0o755,
+                "{file:o} {link:o}"
+            );
+        }
+        insta::assert_snapshot!(read(&links).unwrap_err(), @"`/links` has mode 0775: others than its owner may change it, and so run code in this process: chmod go-w '/links'");
     }
 
     #[test]
