@@ -223,6 +223,13 @@ static bool is_object(jf_slice json) {
 }
 
 static jf_instance *create(const jf_host *host, const jf_start *start) {
+#ifdef CREATE_ONCE
+  static atomic_bool created;
+  if (is_object(start->config) && atomic_exchange(&created, true)) {
+    start->fail(start->fail_ctx, JF_CODE_NONE, text("there is one already"));
+    return NULL;
+  }
+#endif
 #ifdef CREATE_REFUSE
   start->fail(start->fail_ctx, JF_CODE_NONE, text("not in this version"));
   return NULL;

@@ -85,7 +85,8 @@ impl From<io::Error> for Halt {
     }
 }
 
-/// Everything is done twice: what is opened once in a process, and kept, is left by the first round alone.
+/// Everything is done twice: what is opened once in a process, and kept, is left by the first round alone. Where that
+/// does not end, another would tell nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Round {
     First,
@@ -193,9 +194,10 @@ impl Trial {
             self.during(format!("when its {ordinal} instance was shut down and destroyed"))?;
             let ended = instance.end(self.grace()).await == Some(true);
             starts.ended.push(ended);
-            if ended {
-                starts.left.push(self.settle(&before).await);
+            if !ended {
+                break;
             }
+            starts.left.push(self.settle(&before).await);
         }
         Ok(starts)
     }
@@ -214,9 +216,10 @@ impl Trial {
                     all_ended &= instance.end(self.grace()).await == Some(true);
                 }
             }
-            if all_ended {
-                left.push(self.settle(&before).await);
+            if !all_ended {
+                break;
             }
+            left.push(self.settle(&before).await);
         }
         Ok(BadConfigs { answers, left })
     }
