@@ -4,6 +4,9 @@
 //! with its place. What comes out can be used without another check: addresses parse, names are unique, every
 //! source has a provider that can verify. Secrets are never written in the file itself, and never shown. Routes
 //! are not read here; only the path to them.
+//!
+//! Of a file with mistakes, [`Config::salvage`] gives what is sound, so that what lies beside it can be checked all
+//! the same; nothing runs on that.
 
 mod grace;
 mod grant;
