@@ -331,7 +331,9 @@ async fn earlier_rules_can_be_seen_and_compared_with_the_router_running_and_when
         ] {
             assert!(diff.lines().any(|found| found == line), "{diff}");
         }
-        stage.router.ask(&["routes", "history"]).await.unwrap()
+        let history = stage.router.ask(&["routes", "history"]).await.unwrap();
+        assert_eq!(listed["in_force"], history[0]);
+        history
     };
     let running = look(&stage).await;
     stage.router.stop().await.unwrap();

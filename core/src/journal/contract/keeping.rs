@@ -1,12 +1,13 @@
 //! What plugins keep, what people replay, and the rules that are still needed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jackfield_event::{DeliveryId, EventId};
 
 use super::{Bench, PAYLOAD, arrival, asked, at, generation, owed};
 use crate::{
+    clock::SystemClock,
     delivery::{Outcome, State},
     journal::{Cause, GenerationRecord, JournalError, KeptReceipt, ReplayKeys},
     router::{GenerationId, Routed},
@@ -257,4 +258,20 @@ pub(crate) async fn it_is_known_which_generation_was_in_force_when(bench: Bench<
         let refused = bench.journal.generation(prefix).await;
         assert!(matches!(refused, Err(JournalError::NotFound(_))), "{refused:?}");
     }
+}
+
+pub(crate) async fn what_is_told_of_a_generation_is_what_is_told_of_it_again(bench: Bench<'_>) {
+    let Bench { place, journal, .. } = bench;
+    drop(journal);
+    // A clock that tells more than the journal keeps.
+    let journal = place.open(Arc::new(SystemClock));
+    let put = async || {
+        journal
+            .put_in_force(&generation(), Cause::Change, None)
+            .await
+            .unwrap()
+    };
+    let noted = put().await;
+    assert_eq!(put().await, noted);
+    assert_eq!(journal.generations(9).await.unwrap(), [noted]);
 }

@@ -55,6 +55,11 @@ pub(super) fn maybe_time_at(row: &Row<'_>, column: &str) -> rusqlite::Result<Opt
     row.get::<_, Option<i64>>(column)?.map(time).transpose()
 }
 
+/// A moment as it is read once it has been written.
+pub(super) fn as_kept(moment: Timestamp) -> rusqlite::Result<Timestamp> {
+    time(moment.as_millis())
+}
+
 fn time(millis: i64) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millis(millis).ok_or(Error::IntegralValueOutOfRange(0, millis))
 }

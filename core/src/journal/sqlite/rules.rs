@@ -7,7 +7,7 @@
 use jackfield_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{history, job::Fault, store::Store};
+use super::{history, job::Fault, row, store::Store};
 use crate::{
     journal::{Cause, GenerationRecord, JournalError},
     router::GenerationId,
@@ -123,7 +123,8 @@ impl Store<'_> {
             ])?;
         Ok(GenerationRecord {
             id: generation.clone(),
-            since: now,
+            // Whoever asks for it again is told the same.
+            since: row::as_kept(now)?,
             until: None,
             cause,
             displaced: displaced.cloned(),

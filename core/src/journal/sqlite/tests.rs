@@ -182,6 +182,7 @@ contract! {
         an_event_is_replayed_under_other_rules,
         generations_are_needed_until_their_deliveries_settle,
         it_is_known_which_generation_was_in_force_when,
+        what_is_told_of_a_generation_is_what_is_told_of_it_again,
     }
 }
 
