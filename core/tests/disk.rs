@@ -15,7 +15,7 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
-use jackfield_stage::{disk::Interposer, http, router::Router};
+use jackfield_stage::{disk::Interposer, http, router::Router, wait::eventually};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -123,6 +123,12 @@ impl Stage {
         panic!("/readyz does not turn {status}: {}", self.router.end_of_log());
     }
 
+    /// The name of the rules in force.
+    async fn in_force(&self) -> Value {
+        let routes: Value = serde_json::from_str(&self.is("/v1/routes").await.body).unwrap();
+        routes["in_force"]["id"].clone()
+    }
+
     fn process(&self) -> u32 {
         self.router.process().unwrap()
     }
@@ -180,6 +186,14 @@ async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_the
     assert!(why.contains("the journal cannot commit"), "{why}");
     assert_eq!(stage.is("/healthz").await.status, StatusCode::OK);
     assert!(stage.promised.len() > 10, "{:?}", stage.promised);
+    let rules = stage.in_force().await;
+    fs::write(
+        stage.home.path().join("routes.toml"),
+        format!("# Changed.\n{ROUTES}"),
+    )
+    .unwrap();
+    assert!(eventually(async || stage.router.log().contains("rules not taken up")).await);
+    assert_eq!(stage.in_force().await, rules);
 
     let none = Rlimit {
         current: None,
@@ -193,6 +207,11 @@ async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_the
     }
     assert_eq!(stage.process(), process, "it was not started again");
     assert_eq!(stage.kept(Command::new(BINARY)), stage.promised);
+    assert!(
+        eventually(async || stage.in_force().await != rules).await,
+        "{}",
+        stage.router.end_of_log()
+    );
     let owed = stage.router.ask(&["deliveries", "list"]).await.unwrap();
     assert_eq!(
         (owed.as_array().unwrap().len(), &owed[0]["state"]),

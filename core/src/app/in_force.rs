@@ -12,7 +12,7 @@
 
 mod metrics;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub(super) struct InForce {
     watch: Watch<RuleFiles>,
     asked: mpsc::Receiver<Asked>,
     handle: Handle,
+    /// Whether there are rules that the journal could not keep.
+    owed: bool,
 }
 
 /// What it works with.
@@ -130,6 +133,7 @@ impl InForce {
             },
             standing,
             parts,
+            owed: false,
         })
     }
 
@@ -165,6 +169,8 @@ impl InForce {
                 // What the rules name may be there now, or take what they give.
                 Ok(()) = plugins.changed(), if is_refused => drop(self.reload(Cause::Change).await),
                 () = self.watch.changed() => drop(self.reload(Cause::Change).await),
+                // The journal may be well again, and nobody changes the files for that.
+                () = sleep(AGAIN), if self.owed => drop(self.reload(Cause::Change).await),
             }
         }
     }
@@ -179,7 +185,7 @@ impl InForce {
     }
 
     /// Takes up the rule files as they are now.
-    async fn reload(&self, cause: Cause) -> Result<Taken, RulesError> {
+    async fn reload(&mut self, cause: Cause) -> Result<Taken, RulesError> {
         let held = self.parts.plugins.hold().await;
         let result = self.take_files(&held, cause).await;
         drop(held);
@@ -187,6 +193,7 @@ impl InForce {
             Ok(taken) => self.metrics.taken(taken),
             Err(error) => self.refuse(error, cause),
         }
+        self.owed = matches!(result, Err(RulesError::Journal(_)));
         result
     }
 
@@ -293,8 +300,9 @@ impl InForce {
         self.metrics.refused();
         let faults = match error {
             RulesError::Faults(faults) => faults,
+            RulesError::Journal(_) if self.owed && cause == Cause::Change => return,
             RulesError::Journal(error) => {
-                return tracing::error!(%error, "rules not taken up; those in force stay");
+                return tracing::error!(%error, "rules not taken up; those in force stay, and it is tried again");
             }
             RulesError::Stopping => return,
         };
@@ -444,6 +452,8 @@ fn warn_of_unindexed(generation: &Generation) {
     }
 }
 
+/// When rules are tried again that the journal could not keep.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How many routes a log names one by one.
 const MOST_WARNINGS: usize = 20;
 
