@@ -134,7 +134,7 @@ impl Bench {
 
     pub(crate) fn call_with(&self, input: &Value, key: &str) -> StepCall {
         StepCall {
-            event: self.event.clone(),
+            event: Bytes::copy_from_slice(&self.event),
             input: Bytes::from(input.to_string()),
             delivery: DeliveryId::new(Timestamp::from_secs(1_700_000_000).expect("it is a moment"), 7),
             route: "route".to_owned(),

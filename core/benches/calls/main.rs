@@ -54,9 +54,9 @@ async fn measure(marks: &mut Marks) -> anyhow::Result<()> {
 
 /// Prints what a call costs.
 async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
-    let there = |name, place| (name, bench.caller(place), bench.call(place));
-    let subjects: [(&str, Arc<dyn Caller>, StepCall); 5] = [
-        ("direct", Arc::new(Nothing), bench.call(Place::Here)),
+    let there = |name, place| (name, bench.caller(place), place);
+    let subjects: [(&str, Arc<dyn Caller>, Place); 5] = [
+        ("direct", Arc::new(Nothing), Place::Here),
         there("in process", Place::Here),
         there("inline, in process", Place::HereInline),
         there("in a worker", Place::Process),
@@ -68,11 +68,12 @@ async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         wakes.push(floor::wake());
         sockets.push(floor::socket(bench.size())?);
-        for (subject, (_, caller, call)) in subjects.iter().enumerate() {
+        for (subject, (_, caller, place)) in subjects.iter().enumerate() {
+            let calls = || bench.call(*place);
             for in_flight in [1, 64] {
                 // What it takes to get going is not what it costs.
-                rate((caller, call), in_flight, WARM_UP).await;
-                let time = rate((caller, call), in_flight, MEASURED).await;
+                rate((caller, calls), in_flight, WARM_UP).await;
+                let time = rate((caller, calls), in_flight, MEASURED).await;
                 times.entry((subject, in_flight)).or_default().push(time);
             }
         }
@@ -107,11 +108,16 @@ async fn costs(bench: &Bench, marks: &mut Marks) -> anyhow::Result<()> {
 }
 
 /// How many microseconds pass for each call while so many are in flight.
-async fn rate((caller, call): (&Arc<dyn Caller>, &StepCall), in_flight: usize, time: Duration) -> f64 {
+async fn rate(
+    (caller, call): (&Arc<dyn Caller>, impl Fn() -> StepCall),
+    in_flight: usize,
+    time: Duration,
+) -> f64 {
     let began = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..in_flight {
-        let (caller, call) = (Arc::clone(caller), call.clone());
+        // One of its own, as each delivery has.
+        let (caller, call) = (Arc::clone(caller), call());
         callers.spawn(async move {
             let mut calls = 0_u32;
             while began.elapsed() < time {
