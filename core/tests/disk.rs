@@ -15,7 +15,7 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
-use jackfield_stage::{disk::Interposer, http, router::Router, wait::eventually};
+use jackfield_stage::{change, disk::Interposer, http, router::Router, wait::eventually};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -125,8 +125,8 @@ impl Stage {
 
     /// The name of the rules in force.
     async fn in_force(&self) -> Value {
-        let routes: Value = serde_json::from_str(&self.is("/v1/routes").await.body).unwrap();
-        routes["in_force"]["id"].clone()
+        let standing = change::standing(&self.router).await.unwrap();
+        standing["in_force"]["id"].clone()
     }
 
     fn process(&self) -> u32 {

@@ -39,7 +39,12 @@ pub async fn rules(router: &Router, text: &str, signal: bool) -> anyhow::Result<
     bail!("rules were neither taken up nor refused: {before:#}")
 }
 
-async fn standing(router: &Router) -> anyhow::Result<Value> {
+/// What the router says of its rules.
+///
+/// # Errors
+///
+/// Where it does not answer.
+pub async fn standing(router: &Router) -> anyhow::Result<Value> {
     let headers = HeaderMap::new();
     let answer = http::send(router.admin(), Method::GET, "/v1/routes", &headers, "").await?;
     Ok(serde_json::from_str(&answer.body)?)
