@@ -15,7 +15,13 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
-use jackfield_stage::{change, disk::Interposer, http, router::Router, wait::eventually};
+use jackfield_stage::{
+    change,
+    disk::Interposer,
+    http,
+    router::{Router, Signal},
+    wait::eventually,
+};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -129,6 +135,15 @@ impl Stage {
         standing["in_force"]["id"].clone()
     }
 
+    fn lift_the_quota(&self) {
+        let none = Rlimit {
+            current: None,
+            maximum: None,
+        };
+        let pid = Pid::from_raw(self.process().cast_signed()).unwrap();
+        prlimit(Some(pid), Resource::Fsize, none).unwrap();
+    }
+
     fn process(&self) -> u32 {
         self.router.process().unwrap()
     }
@@ -172,10 +187,11 @@ async fn post(ingress: SocketAddr, number: usize) -> (StatusCode, Option<String>
 }
 
 /// No file of the router's may grow beyond 4 MB: what a quota does, and what every machine allows to do.
+const WITH_A_QUOTA: &str = "trap '' XFSZ\nulimit -S -f 8192\nexec \"$binary\" \"$@\"";
+
 #[tokio::test]
 async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_they_may() {
-    let script = "trap '' XFSZ\nulimit -S -f 8192\nexec \"$binary\" \"$@\"";
-    let mut stage = Stage::start(script).await;
+    let mut stage = Stage::start(WITH_A_QUOTA).await;
     let process = stage.process();
     let waiting = stage.router.ask(&["send", "design-system"]).await.unwrap();
     stage
@@ -195,12 +211,7 @@ async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_the
     assert!(eventually(async || stage.router.log().contains("rules not taken up")).await);
     assert_eq!(stage.in_force().await, rules);
 
-    let none = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    let pid = Pid::from_raw(process.cast_signed()).unwrap();
-    prlimit(Some(pid), Resource::Fsize, none).unwrap();
+    stage.lift_the_quota();
     stage.turns(StatusCode::OK).await;
     for number in 5_000..5_010 {
         assert_eq!(stage.post(number).await, StatusCode::OK);
@@ -216,6 +227,34 @@ async fn a_router_whose_files_may_not_grow_promises_nothing_and_goes_on_when_the
     assert_eq!(
         (owed.as_array().unwrap().len(), &owed[0]["state"]),
         (1, &"waiting".into())
+    );
+}
+
+#[tokio::test]
+async fn rule_files_that_a_person_asked_for_end_a_rollback_though_there_was_no_room_at_first() {
+    let mut stage = Stage::start(WITH_A_QUOTA).await;
+    let first = stage.in_force().await;
+    let refused = change::rules(&stage.router, &format!("# Changed.\n{ROUTES}"), false).await;
+    assert_eq!(refused.unwrap(), None);
+    let changed = stage.in_force().await;
+    let name = first.as_str().unwrap();
+    stage.router.ask(&["routes", "rollback", name]).await.unwrap();
+    assert_eq!(stage.in_force().await, first);
+    stage.fill().await;
+    stage.turns(StatusCode::SERVICE_UNAVAILABLE).await;
+    stage.router.signal(Signal::HUP).unwrap();
+    assert!(
+        eventually(async || stage.router.log().contains("rules not taken up")).await,
+        "{}",
+        stage.router.end_of_log()
+    );
+    assert_eq!(stage.in_force().await, first);
+
+    stage.lift_the_quota();
+    assert!(
+        eventually(async || stage.in_force().await == changed).await,
+        "{}",
+        stage.router.end_of_log()
     );
 }
 

@@ -54,8 +54,8 @@ pub(super) struct InForce {
     watch: Watch<RuleFiles>,
     asked: mpsc::Receiver<Asked>,
     handle: Handle,
-    /// Whether there are rules that the journal could not keep.
-    owed: bool,
+    /// Why rule files were taken up that the journal could not keep.
+    owed: Option<Cause>,
 }
 
 /// What it works with.
@@ -133,7 +133,7 @@ impl InForce {
             },
             standing,
             parts,
-            owed: false,
+            owed: None,
         })
     }
 
@@ -170,7 +170,7 @@ impl InForce {
                 Ok(()) = plugins.changed(), if is_refused => drop(self.reload(Cause::Change).await),
                 () = self.watch.changed() => drop(self.reload(Cause::Change).await),
                 // The journal may be well again, and nobody changes the files for that.
-                () = sleep(AGAIN), if self.owed => drop(self.reload(Cause::Change).await),
+                () = sleep(AGAIN), if self.owed.is_some() => drop(self.reload(Cause::Change).await),
             }
         }
     }
@@ -186,14 +186,19 @@ impl InForce {
 
     /// Takes up the rule files as they are now.
     async fn reload(&mut self, cause: Cause) -> Result<Taken, RulesError> {
+        // A person who asked for files that could not be kept asks for them still, whatever has them tried again.
+        let first = match (cause, self.owed) {
+            (Cause::Change, Some(first)) => first,
+            _ => cause,
+        };
         let held = self.parts.plugins.hold().await;
-        let result = self.take_files(&held, cause).await;
+        let result = self.take_files(&held, first).await;
         drop(held);
         match &result {
             Ok(taken) => self.metrics.taken(taken),
             Err(error) => self.refuse(error, cause),
         }
-        self.owed = matches!(result, Err(RulesError::Journal(_)));
+        self.owed = matches!(result, Err(RulesError::Journal(_))).then_some(first);
         result
     }
 
@@ -215,7 +220,7 @@ impl InForce {
     }
 
     /// Puts an earlier generation in force, in place of that of the rule files.
-    async fn roll_back(&self, name: &str) -> Result<Taken, RulesError> {
+    async fn roll_back(&mut self, name: &str) -> Result<Taken, RulesError> {
         let held = self.parts.plugins.hold().await;
         let id = self.parts.journal.generation(name).await?;
         let in_force = self.routes.load_full();
@@ -230,6 +235,7 @@ impl InForce {
         let catalog = in_force.complete(held.catalog());
         let generation = Arc::new(self.parts.stored(&id, catalog).await?);
         let taken = self.put_in_force(generation, Cause::Rollback, displaced).await?;
+        self.owed = None;
         self.metrics.taken(&taken);
         Ok(taken)
     }
@@ -300,7 +306,7 @@ impl InForce {
         self.metrics.refused();
         let faults = match error {
             RulesError::Faults(faults) => faults,
-            RulesError::Journal(_) if self.owed && cause == Cause::Change => return,
+            RulesError::Journal(_) if self.owed.is_some() && cause == Cause::Change => return,
             RulesError::Journal(error) => {
                 return tracing::error!(%error, "rules not taken up; those in force stay, and it is tried again");
             }
