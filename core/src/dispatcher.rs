@@ -120,11 +120,56 @@ struct Shared {
 /// What is at work here.
 #[derive(Debug, Default)]
 struct Running {
-    /// Deliveries with what tells their course to stop. By their names, a lease that ran out under a stalled disk does not start
-    /// a second course.
-    courses: HashMap<DeliveryId, CancellationToken>,
+    /// By their names, a delivery never has two courses at a time.
+    courses: HashMap<DeliveryId, Place>,
+    /// Claims that came while a course of their delivery was there, which is not any more.
+    left: Vec<Claim>,
     /// Deliveries that a person canceled between their claim and the start of their course.
     early: HashSet<DeliveryId>,
+}
+
+/// A delivery's place among those at work.
+#[derive(Debug)]
+struct Place {
+    /// Tells its course to stop.
+    cancel: CancellationToken,
+    /// What was claimed meanwhile: a course gives its claim back before it has tidied up, and a lease may run out under a stalled
+    /// disk. Where the course still has the delivery, the journal refuses what comes of this one.
+    next: Option<Claim>,
+}
+
+impl Running {
+    /// A place for a claim's course, with what tells that to stop; none where there is one that has not ended.
+    fn take_up(&mut self, claim: Claim, all: &CancellationToken) -> Option<(Claim, CancellationToken)> {
+        match self.courses.entry(claim.delivery) {
+            Entry::Occupied(mut place) => {
+                place.get_mut().next = Some(claim);
+                None
+            }
+            Entry::Vacant(place) => {
+                let cancel = all.child_token();
+                if self.early.remove(&claim.delivery) {
+                    cancel.cancel();
+                }
+                place.insert(Place {
+                    cancel: cancel.clone(),
+                    next: None,
+                });
+                Some((claim, cancel))
+            }
+        }
+    }
+
+    /// The course of a delivery has ended.
+    fn leave(&mut self, delivery: DeliveryId) {
+        let Some(Place { cancel, next }) = self.courses.remove(&delivery) else {
+            return;
+        };
+        if next.is_some() && cancel.is_cancelled() {
+            self.early.insert(delivery);
+        }
+        self.left.extend(next);
+    }
 }
 
 /// By which others tell the dispatcher what a person asked for.
@@ -141,7 +186,7 @@ impl Handle {
     pub fn cancel(&self, delivery: DeliveryId) {
         let mut running = self.0.running();
         match running.courses.get(&delivery) {
-            Some(course) => course.cancel(),
+            Some(place) => place.cancel.cancel(),
             None => drop(running.early.insert(delivery)),
         }
     }
@@ -314,36 +359,22 @@ impl Shared {
             limit: self.options.batch.get(),
             busy: [self.gates.busy(), self.breakers.tried()].concat(),
         };
-        self.journal.claim(request).await
+        let claims = self.journal.claim(request).await?;
+        let left = std::mem::take(&mut self.running().left);
+        Ok([left, claims].concat())
     }
 
-    /// Starts a course for each claim that has none yet.
+    /// Starts a course for each claim whose delivery has none.
     fn start(self: &Arc<Self>, claims: Vec<Claim>, courses: &TaskTracker) -> usize {
         let claimed = claims.len();
         for claim in claims {
-            let delivery = claim.delivery;
-            if let Some(cancel) = self.take_up(delivery) {
-                let at_work = AtWork(Arc::clone(self), delivery);
+            let taken = self.running().take_up(claim, &self.cancel);
+            if let Some((claim, cancel)) = taken {
+                let at_work = AtWork(Arc::clone(self), claim.delivery);
                 courses.spawn(async move { Course::new(&at_work.0, claim, cancel).run().await });
             }
         }
         claimed
-    }
-
-    /// What tells the course of a delivery to stop, unless it has one already.
-    fn take_up(&self, delivery: DeliveryId) -> Option<CancellationToken> {
-        let mut running = self.running();
-        let Running { courses, early } = &mut *running;
-        match courses.entry(delivery) {
-            Entry::Occupied(_) => None,
-            Entry::Vacant(place) => {
-                let cancel = place.insert(self.cancel.child_token()).clone();
-                if early.remove(&delivery) {
-                    cancel.cancel();
-                }
-                Some(cancel)
-            }
-        }
     }
 
     /// The lock is held for one look or change, and no other is taken under it.
@@ -394,7 +425,7 @@ struct AtWork(Arc<Shared>, DeliveryId);
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.running().courses.remove(&self.1);
+        self.0.running().leave(self.1);
         self.0.breakers.pass_on(self.1);
         self.0.room.notify_one();
     }

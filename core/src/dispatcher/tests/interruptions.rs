@@ -1,6 +1,7 @@
 //! Stops, kills, jumps of the clock and dying processes: what goes on, and what is given up.
 
 use super::*;
+use crate::dispatcher::AtWork;
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_lets_the_call_end_and_the_next_run_goes_on_at_the_next_step() {
@@ -281,4 +282,36 @@ async fn a_step_answers_for_no_other_that_crashed() {
     let stories = stage.settle().await;
     assert_eq!(states(&stories), [State::Succeeded]);
     assert_eq!((a.inputs().len(), b.inputs().len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_anew_while_its_course_tidies_up_goes_on_when_that_has_ended() {
+    let a = Played::new(|_| report(Outcome::Done));
+    let mut stage = Stage::set(TWO_STEPS, [("a", 1, a)]);
+    stage.accept("p").await;
+    let dispatcher = stage.dispatcher();
+    let shared = &dispatcher.shared;
+    let claim = async || shared.claim().await.unwrap().remove(0);
+    let first = claim().await;
+    let delivery = first.delivery;
+    let (_, cancel) = shared.running().take_up(first, &shared.cancel).unwrap();
+    let course = AtWork(Arc::clone(shared), delivery);
+    // It has given the delivery back, and is still there when that is claimed again, and canceled.
+    shared
+        .journal
+        .release(delivery, &shared.owner, None)
+        .await
+        .unwrap();
+    let again = claim().await;
+    assert!(shared.running().take_up(again, &shared.cancel).is_none());
+    dispatcher.handle().cancel(delivery);
+    assert!(cancel.is_cancelled());
+    drop(course);
+    let kept = claim().await;
+    assert_eq!(kept.delivery, delivery);
+    let (_, cancel) = shared.running().take_up(kept, &shared.cancel).unwrap();
+    assert!(
+        cancel.is_cancelled(),
+        "a person does not want it, whichever course it is"
+    );
 }
