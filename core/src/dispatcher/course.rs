@@ -124,7 +124,7 @@ impl<'s> Course<'s> {
         let attempt = self.claim.attempts + 1;
         let start = self.start(step, attempt, &ready);
         match self.shared.journal.begin(start).await {
-            Ok(Begun::Now) => {}
+            Ok(Begun::Now) => self.claim.attempts = attempt,
             Ok(Begun::Later { reason, .. }) => {
                 self.withdraw(ready).await;
                 self.put_off(&instance.name, reason);
@@ -141,7 +141,15 @@ impl<'s> Course<'s> {
                 return Ok(Turn::GoOn);
             }
         }
-        self.claim.attempts = attempt;
+        // On a slow disk it may have come too late for the call itself.
+        if let Err(NotReady::Fail(reason, error)) = self.in_time() {
+            self.withdraw(ready).await;
+            let ending = Ending {
+                attempt: Some(attempt),
+                ..Ending::without_call(reason, error)
+            };
+            return self.fail(route, step, ending).await;
+        }
         let call = self.call(step, attempt, ready.input, instance.timeout);
         let report = instance.caller.call(call).await;
         drop((ready.visit, ready.permit));

@@ -194,3 +194,31 @@ async fn deadline_and_failing_disk_nothing_is_begun_after_it_because_the_journal
     let told = told(&b);
     assert!(told.starts_with("a: deadline-passed: the deadline "), "{told}");
 }
+
+#[tokio::test]
+async fn deadline_and_slow_disk_nothing_is_called_after_it_because_its_start_is_on_disk_late() {
+    let (a, b, stage) = two_for_one_call().await;
+    let (dispatcher, stop) = (stage.dispatcher(), CancellationToken::new());
+    let direct = async {
+        a.is_called(1).await;
+        let stands = stage.journal.stand_still().await;
+        a.lets.add_permits(2);
+        // There is room for the other, whose start waits for the disk.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stage.clock.1.store(24 * 3600, Relaxed);
+        drop(stands);
+        b.is_called(1).await;
+        stop.cancel();
+    };
+    tokio::join!(dispatcher.run(stop.clone()), direct);
+    assert_eq!(a.inputs().len(), 1);
+    let told = told(&b);
+    assert!(told.starts_with("a: deadline-passed: the deadline "), "{told}");
+    let stories = stage.settle().await;
+    assert_eq!(states(&stories), [State::Succeeded, State::Dead]);
+    let ended = &stories[1].attempts[0];
+    assert_eq!(
+        (ended.attempt, ended.reason),
+        (Some(1), Some(Reason::DeadlinePassed))
+    );
+}

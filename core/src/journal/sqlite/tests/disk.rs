@@ -302,4 +302,15 @@ impl SqliteJournal {
             .await
             .unwrap();
     }
+
+    /// Writes nothing that comes from now on until what this gives is dropped, as on a disk that stands still.
+    pub(crate) async fn stand_still(&self) -> std::sync::mpsc::Sender<()> {
+        let (moves, stands) = std::sync::mpsc::channel();
+        let (job, _) = job::Asked::new(move |_| {
+            let _ = stands.recv();
+            Ok(())
+        });
+        self.sender().unwrap().send(job).await.unwrap();
+        moves
+    }
 }
