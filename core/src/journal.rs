@@ -164,7 +164,7 @@ pub struct AttemptStart {
 }
 
 /// A bucket that an attempt has to go through: that of an instance, or of an instance and a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// Its name: the instance's, alone or with the key after a space.
     pub bucket: String,
@@ -334,10 +334,11 @@ pub trait Journal: History {
     /// What goes through a bucket is committed with it, so that nothing that begins after a restart knows less of it.
     async fn begin(&self, start: AttemptStart) -> Result<Begun, JournalError>;
 
-    /// Says that a bucket that was full is so no longer: the oldest that waits at it is due.
-    async fn hand_on(&self, bucket: &str) -> Result<(), JournalError>;
+    /// Says that what bounds attempts is full no longer: the oldest that waits at its bucket is due as soon as its rate allows.
+    async fn hand_on(&self, free: Bound) -> Result<(), JournalError>;
 
-    /// Closes a bucket for a while, or opens it again; while that of an instance rests, nothing of the instance is claimed.
+    /// Closes a bucket for a while; while that of an instance rests, nothing of the instance is claimed. Or ends the rest of an
+    /// instance that failed, though not a pause that a service asked for.
     async fn rest(&self, bucket: &str, rest: Option<Rest>) -> Result<(), JournalError>;
 
     /// Commits how a step or an attempt ended and what that makes of the delivery. Where a person has asked for it to be

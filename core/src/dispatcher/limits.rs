@@ -109,9 +109,9 @@ impl Passage {
         counted.map(|bound| bound.bucket.as_str())
     }
 
-    /// Lets go of what it holds, and names the buckets that have room now for who waits at them: what was held, and what was
+    /// Lets go of what it holds, and gives the bounds that have room now for who waits there: what was held, and what was
     /// full and is not, since whoever left it may have looked before this one waited.
-    pub(super) fn let_go(self, calls: &Calls) -> Vec<String> {
+    pub(super) fn let_go(self, calls: &Calls) -> Vec<Bound> {
         let held = self.holds.iter().map(|hold| hold.bucket.clone());
         let mut free: Vec<_> = held.collect();
         drop(self.holds);
@@ -120,7 +120,11 @@ impl Passage {
             full.filter(|(bucket, most)| calls.has_room(bucket, *most))
                 .map(|(bucket, _)| bucket),
         );
-        free
+        let bounds = self.bounds.into_iter();
+        bounds
+            .filter(|bound| free.contains(&bound.bucket))
+            .map(|bound| Bound { full: false, ..bound })
+            .collect()
     }
 }
 
@@ -203,6 +207,33 @@ mod tests {
         assert!(calls.has_room("a", two));
         drop(second);
         assert!(calls.counts().is_empty());
+    }
+
+    #[test]
+    fn who_leaves_tells_how_fast_the_next_may_come() {
+        let calls = Arc::new(Calls::default());
+        let one = NonZeroUsize::new(1).unwrap();
+        let bound = |bucket: &str, full| Bound {
+            bucket: bucket.to_owned(),
+            rate: Rate::parse("1/m"),
+            full,
+        };
+        let _other = calls.hold("taken", one);
+        let passage = Passage {
+            bounds: vec![
+                bound("a", false),
+                bound("held", false),
+                bound("free", true),
+                bound("taken", true),
+            ],
+            holds: vec![calls.hold("held", one).unwrap()],
+            full: vec![("free".to_owned(), one), ("taken".to_owned(), one)],
+        };
+        assert_eq!(
+            passage.let_go(&calls),
+            [bound("held", false), bound("free", false)]
+        );
+        assert!(calls.has_room("held", one));
     }
 
     #[test]

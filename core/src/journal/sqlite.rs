@@ -70,10 +70,10 @@ pub use self::{
     schema::OpenError,
 };
 use super::{
-    AppendError, Arrival, Asked, Asker, AttemptStart, Begun, Canceled, Cause, Claim, ClaimRequest, Committed,
-    Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, DiskUse, Ended, EventFilter, EventRecord,
-    EventStory, GenerationRecord, History, Journal, JournalError, KeptReceipt, Pruned, Rejection,
-    RejectionRecord, Replay, RequestRecord, Rest, Retention, RoutedEvent, StepEnd, Stretch,
+    AppendError, Arrival, Asked, Asker, AttemptStart, Begun, Bound, Canceled, Cause, Claim, ClaimRequest,
+    Committed, Counts, DeliveryFilter, DeliveryRecord, DeliveryStory, DiskUse, Ended, EventFilter,
+    EventRecord, EventStory, GenerationRecord, History, Journal, JournalError, KeptReceipt, Pruned,
+    Rejection, RejectionRecord, Replay, RequestRecord, Rest, Retention, RoutedEvent, StepEnd, Stretch,
 };
 use crate::{
     clock::{Clock, Jump, SystemClock},
@@ -384,9 +384,9 @@ impl Journal for SqliteJournal {
         self.ask(move |store| store.begin_attempt(&start)).await
     }
 
-    async fn hand_on(&self, bucket: &str) -> Result<(), JournalError> {
-        let (bucket, now) = (bucket.to_owned(), self.clock.now());
-        self.ask(move |store| store.make_room(&bucket, now)).await
+    async fn hand_on(&self, free: Bound) -> Result<(), JournalError> {
+        let now = self.clock.now();
+        self.ask(move |store| store.make_room(&free, now)).await
     }
 
     async fn rest(&self, bucket: &str, rest: Option<Rest>) -> Result<(), JournalError> {

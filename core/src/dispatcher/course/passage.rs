@@ -10,7 +10,7 @@ use super::{
 use crate::{
     delivery::{LONGEST_PAUSE, Outcome},
     dispatcher::{Shared, limits::Passage},
-    journal::Rest,
+    journal::{Bound, Rest},
     plugin::Report,
     reason::Reason,
     router::Context,
@@ -69,9 +69,10 @@ impl Course<'_> {
 
 impl Shared {
     /// Tells who waits at these buckets that there is room. Where the journal does not take it, they look by themselves later.
-    pub(super) async fn hand_on(&self, buckets: Vec<String>) {
-        for bucket in buckets {
-            if let Err(error) = self.journal.hand_on(&bucket).await {
+    pub(super) async fn hand_on(&self, free: Vec<Bound>) {
+        for bound in free {
+            let bucket = bound.bucket.clone();
+            if let Err(error) = self.journal.hand_on(bound).await {
                 tracing::warn!(bucket, error = %error, "the journal could not wake a delivery");
             }
         }

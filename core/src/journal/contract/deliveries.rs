@@ -457,6 +457,27 @@ pub(crate) async fn what_waits_follows_a_clock_that_is_set(bench: Bench<'_>) {
     assert_eq!(bench.record(waiting).await.due, Some(at(100)));
 }
 
+pub(crate) async fn a_clock_that_was_set_is_followed_once_whatever_starts_before_anything_new_comes(
+    bench: Bench<'_>,
+) {
+    let waiting = bench.owe(10_000, owed("a", "slack", None)).await;
+    bench.claim(10_000).await;
+    bench
+        .attempt(waiting, 0, 1, Outcome::Retry, wait_until(10_100))
+        .await;
+    bench.set_clock(2_800);
+    let back = Jump::Back(Duration::from_secs(7_200));
+    let told = at(2_800)..=at(2_800);
+    bench.journal.clock_was_set(back, told).await.unwrap();
+    let bench = bench.reopen().reopen();
+    assert_eq!(bench.record(waiting).await.due, Some(at(2_900)));
+    // What came since tells of the next time, once.
+    bench.owe(2_850, owed("b", "git", None)).await;
+    bench.set_clock(850);
+    let bench = bench.reopen().reopen();
+    assert_eq!(bench.record(waiting).await.due, Some(at(900)));
+}
+
 pub(crate) async fn what_was_told_to_wait_by_the_clock_as_it_is_now_stays(bench: Bench<'_>) {
     let wait = |delivery, now, due| StepEnd {
         ended: at(now),

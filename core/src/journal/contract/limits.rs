@@ -234,7 +234,7 @@ pub(crate) async fn what_is_full_is_handed_on_to_the_oldest(bench: Bench<'_>) {
     assert_eq!(record.reason, Some(Reason::KeyBusy));
     assert_eq!(bench.claimed(101).await, []);
     bench.set_clock(101);
-    bench.journal.hand_on("slack/1 #a").await.unwrap();
+    bench.journal.hand_on(full("slack/1 #a", false)).await.unwrap();
     let newest = bench.owe(101, owed("a", "slack", None)).await;
     let claims = bench.claim(101).await;
     let found: Vec<_> = claims.iter().map(|claim| claim.delivery).collect();
@@ -248,14 +248,55 @@ pub(crate) async fn what_is_full_is_handed_on_to_the_oldest(bench: Bench<'_>) {
     assert_eq!(bench.claimed(200).await.len(), 4);
 }
 
+pub(crate) async fn what_has_room_again_comes_no_sooner_than_its_rate_allows(bench: Bench<'_>) {
+    let all = bench.owe_many(3).await;
+    let bounds = [bound("slack/1 #a", "1/60s")];
+    assert_eq!(bench.go_on(100, &bounds).await, [all[0]]);
+    bench.set_clock(101);
+    bench.journal.hand_on(bounds[0].clone()).await.unwrap();
+    assert_eq!([bench.due(all[1]).await, bench.due(all[2]).await], [160, 220]);
+    // Whoever waits for room and not for the rate is let in by it as well.
+    let full = |seconds| {
+        let bound = Bound {
+            full: true,
+            ..bounds[0].clone()
+        };
+        let bench = &bench;
+        async move {
+            let claim = bench.claim(seconds).await.remove(0);
+            bench.begin(&claim, seconds, &[bound]).await
+        }
+    };
+    assert!(matches!(full(160).await, Begun::Later { .. }));
+    assert!(bench.due(all[1]).await > 161);
+    bench.set_clock(161);
+    bench.journal.hand_on(bounds[0].clone()).await.unwrap();
+    assert_eq!(bench.go_on(161, &bounds).await, [all[1]]);
+}
+
+pub(crate) async fn the_end_of_a_rest_ends_no_pause_that_was_asked_for(bench: Bench<'_>) {
+    let slack = bench.owe(0, owed("a", "slack", None)).await;
+    bench.set_clock(1);
+    let pause = Rest {
+        until: at(600),
+        reason: Reason::RateLimited,
+        detail: "a pause was asked for".into(),
+    };
+    bench.journal.rest("slack", Some(pause.clone())).await.unwrap();
+    bench.journal.rest("slack", None).await.unwrap();
+    assert_eq!(bench.journal.rests().await.unwrap()["slack"], pause);
+    assert_eq!(bench.claimed(599).await, []);
+    assert_eq!(bench.claimed(600).await, [slack]);
+}
+
 pub(crate) async fn while_an_instance_rests_nothing_of_it_is_claimed(bench: Bench<'_>) {
     let slack = bench.owe(0, owed("a", "slack", None)).await;
     let git = bench.owe(0, owed("a", "git", None)).await;
     bench.set_clock(1);
     let rest = |until| Rest {
         until: at(until),
-        reason: Reason::RateLimited,
-        detail: "a pause was asked for".into(),
+        reason: Reason::InstanceResting,
+        detail: "three deliveries in turn failed".into(),
     };
     bench.journal.rest("slack", Some(rest(60))).await.unwrap();
     bench.journal.rest("slack", Some(rest(30))).await.unwrap();
@@ -269,7 +310,7 @@ pub(crate) async fn while_an_instance_rests_nothing_of_it_is_claimed(bench: Benc
     let record = bench.journal.delivery(slack).await.unwrap().unwrap().record;
     assert_eq!(
         (record.state, record.due, record.reason),
-        (State::Pending, Some(at(60)), Some(Reason::RateLimited)),
+        (State::Pending, Some(at(60)), Some(Reason::InstanceResting)),
         "it says why it is not claimed"
     );
     bench.finish(git, State::Succeeded).await;
@@ -306,7 +347,7 @@ pub(crate) async fn buckets_follow_a_clock_that_is_set(bench: Bench<'_>) {
     assert_eq!(bench.go_on(10_000, &bounds).await, [all[0]]);
     let rest = Rest {
         until: at(10_060),
-        reason: Reason::RateLimited,
+        reason: Reason::InstanceResting,
         detail: String::new(),
     };
     bench.set_clock(10_000);

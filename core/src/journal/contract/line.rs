@@ -471,6 +471,9 @@ pub(crate) async fn a_burst_ends_with_its_longest_wait_and_with_its_items(bench:
     let next = bench.owe(131, elsewhere()).await;
     assert_ne!(next, long);
     assert_eq!(bench.claimed(131).await, [long]);
+    // Nor does one that nothing came to for its window: of an instance that is busy or rests, nothing is looked at.
+    let quiet = bench.owe(200, elsewhere()).await;
+    assert_ne!(bench.owe(210, elsewhere()).await, quiet);
 }
 
 pub(crate) async fn a_burst_says_what_gathered_in_it_when_it_is_over_too(bench: Bench<'_>) {
@@ -758,6 +761,57 @@ pub(crate) async fn only_the_first_of_a_line_holds_it_up(bench: Bench<'_>) {
     assert_eq!(bench.claimed(9).await, [third]);
     bench.finish(third, State::Succeeded).await;
     assert_eq!(bench.claimed(9).await, [replay]);
+}
+
+pub(crate) async fn what_is_given_up_behind_others_holds_none_of_them_up_whatever_ends_first(
+    bench: Bench<'_>,
+) {
+    let line = Line {
+        on_stuck: OnStuck::Hold,
+        ..Line::default()
+    };
+    let dated = || Owed {
+        deadline: Ok(Some(Deadline::After(Duration::from_secs(5)))),
+        ..of(line)
+    };
+    let on_failure = || Next::OnFailure {
+        failure: failure(),
+        instance: "slack".into(),
+    };
+    let first = bench.owe(0, of(line)).await;
+    let second = bench.owe(1, of(line)).await;
+    let late = bench.owe(2, dated()).await;
+    assert_eq!(bench.claimed(3).await, [first]);
+    assert_eq!(bench.claimed(9).await, [late]);
+    bench.finish(first, State::Succeeded).await;
+    bench.hold(late).await;
+    assert!(!bench.record(late).await.held);
+    assert_eq!(bench.claimed(9).await, [second]);
+
+    // Nor does it after a kill, which ends both their claims: both are due at once.
+    let late = bench.owe(10, dated()).await;
+    assert_eq!(bench.claimed(16).await, [late]);
+    bench.attempt(late, 0, 1, Outcome::Fatal, on_failure()).await;
+    let bench = bench.reopen();
+    assert_eq!(bench.claimed(17).await, [second, late]);
+}
+
+pub(crate) async fn one_does_not_give_way_to_a_newer_one_that_is_given_up(bench: Bench<'_>) {
+    let first = bench.owe(0, of(superseding())).await;
+    bench.claim(0).await;
+    let dated = Owed {
+        deadline: Ok(Some(Deadline::After(Duration::from_secs(5)))),
+        ..of(superseding())
+    };
+    let late = bench.owe(1, dated).await;
+    assert_eq!(bench.claimed(9).await, [late]);
+    let on_failure = Next::OnFailure {
+        failure: failure(),
+        instance: "slack".into(),
+    };
+    bench.attempt(late, 0, 1, Outcome::Fatal, on_failure).await;
+    bench.attempt(first, 0, 1, Outcome::Retry, wait_until(60)).await;
+    assert_eq!(bench.state(first).await, State::Waiting);
 }
 
 pub(crate) async fn the_replay_of_one_that_holds_its_line_up_takes_its_place(bench: Bench<'_>) {

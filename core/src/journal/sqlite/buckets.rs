@@ -86,10 +86,7 @@ impl Store<'_> {
 
     /// How a bucket is found by who wants to go through it.
     fn look<'s>(&self, bound: &'s Bound, seq: i64, now: i64) -> rusqlite::Result<Look<'s>> {
-        let mut bucket = self.bucket(&bound.bucket)?.unwrap_or_default();
-        if let Some(rate) = &bound.rate {
-            bucket.pace = rate.sane(bucket.pace, now);
-        }
+        let bucket = self.sane_bucket(bound, now)?;
         let oldest = self.first_at(&bound.bucket)?;
         let opens = bucket.opens(bound, now);
         let passes = oldest.is_some_and(|oldest| oldest < seq);
@@ -100,6 +97,15 @@ impl Store<'_> {
             closed: bound.full || opens > now || passes,
             waited_at: oldest.is_some(),
         })
+    }
+
+    /// The bucket of a bound, with a pace that its rate can have left.
+    fn sane_bucket(&self, bound: &Bound, now: i64) -> rusqlite::Result<Bucket> {
+        let mut bucket = self.bucket(&bound.bucket)?.unwrap_or_default();
+        if let Some(rate) = &bound.rate {
+            bucket.pace = rate.sane(bucket.pace, now);
+        }
+        Ok(bucket)
     }
 
     /// Hands on the bucket at which one waited that waits there no more.
@@ -167,15 +173,17 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Has the oldest that waits at a bucket look again.
-    pub(super) fn make_room(&mut self, bucket: &str, now: Timestamp) -> Result<(), Fault> {
-        Ok(self.hand_on(bucket, micros(now))?)
+    /// Has the oldest that waits at a bucket look again, as soon as it may be let through.
+    pub(super) fn make_room(&mut self, free: &Bound, now: Timestamp) -> Result<(), Fault> {
+        let opens = self.sane_bucket(free, micros(now))?.opens(free, micros(now));
+        Ok(self.hand_on(&free.bucket, opens)?)
     }
 
-    /// Closes a bucket until a moment, whatever its rate; or opens it again.
+    /// Closes a bucket until a moment, whatever its rate; or opens it again, where it rests for an instance that failed.
     pub(super) fn rest(&mut self, name: &str, rest: Option<&Rest>, now: Timestamp) -> Result<(), Fault> {
         let found = self.bucket(name)?;
-        if found.is_none() && rest.is_none() {
+        let failed = Some(Reason::InstanceResting.code());
+        if rest.is_none() && found.as_ref().and_then(|bucket| bucket.reason.as_deref()) != failed {
             return Ok(());
         }
         let bucket = found.unwrap_or_default();

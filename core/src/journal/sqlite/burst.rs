@@ -43,18 +43,18 @@ impl Store<'_> {
     ) -> rusqlite::Result<Option<DeliveryId>> {
         let gathering: Option<(i64, String, i64)> = self
             .cached(
-                "SELECT seq, id, closes FROM delivery INDEXED BY delivery_gathering \
+                "SELECT seq, id, min(due, closes) FROM delivery INDEXED BY delivery_gathering \
                  WHERE route = ? AND order_key = ? AND closes IS NOT NULL AND rules = ? ORDER BY seq DESC LIMIT 1",
             )?
             .query_row(params![newcomer.owed.route, newcomer.key, origin.rules], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
-        let Some((seq, id, closes)) = gathering else {
+        let Some((seq, id, over)) = gathering else {
             return Ok(None);
         };
-        // A clock that was set back, or a dispatcher that is late: what is over takes nobody in.
-        if closes <= origin.created.as_millis() {
+        // A dispatcher that is late, or does not look at all since the instance is busy or rests: what is over takes nobody in.
+        if over <= origin.created.as_millis() {
             self.close_burst(seq)?;
             return Ok(None);
         }

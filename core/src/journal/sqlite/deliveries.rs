@@ -179,9 +179,9 @@ impl Store<'_> {
         if self.yield_to_newer(seq, &route, &key, now)? {
             return Ok(Ended::Superseded);
         }
-        // One that was claimed for its deadline may stand behind another still, where the clock was set back meanwhile.
-        if state == State::Pending && self.is_headed_beside(&route, &key, seq)? {
-            self.cached("UPDATE delivery SET due = NULL WHERE seq = ?")?
+        if state == State::Pending && self.stands_behind(&route, &key, seq)? {
+            // What tells of its failure stands behind nobody.
+            self.cached("UPDATE delivery SET due = NULL WHERE seq = ? AND phase = 'steps'")?
                 .execute([seq])?;
         }
         Ok(Ended::AsSaid)
@@ -306,6 +306,7 @@ impl Store<'_> {
         )?
         .execute([millis])?;
         self.wake = true;
+        self.note_followed()?;
         self.shift_buckets(millis, told.map(|told| *told.start()))
     }
 

@@ -100,15 +100,28 @@ impl Store<'_> {
     }
 
     /// Whether a delivery may hold its line up when it dies: as one that was at its head can. Whoever stood behind another, or
-    /// behind a burst, when its deadline passed holds nobody up.
+    /// behind a burst, when its deadline passed holds nobody up, though what it stood behind may have gone meanwhile: then the next
+    /// is still before it.
     pub(super) fn may_hold(&self, route: &str, key: &str, seq: i64) -> rusqlite::Result<bool> {
-        let burst_before: bool = self
+        let stood_behind: bool = self
             .cached(
-                "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_gathering \
-                 WHERE route = ? AND order_key = ? AND closes IS NOT NULL AND seq < ?)",
+                "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_key \
+                 WHERE route = ?1 AND order_key = ?2 AND settled IS NULL AND seq < ?3 \
+                 AND (closes IS NOT NULL OR (SELECT deadline FROM delivery WHERE seq = ?3) IS NOT NULL))",
             )?
             .query_row(params![route, key, seq], |row| row.get(0))?;
-        Ok(!burst_before && !self.is_headed_beside(route, key, seq)?)
+        Ok(!stood_behind && !self.is_headed_beside(route, key, seq)?)
+    }
+
+    /// Whether one that was at work stands behind another: it was claimed for its deadline, and the clock was set back since. One
+    /// that was at the head does not stand behind those that were claimed so.
+    pub(super) fn stands_behind(&self, route: &str, key: &str, seq: i64) -> rusqlite::Result<bool> {
+        self.cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_head WHERE route = ?1 AND order_key = ?2 \
+             AND (held = 1 OR lease IS NOT NULL OR (due IS NOT NULL AND closes IS NULL)) AND seq <> ?3 \
+             AND (seq < ?3 OR deadline IS NULL))",
+        )?
+        .query_row(params![route, key, seq], |row| row.get(0))
     }
 
     /// Whether another delivery than this one is at the head of a line.

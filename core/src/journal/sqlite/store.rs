@@ -80,7 +80,7 @@ impl<'c> Store<'c> {
         };
         let marks = Marks {
             event: newest("event")?,
-            delivery: i64::max(newest("delivery")?, newest_pruned(connection)?),
+            delivery: i64::max(newest("delivery")?, own_number(connection, NEWEST_PRUNED)?),
             tally: [0; TALLIES.len()],
             settled: Settled::default(),
             dedup_tail: 0,
@@ -105,11 +105,19 @@ impl<'c> Store<'c> {
         Ok(store)
     }
 
-    /// Follows a clock that was set back while nobody ran: it shows less than when the newest rows were written.
+    /// Follows a clock that was set back while nobody ran: it shows less than when the newest rows were written. Where these are
+    /// older than the last time that the clock was followed, it was by then.
     fn catch_up_with_the_clock(&mut self, now: Timestamp) -> rusqlite::Result<()> {
+        let followed = |key| own_number(self.connection, key);
         let written: Option<i64> = self.connection.query_row(
-            "SELECT max((SELECT received FROM event WHERE seq = ?), (SELECT created FROM delivery WHERE seq = ?))",
-            [self.marks.event, self.marks.delivery],
+            "SELECT max(written) FROM (SELECT received AS written FROM event WHERE seq = ?1 AND seq > ?2 \
+             UNION ALL SELECT created FROM delivery WHERE seq = ?3 AND seq > ?4)",
+            [
+                self.marks.event,
+                followed(FOLLOWED_EVENT)?,
+                self.marks.delivery,
+                followed(FOLLOWED_DELIVERY)?,
+            ],
             |row| row.get(0),
         )?;
         let back = written.map_or(0, |written| written - now.as_millis());
@@ -172,12 +180,18 @@ impl<'c> Store<'c> {
     /// Remembers the number of the newest delivery, which is about to go: after a restart it would be that of another one, and
     /// whatever names this one as its successor would name that.
     pub(super) fn keep_number(&self) -> rusqlite::Result<()> {
+        self.keep_own(NEWEST_PRUNED, self.marks.delivery)
+    }
+
+    /// Remembers that what is there by now has followed the clock: it was told by it as it was before.
+    pub(super) fn note_followed(&self) -> rusqlite::Result<()> {
+        self.keep_own(FOLLOWED_EVENT, self.marks.event)?;
+        self.keep_own(FOLLOWED_DELIVERY, self.marks.delivery)
+    }
+
+    fn keep_own(&self, key: &str, number: i64) -> rusqlite::Result<()> {
         self.cached("INSERT OR REPLACE INTO kv (instance, key, value) VALUES (?, ?, ?)")?
-            .execute(params![
-                OWN_STORE,
-                NEWEST_PRUNED,
-                self.marks.delivery.to_string().into_bytes()
-            ])?;
+            .execute(params![OWN_STORE, key, number.to_string().into_bytes()])?;
         Ok(())
     }
 
@@ -324,12 +338,12 @@ impl<'c> Store<'c> {
     }
 }
 
-/// The number of the newest delivery of those that were the newest when they were pruned; 0 where none was.
-fn newest_pruned(connection: &Connection) -> rusqlite::Result<i64> {
+/// A number that the journal keeps for itself; 0 where it does not.
+fn own_number(connection: &Connection, key: &str) -> rusqlite::Result<i64> {
     let number = connection
         .query_row(
             "SELECT CAST(value AS INTEGER) FROM kv WHERE instance = ? AND key = ?",
-            [OWN_STORE, NEWEST_PRUNED],
+            [OWN_STORE, key],
             |row| row.get(0),
         )
         .optional()?;
@@ -357,6 +371,8 @@ const TALLIES: [&str; 9] = [
 /// Among what plugins keep, under a name that no instance can have.
 const OWN_STORE: &str = "@journal";
 const NEWEST_PRUNED: &str = "newest-pruned-delivery";
+const FOLLOWED_EVENT: &str = "newest-event-that-followed-the-clock";
+const FOLLOWED_DELIVERY: &str = "newest-delivery-that-followed-the-clock";
 
 /// How many keys make a block: 48 KB, three pages.
 const BLOCK: usize = 4096;

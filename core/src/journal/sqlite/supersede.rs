@@ -62,8 +62,8 @@ impl Store<'_> {
         self.advance(route, key)
     }
 
-    /// Settles a delivery that was just given back and now waits, where a newer one came into its line while it was at work. Says
-    /// whether it did.
+    /// Settles a delivery that was just given back and now waits, where a newer one came into its line while it was at work, and is
+    /// not about to be given up itself. Says whether it did.
     pub(super) fn yield_to_newer(
         &mut self,
         seq: i64,
@@ -74,9 +74,10 @@ impl Store<'_> {
         let newer: Option<i64> = self
             .cached(
                 "SELECT max(seq) FROM delivery INDEXED BY delivery_replaceable \
-                 WHERE route = ? AND order_key = ? AND replaceable = 1 AND settled IS NULL AND seq > ?",
+                 WHERE route = ? AND order_key = ? AND replaceable = 1 AND settled IS NULL AND seq > ? \
+                 AND phase = 'steps' AND (deadline IS NULL OR deadline > ?)",
             )?
-            .query_row(params![route, key, seq], |row| row.get(0))?;
+            .query_row(params![route, key, seq, now.as_millis()], |row| row.get(0))?;
         let Some(newer) = newer else {
             return Ok(false);
         };

@@ -76,6 +76,7 @@ contract! {
         what_waits_for_an_instance_is_woken_and_nothing_else,
         a_delivery_knows_since_when_nothing_was_begun_of_it,
         what_waits_follows_a_clock_that_is_set,
+        a_clock_that_was_set_is_followed_once_whatever_starts_before_anything_new_comes,
         what_was_told_to_wait_by_the_clock_as_it_is_now_stays,
     }
     order::{
@@ -112,6 +113,8 @@ contract! {
         a_newer_burst_takes_the_place_of_one_that_waits,
         a_dead_one_holds_its_line_up_until_a_person_skips_it,
         only_the_first_of_a_line_holds_it_up,
+        what_is_given_up_behind_others_holds_none_of_them_up_whatever_ends_first,
+        one_does_not_give_way_to_a_newer_one_that_is_given_up,
         the_replay_of_one_that_holds_its_line_up_takes_its_place,
         what_stands_behind_a_replay_in_place_is_not_freed_by_others,
         without_an_order_key_nothing_is_held_up,
@@ -169,6 +172,8 @@ contract! {
         who_waits_too_long_for_one_that_is_gone_comes_by_itself,
         one_that_must_go_through_two_waits_for_the_later,
         what_is_full_is_handed_on_to_the_oldest,
+        what_has_room_again_comes_no_sooner_than_its_rate_allows,
+        the_end_of_a_rest_ends_no_pause_that_was_asked_for,
         while_an_instance_rests_nothing_of_it_is_claimed,
         a_clock_that_jumps_neither_lets_all_begin_nor_none,
         buckets_follow_a_clock_that_is_set,
