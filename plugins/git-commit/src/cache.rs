@@ -108,9 +108,10 @@ impl Lock {
             .with_extension(format!("{TEMPORARY}{:016x}", fastrand::u64(..)))
     }
 
-    /// Clears away what a killed call left: lock files of git, temporary indexes, half-made mirrors.
+    /// Clears away what a killed call left: lock files of git, temporary indexes, half packs and objects, half-made mirrors.
     ///
-    /// All of it is stale: git does not outlive the call that started it, and we hold the lock.
+    /// All of it is stale: git does not outlive the call that started it, and we hold the lock. git itself leaves half a pack
+    /// where it is, also when it is only asked to end.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let half_made = self.mirror.with_extension(TEMPORARY);
         let half_made = half_made
@@ -128,7 +129,7 @@ impl Lock {
         }
         if self.mirror.is_dir() {
             sweep_files(&self.mirror, false)?;
-            for directory in ["refs", "objects/info"].map(|name| self.mirror.join(name)) {
+            for directory in ["refs", "objects"].map(|name| self.mirror.join(name)) {
                 if directory.is_dir() {
                     sweep_files(&directory, true)?;
                 }
@@ -167,7 +168,9 @@ fn sweep_files(directory: &Path, deep: bool) -> io::Result<()> {
         }
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.ends_with(".lock") || name.starts_with(TEMPORARY) || name == "gc.pid" {
+        let half_made = ["tmp_", ".tmp-", TEMPORARY];
+        if name.ends_with(".lock") || name == "gc.pid" || half_made.iter().any(|half| name.starts_with(half))
+        {
             fs::remove_file(entry.path())?;
         }
     }
@@ -222,7 +225,12 @@ mod tests {
             _file: file,
         };
         let at = |path: &str| directory.path().join(path);
-        for path in ["x.git/refs/jackfield", "x.git/objects/info", "x.git/objects/pack"] {
+        for path in [
+            "x.git/refs/jackfield",
+            "x.git/objects/ab",
+            "x.git/objects/info",
+            "x.git/objects/pack",
+        ] {
             fs::create_dir_all(at(path)).unwrap();
         }
         fs::create_dir(lock.beside()).unwrap();
@@ -232,6 +240,10 @@ mod tests {
             "x.git/refs/jackfield/1.lock",
             "x.git/jackfield-tmp-1",
             "x.git/gc.pid",
+            "x.git/objects/info/commit-graph.lock",
+            "x.git/objects/pack/tmp_pack_x",
+            "x.git/objects/pack/.tmp-1-pack-x.pack",
+            "x.git/objects/ab/tmp_obj_x",
         ];
         let kept = [
             "x.git/HEAD",

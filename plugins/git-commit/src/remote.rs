@@ -165,7 +165,18 @@ impl Remote {
         if self.protocol == Protocol::File {
             return None;
         }
-        let host = self.host();
+        let host = match self.protocol {
+            // The names by which forges take ssh on the port of https are of no page.
+            Protocol::Ssh => {
+                let names = ["ssh.", "altssh."].iter();
+                let host = self.host();
+                names
+                    .filter_map(|name| host.strip_prefix(name))
+                    .next()
+                    .unwrap_or(host)
+            }
+            _ => self.host(),
+        };
         let page = match Forge::of(host)? {
             Forge::GitHub | Forge::Gitea => "commit",
             Forge::GitLab => "-/commit",
@@ -401,6 +412,14 @@ mod tests {
             (
                 "https://gitea.local:3000/a/x",
                 Some("https://gitea.local:3000/a/x/commit/1f"),
+            ),
+            (
+                "ssh://git@ssh.github.com:443/a/x.git",
+                Some("https://github.com/a/x/commit/1f"),
+            ),
+            (
+                "ssh://git@altssh.bitbucket.org:443/a/x.git",
+                Some("https://bitbucket.org/a/x/commits/1f"),
             ),
             (
                 "https://bitbucket.org/a/x",

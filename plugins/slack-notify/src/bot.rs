@@ -55,7 +55,10 @@ impl Bot {
             in_flight,
         };
         let doubt_before = earlier.as_ref().is_some_and(|earlier| earlier.in_flight);
-        let moved = earlier.as_ref().is_some_and(|earlier| earlier.channel != channel);
+        let place = (&channel, &input.thread_ts);
+        let moved = earlier
+            .as_ref()
+            .is_some_and(|earlier| (&earlier.channel, &earlier.thread_ts) != place);
         if !doubt_before || moved {
             cx.intend(&intent(true)).await?;
         }

@@ -538,6 +538,19 @@ async fn an_instance_that_changes_its_channel_is_searched_where_it_posted() {
 }
 
 #[tokio::test]
+async fn a_message_that_moves_into_a_thread_is_searched_there() {
+    let world = World::new().await;
+    let bot = world.bot().await;
+    let thread = bot.call(message().key("dlv_0/thread")).await.done()["ts"].clone();
+    world.intended(bot_intent(true));
+    let answer = call(json!({ "channel": CHANNEL, "text": "t", "thread_ts": thread }));
+    world.host.fail(HostCall::Record, 1);
+    assert_eq!(bot.call(answer.clone()).await.outcome, Ended::Retry);
+    assert_eq!(bot.call(answer.attempt(2)).await.done()["duplicate"], true);
+    assert_eq!(world.posted(), 2);
+}
+
+#[tokio::test]
 async fn what_slack_refuses_a_bot_is_final() {
     for error in [
         "channel_not_found",
