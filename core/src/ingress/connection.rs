@@ -46,6 +46,9 @@ impl Server {
         let mut protocol = auto::Builder::new(Tracked(tracker));
         protocol
             .http1()
+            // Who has sent a whole request is answered, though it sends no more: some close their half then. Who has gone for
+            // good cannot be told from that, and what came of its request is counted as any other.
+            .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_headers(limits.headers)

@@ -235,6 +235,23 @@ async fn a_client_that_breaks_off_in_its_body_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_no_more_is_answered_and_one_that_has_gone_is_no_refusal() {
+    let site = Site::start().await;
+    for delivery in ["d1", "d2", "d3"] {
+        let mut client = site.connect().await;
+        client.send(&site.zeplin(delivery)).await;
+        client.sends_no_more().await;
+        assert_eq!(client.answer().await.status, 200);
+        assert!(client.rest().await.is_empty());
+    }
+    for delivery in ["d4", "d5", "d6"] {
+        site.connect().await.send(&site.zeplin(delivery)).await;
+    }
+    site.until_counted("events_accepted", 6).await;
+    assert!(site.rejections().await.is_empty());
+}
+
+#[tokio::test]
 async fn requests_sent_together_are_answered_in_their_order() {
     let site = Site::start().await;
     let mut client = site.connect().await;

@@ -222,6 +222,12 @@ impl Site {
         }
     }
 
+    /// What was refused so far.
+    pub(crate) async fn rejections(&self) -> Vec<Rejection> {
+        let records = self.journal.rejections(100).await.unwrap();
+        records.into_iter().map(|record| record.rejection).collect()
+    }
+
     /// Posts to `path` again and again, which is answered as if nobody else were there.
     pub(crate) async fn is_answered(&self, path: &str) {
         loop {
@@ -232,7 +238,12 @@ impl Site {
 
     /// Waits until the headers of so many requests to `screens` have arrived.
     pub(crate) async fn until_received(&self, count: u64) {
-        let line = format!("requests_received_total{{source=\"screens\"}} {count}\n");
+        self.until_counted("requests_received", count).await;
+    }
+
+    /// Waits until the counter of that name stands so for `screens`.
+    pub(crate) async fn until_counted(&self, counter: &str, count: u64) {
+        let line = format!("{counter}_total{{source=\"screens\"}} {count}\n");
         loop {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
@@ -291,6 +302,11 @@ impl Client {
     /// Sends all of it; where the server has closed the connection before, the rest is dropped.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Closes its half of the connection.
+    pub(crate) async fn sends_no_more(&mut self) {
+        self.stream.shutdown().await.unwrap();
     }
 
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Answer {
