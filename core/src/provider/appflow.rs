@@ -294,9 +294,11 @@ impl Body<'_> {
             .collect()
     }
 
-    /// A build is told of once for each state.
+    /// A build is told of once for each state. Builds of two kinds are two, whatever their ids: those in the documentation have
+    /// the same.
     fn dedup(&self) -> Option<String> {
-        Some(format!("{}:{}", self.id.get()?, word(self.state()?)?))
+        let (id, state) = (self.id.get()?, word(self.state()?)?);
+        Some(format!("{id}:{}:{state}", self.build_kind()))
     }
 }
 
