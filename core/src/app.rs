@@ -99,8 +99,8 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 pub enum Sockets {
     /// These, which somebody else has opened; or its own, where there are none.
     Given(Vec<std::net::TcpListener>),
-    /// The router that runs on the same data directory, which is relieved; its own, where none does.
-    Predecessor,
+    /// The router that runs on the same data directory, which is relieved; where none does, these or its own, as before.
+    Predecessor(Vec<std::net::TcpListener>),
 }
 
 /// Builds the router, runs it until SIGTERM or Ctrl-C, and drains it.
@@ -119,8 +119,8 @@ pub async fn run(config: Config, sockets: Sockets) -> Result<(), RunError> {
                 let journal = load::journal(&config.data_dir)?;
                 App::build(config, sockets, journal).await
             }
-            Sockets::Predecessor => {
-                let sockets = relieve(&config).await?;
+            Sockets::Predecessor(given) => {
+                let sockets = relieve(&config).await?.unwrap_or(given);
                 let journal = journal_in_turn(&config).await?;
                 App::build(config, sockets, journal).await
             }
@@ -135,15 +135,15 @@ pub async fn run(config: Config, sockets: Sockets) -> Result<(), RunError> {
 }
 
 /// Takes the sockets over of the router that runs on the same data directory, and waits for its end.
-async fn relieve(config: &Config) -> Result<Vec<std::net::TcpListener>, RunError> {
-    let relieved = Predecessor::relieve(&config.data_dir, config.listen.address).await;
+async fn relieve(config: &Config) -> Result<Option<Vec<std::net::TcpListener>>, RunError> {
+    let relieved = Predecessor::relieve(&config.data_dir, config.listen.address, config.admin).await;
     let relieved = relieved.map_err(|source| RunError::System {
         what: "the router that runs cannot be relieved",
         source,
     })?;
     let Some((mut predecessor, sockets)) = relieved else {
         tracing::info!("no router runs that could be relieved");
-        return Ok(Vec::new());
+        return Ok(None);
     };
     tracing::info!(
         process = predecessor.process(),
@@ -151,7 +151,7 @@ async fn relieve(config: &Config) -> Result<Vec<std::net::TcpListener>, RunError
         "took the sockets over; the router that had them stops"
     );
     predecessor.ended().await;
-    Ok(sockets)
+    Ok(Some(sockets))
 }
 
 /// Opens the journal as soon as the predecessor lets go of it: it may be about to end when its connection has.
@@ -279,7 +279,7 @@ impl App {
             Ingress::bind(config.listen, parts).map_err(|source| RunError::Listen { address, source })?;
         let hand_over = ingress
             .sockets()
-            .and_then(|sockets| HandOver::prepare(&config.data_dir, sockets))
+            .and_then(|sockets| HandOver::prepare(&config.data_dir, sockets, config.admin))
             .map_err(|source| RunError::System {
                 what: "the socket for a successor cannot be bound",
                 source,

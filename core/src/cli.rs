@@ -196,7 +196,7 @@ impl Run {
         let sockets = if self.take_over {
             // What is found wrong now costs nothing; found after the other has stopped, it would cost the service.
             check::would_start(&config)?;
-            app::Sockets::Predecessor
+            app::Sockets::Predecessor(given)
         } else {
             app::Sockets::Given(given)
         };

@@ -268,7 +268,7 @@ impl Reader<'_> {
         let mut options = ingress::Options {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             tls: None,
-            acceptors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            acceptors: acceptors(),
             limits: Limits::default(),
             grace: grace.requests(),
         };
@@ -277,7 +277,7 @@ impl Reader<'_> {
             if let Some(address) = table.take("address").and_then(|item| address(&item, faults)) {
                 options.address = address;
             }
-            if let Some(count) = count(table, "acceptors", 256, faults) {
+            if let Some(count) = count(table, "acceptors", MOST_ACCEPTORS, faults) {
                 options.acceptors = count;
             }
             options.tls = section(table, "tls", faults, |table, faults| self.tls(table, faults)).flatten();
@@ -437,6 +437,12 @@ fn address(item: &Item<'_>, faults: &mut Faults) -> Option<SocketAddr> {
     address
 }
 
+/// One for each core.
+fn acceptors() -> NonZeroUsize {
+    let most = NonZeroUsize::new(MOST_ACCEPTORS).expect("250 is not zero");
+    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(most))
+}
+
 fn count(table: &mut Table<'_>, key: &'static str, most: usize, faults: &mut Faults) -> Option<NonZeroUsize> {
     NonZeroUsize::new(table.integer(key, 1..=most, faults)?)
 }
@@ -516,6 +522,8 @@ impl fmt::Debug for Reader<'_> {
     }
 }
 
+/// As many as a successor can be handed the sockets of in one message, which the kernel bounds by 253 (`SCM_MAX_FD`).
+pub(crate) const MOST_ACCEPTORS: usize = 250;
 const DATA_DIR: &str = "data";
 /// Within the 30 s that container platforms grant by default.
 const GRACE: Duration = Duration::from_secs(25);

@@ -23,12 +23,13 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use crate::admin;
+use crate::{admin, config};
 
 /// The side that has the sockets.
 pub(super) struct HandOver {
     door: UnixListener,
     sockets: Vec<TcpListener>,
+    admin: SocketAddr,
 }
 
 /// The router that takes over; told that this one is gone when it is dropped.
@@ -48,11 +49,14 @@ struct Offer {
     process: u32,
     /// How many sockets come with it, so that one that got lost is missed.
     sockets: usize,
+    /// Where its admin side is, if it says so: that is free when it has stopped.
+    #[serde(default)]
+    admin: Option<SocketAddr>,
 }
 
 impl HandOver {
-    /// Listens for a successor; `sockets` are what it will get.
-    pub(super) fn prepare(data_dir: &Path, sockets: Vec<TcpListener>) -> io::Result<Self> {
+    /// Listens for a successor; `sockets` are what it will get, and `admin` what it finds free then.
+    pub(super) fn prepare(data_dir: &Path, sockets: Vec<TcpListener>, admin: SocketAddr) -> io::Result<Self> {
         if sockets.len() > MOST {
             tracing::warn!(
                 sockets = sockets.len(),
@@ -63,6 +67,7 @@ impl HandOver {
         Ok(Self {
             door: admin::listen(&door(data_dir))?,
             sockets,
+            admin,
         })
     }
 
@@ -87,6 +92,7 @@ impl HandOver {
         let offer = Offer {
             process: std::process::id(),
             sockets: self.sockets.len(),
+            admin: Some(self.admin),
         };
         let offer = serde_json::to_vec(&offer)?;
         stream
@@ -99,10 +105,11 @@ impl HandOver {
 
 impl Predecessor {
     /// Takes over from the router that runs on `data_dir`: its sockets, which must listen at `address`, and its place: it stops
-    /// now. `None` where none runs there.
+    /// now, unless the `admin` side of this one could not listen then. `None` where none runs there.
     pub(super) async fn relieve(
         data_dir: &Path,
         address: SocketAddr,
+        admin: SocketAddr,
     ) -> io::Result<Option<(Self, Vec<TcpListener>)>> {
         let mut stream = match admin::connect(&door(data_dir)).await {
             Ok(stream) => stream,
@@ -120,6 +127,7 @@ impl Predecessor {
         let received = stream.async_io(Interest::READABLE, || receive(&stream));
         let (offer, sockets) = tokio::time::timeout(PATIENCE, received).await??;
         check(&offer, &sockets, address)?;
+        check_admin(&offer, admin)?;
         stream.write_all(TAKEN).await?;
         let process = offer.process;
         Ok(Some((Self { stream, process }, sockets)))
@@ -154,6 +162,22 @@ fn check(offer: &Offer, sockets: &[TcpListener], address: SocketAddr) -> io::Res
         }
     }
     Ok(())
+}
+
+/// Refuses an address of the admin side that somebody else has: found out later, it would cost the service.
+fn check_admin(offer: &Offer, admin: SocketAddr) -> io::Result<()> {
+    match offer.admin {
+        Some(before) if before.port() != admin.port() => {
+            TcpListener::bind(admin).map(drop).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the admin side cannot listen at {admin}: {error}"),
+                )
+            })
+        }
+        // It is the one that runs who has it.
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn send(stream: &UnixStream, offer: &[u8], sockets: &[TcpListener]) -> io::Result<()> {
@@ -198,8 +222,7 @@ fn door(data_dir: &Path) -> PathBuf {
 
 /// What a successor says when it has the sockets.
 const TAKEN: &[u8] = b"taken\n";
-/// Acceptors that a router may have are at most as many.
-const MOST: usize = 250;
+const MOST: usize = config::MOST_ACCEPTORS;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
 /// How long either side waits for a word of the other, which is on the same machine and waits for nothing.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -208,6 +231,9 @@ const REST: std::time::Duration = std::time::Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Some address for an admin side, where it does not matter.
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
     fn listener() -> TcpListener {
         TcpListener::bind(("127.0.0.1", 0)).unwrap()
@@ -223,15 +249,15 @@ mod tests {
             std::net::TcpStream::connect(first.local_addr().unwrap()),
         );
         assert!(
-            Predecessor::relieve(home.path(), address)
+            Predecessor::relieve(home.path(), address, ANY)
                 .await
                 .unwrap()
                 .is_none()
         );
 
-        let hand_over = HandOver::prepare(home.path(), vec![first, second]).unwrap();
+        let hand_over = HandOver::prepare(home.path(), vec![first, second], ANY).unwrap();
         let (successor, relieved) =
-            tokio::join!(hand_over.taken(), Predecessor::relieve(home.path(), address));
+            tokio::join!(hand_over.taken(), Predecessor::relieve(home.path(), address, ANY));
         let (mut predecessor, sockets) = relieved.unwrap().unwrap();
         assert_eq!((sockets.len(), predecessor.process()), (2, std::process::id()));
         drop(hand_over);
@@ -247,7 +273,7 @@ mod tests {
         predecessor.ended().await;
         // What it leaves behind is no router.
         assert!(
-            Predecessor::relieve(home.path(), address)
+            Predecessor::relieve(home.path(), address, ANY)
                 .await
                 .unwrap()
                 .is_none()
@@ -257,11 +283,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_of_no_use_is_not_taken() {
         let home = tempfile::tempdir().unwrap();
-        let hand_over = HandOver::prepare(home.path(), vec![listener()]).unwrap();
+        let hand_over = HandOver::prepare(home.path(), vec![listener()], ANY).unwrap();
         let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
         let error = tokio::select! {
             _ = hand_over.taken() => panic!("nobody takes it"),
-            relieved = Predecessor::relieve(home.path(), elsewhere) => relieved.err().unwrap(),
+            relieved = Predecessor::relieve(home.path(), elsewhere, ANY) => relieved.err().unwrap(),
         };
         assert!(
             error
@@ -274,11 +300,14 @@ mod tests {
     #[tokio::test]
     async fn who_only_knocks_takes_nothing_over() {
         let home = tempfile::tempdir().unwrap();
-        let hand_over = HandOver::prepare(home.path(), vec![listener()]).unwrap();
+        let hand_over = HandOver::prepare(home.path(), vec![listener()], ANY).unwrap();
         let knock = async {
             drop(admin::connect(&door(home.path())).await.unwrap());
             let address = hand_over.sockets[0].local_addr().unwrap();
-            Predecessor::relieve(home.path(), address).await.unwrap().unwrap()
+            Predecessor::relieve(home.path(), address, ANY)
+                .await
+                .unwrap()
+                .unwrap()
         };
         let (_successor, (predecessor, sockets)) = tokio::join!(hand_over.taken(), knock);
         assert_eq!((sockets.len(), predecessor.process()), (1, std::process::id()));

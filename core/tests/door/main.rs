@@ -229,20 +229,24 @@ async fn a_supervisor_may_hold_the_sockets_over_restarts() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let given = || socket.try_clone().unwrap().into();
-    router.start_on(given()).await.unwrap();
+    router.start_on(given(), &[]).await.unwrap();
     let connect = || TcpStream::connect(address);
     assert_eq!(exchange(connect().await.unwrap(), &export(1)).await.unwrap(), OK);
     router.stop().await.unwrap();
     // Nobody is here, and nobody is refused: it waits.
     let waiting = connect().await.unwrap();
-    router.start_on(given()).await.unwrap();
+    router.start_on(given(), &[]).await.unwrap();
     assert_eq!(exchange(waiting, &export(2)).await.unwrap(), OK);
     let events = router.ask(&["events", "list"]).await.unwrap();
     assert_eq!(events.as_array().unwrap().len(), 2);
     router.stop().await.unwrap();
+    // One that would take over finds nobody, and starts on them like any.
+    router.start_on(given(), &["--take-over"]).await.unwrap();
+    assert_eq!(exchange(connect().await.unwrap(), &export(3)).await.unwrap(), OK);
+    router.stop().await.unwrap();
 
     let file = fs::File::open(home.path().join("routes.toml")).unwrap();
-    let error = router.start_on(file.into()).await.unwrap_err().to_string();
+    let error = router.start_on(file.into(), &[]).await.unwrap_err().to_string();
     assert!(
         error.contains("descriptor 3 of LISTEN_FDS is not a listening TCP socket"),
         "{error}"
@@ -409,6 +413,25 @@ async fn a_router_that_could_not_start_relieves_nobody() {
         Some(78),
         "{}",
         String::from_utf8_lossy(&refused.stderr)
+    );
+    fs::write(&configuration, &fitting).unwrap();
+
+    // An admin side that could not listen, also not when the one that runs has stopped.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken
+        .local_addr()
+        .map(|address| (taken, address.to_string()))
+        .unwrap();
+    fs::write(
+        &configuration,
+        fitting.replace(&router.admin().to_string(), &taken.1),
+    )
+    .unwrap();
+    let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains(&format!("the admin side cannot listen at {}", taken.1)),
+        "{said}"
     );
     fs::write(&configuration, &fitting).unwrap();
 

@@ -127,12 +127,12 @@ impl Router {
     /// # Errors
     ///
     /// As for [`Router::start`].
-    pub async fn start_on(&mut self, socket: OwnedFd) -> anyhow::Result<()> {
+    pub async fn start_on(&mut self, socket: OwnedFd, arguments: &[&str]) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "the router runs already");
         let mut command = AsyncCommand::new("sh");
         let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
         command.args(["-c", script, "sh"]).arg(&self.binary);
-        self.child = Some(self.spawn(command, &[], Stdio::from(socket))?);
+        self.child = Some(self.spawn(command, arguments, Stdio::from(socket))?);
         self.ready().await
     }
 
