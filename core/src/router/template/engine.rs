@@ -292,7 +292,8 @@ fn call(path: &Path<'_>) -> String {
         .steps
         .iter()
         .map(|step| match step {
-            Step::Name(name) => format!("{name:?}"),
+            // As a template reads it: Rust writes characters that cannot be seen in a way of its own.
+            Step::Name(name) => format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")),
             Step::Index(index) => index.to_string(),
         })
         .collect();
