@@ -35,7 +35,41 @@ pub(super) fn check_json(value: &[u8]) -> Result<(), HostError> {
         .map_err(|error| HostError::Invalid(format!("the value is not JSON: {error}")))
 }
 
+/// The text, cut to a bearable length, which one that was cut before has.
+pub(super) fn shortened(text: impl AsRef<str> + Into<String>) -> String {
+    let whole = text.as_ref();
+    if whole.len() <= TEXT {
+        return text.into();
+    }
+    let end = (0..=TEXT - HOW_LONG)
+        .rev()
+        .find(|&end| whole.is_char_boundary(end))
+        .unwrap_or(0);
+    format!("{}… ({} bytes)", &whole[..end], whole.len())
+}
+
+/// Room for the words that say how long a text was.
+const HOW_LONG: usize = 32;
+/// The longest text for people, and a metric's name and labels together.
+pub(super) const TEXT: usize = 16 << 10;
 /// The longest key.
 const KEY: usize = 512;
 /// The longest value, receipt or event.
 const VALUE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_was_cut_is_not_cut_again() {
+        let cut = shortened("ä".repeat(TEXT));
+        assert!(
+            cut.len() <= TEXT && cut.ends_with("ä… (32768 bytes)"),
+            "{}",
+            cut.len()
+        );
+        assert_eq!(shortened(cut.clone()), cut);
+        assert_eq!(shortened("x".repeat(TEXT)).len(), TEXT);
+    }
+}

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
+use super::limits;
 use crate::rate::Rate;
 
 /// One line that a plugin logs.
@@ -217,6 +218,15 @@ pub(super) fn check_metric(name: &str, labels: &[(String, String)], value: f64) 
     if !is_word(name) {
         return Err("its name is not made of a-z, 0-9 and `_`".to_owned());
     }
+    let size = labels
+        .iter()
+        .fold(name.len(), |size, (name, value)| size + name.len() + value.len());
+    if size > limits::TEXT {
+        return Err(format!(
+            "its name and labels have {size} bytes, of {} at most",
+            limits::TEXT
+        ));
+    }
     if !value.is_finite() || value < 0.0 {
         return Err(format!("{value} cannot be added to a counter"));
     }
@@ -236,6 +246,14 @@ fn is_word(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_is_as_long_as_a_text_and_no_longer() {
+        let metric = |length| check_metric("posts", &[("team".to_owned(), "x".repeat(length))], 1.0);
+        assert_eq!(metric(limits::TEXT - "poststeam".len()), Ok(()));
+        let refused = metric(limits::TEXT).unwrap_err();
+        assert_eq!(refused, "its name and labels have 16393 bytes, of 16384 at most");
+    }
 
     #[test]
     fn labels_are_an_object_of_strings() {

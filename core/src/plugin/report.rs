@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jackfield_abi as abi;
 
-use super::Report;
+use super::{Report, limits};
 use crate::{delivery::Outcome, reason::Reason};
 
 /// How a call ended, in the plugin's numbers and words.
@@ -133,7 +133,10 @@ pub(super) fn checked(report: Report) -> Report {
             "the plugin's worker says that the step is {}, but {message}",
             report.outcome.word()
         )),
-        None => report,
+        None => Report {
+            message: report.message.map(limits::shortened),
+            ..report
+        },
     }
 }
 
@@ -254,6 +257,20 @@ mod tests {
         let report = of(ended, stopped);
         assert_eq!((report.outcome, report.reason), (outcome, reason));
         report
+    }
+
+    #[test]
+    fn what_a_worker_says_is_no_longer_than_what_a_plugin_here_can_say() {
+        let said = Report {
+            message: Some("x".repeat(10 << 20)),
+            ..empty(Outcome::Fatal)
+        };
+        let kept = checked(said).message.unwrap();
+        assert!(
+            kept.len() < limits::TEXT + 100 && kept.ends_with("… (10485760 bytes)"),
+            "{}",
+            kept.len()
+        );
     }
 
     #[test]

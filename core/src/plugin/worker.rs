@@ -44,7 +44,7 @@ use super::{
     work::Work,
 };
 pub use life::WorkerError;
-use life::{End, Life, Watch};
+use life::{End, Expected, Life, Watch};
 pub use limits::Limits;
 pub use process::worker_main;
 
@@ -148,26 +148,32 @@ impl Worker {
     }
 
     async fn carry_out(&self, work: Work) -> Report {
-        let life = match self.life(&work).await {
-            Ok(life) => life,
+        let (life, expected) = match self.life(&work).await {
+            Ok(expecting) => expecting,
             Err(report) => return report,
         };
-        match life.call(work, &self.shared.setup).await {
+        match life.call(work, expected, &self.shared.setup).await {
             Ok(report) => report,
             Err(death) if self.shared.ending.is_cancelled() => cut_short(death.to_string()),
             Err(death) => crashed(death.to_string()),
         }
     }
 
-    /// The process, as soon as there is one; or why the call is not made.
-    async fn life(&self, work: &Work) -> Result<Arc<Life>, Report> {
-        if let State::Up(life) = &*self.shared.state.borrow() {
-            return Ok(Arc::clone(life));
+    /// A process that expects the call, as soon as there is one; or why the call is not made.
+    async fn life(&self, work: &Work) -> Result<(Arc<Life>, Expected), Report> {
+        let expecting = |life: &Arc<Life>| Some((Arc::clone(life), life.expect(work)?));
+        if let State::Up(life) = &*self.shared.state.borrow()
+            && let Some(expecting) = expecting(life)
+        {
+            return Ok(expecting);
         }
         let mut states = self.shared.state.subscribe();
         loop {
             let why = match &*states.borrow_and_update() {
-                State::Up(life) => return Ok(Arc::clone(life)),
+                State::Up(life) => match expecting(life) {
+                    Some(expecting) => return Ok(expecting),
+                    None => "its worker has ended, and another is to come".into(),
+                },
                 State::Down {
                     why,
                     keeps_dying: true,

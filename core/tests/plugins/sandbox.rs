@@ -608,6 +608,23 @@ async fn what_a_worker_has_started_ends_with_it_however_that_ends() {
     }
 }
 
+#[tokio::test]
+async fn a_call_that_comes_while_what_a_worker_started_is_tidied_away_is_made_in_the_next_worker() {
+    let prison = Prison::with_shell().await;
+    let worker = prison.instance().caller.vitals().process.unwrap();
+    let (dying, next) = (json!({ "act": "fork, stay and die" }), json!({ "act": "fork" }));
+    let dies = prison.call(&dying);
+    let comes = async {
+        let is_gone = async || Process::all().unwrap().iter().all(|process| process.id != worker);
+        assert!(eventually(is_gone).await);
+        // What it has started has a while yet.
+        prison.call(&next).await
+    };
+    let (died, report) = tokio::join!(dies, comes);
+    check(&died, Outcome::Retry, Reason::PluginCrashed, "died of SIGABRT");
+    assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+}
+
 /// As the first process of a container has to.
 #[tokio::test]
 async fn what_a_worker_leaves_to_its_router_is_waited_for() {

@@ -1,8 +1,10 @@
 //! Reading what a plugin points to.
 
-use std::{borrow::Cow, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
 use jackfield_abi::{CallResult, Plugin, Provider, Slice};
+
+use crate::plugin::limits;
 
 /// A struct of the ABI that begins with its size.
 ///
@@ -94,7 +96,7 @@ pub(super) unsafe fn bytes<'a>(slice: Slice) -> &'a [u8] {
 /// As for [`bytes`].
 pub(super) unsafe fn text(slice: Slice) -> String {
     // SAFETY: the caller says that it is valid, and it is copied before this returns.
-    shorten(&String::from_utf8_lossy(unsafe { bytes(slice) })).into_owned()
+    limits::shortened(String::from_utf8_lossy(unsafe { bytes(slice) }))
 }
 
 /// Lends bytes to the plugin.
@@ -104,20 +106,6 @@ pub(super) fn lend(bytes: &[u8]) -> Slice {
         len: bytes.len(),
     }
 }
-
-fn shorten(text: &str) -> Cow<'_, str> {
-    if text.len() <= TEXT_LIMIT {
-        return Cow::Borrowed(text);
-    }
-    let end = (0..=TEXT_LIMIT)
-        .rev()
-        .find(|&end| text.is_char_boundary(end))
-        .unwrap_or(0);
-    Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len()))
-}
-
-/// The longest text that is kept of a message or a log line.
-const TEXT_LIMIT: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -205,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
-        let long = "ä".repeat(TEXT_LIMIT);
+        let long = "ä".repeat(limits::TEXT);
         // SAFETY: the slice is that of `long`.
         let text = unsafe { text(lend(long.as_bytes())) };
         assert!(text.ends_with("ä… (32768 bytes)"), "{}", text.len());

@@ -8,7 +8,7 @@ use std::{
     process::{ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -93,8 +93,16 @@ pub(super) struct Life {
     next: AtomicU64,
     /// Who waits for the end of which call; `None` once the process is dead. A leaf lock.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
+    /// Whether it is dead or about to be killed: no other call is to be in it. Set under the lock of `pending`.
+    closed: AtomicBool,
     death: OnceLock<Death>,
     process: Option<u32>,
+}
+
+/// A call whose end is waited for.
+pub(super) struct Expected {
+    id: u64,
+    ended: oneshot::Receiver<Report>,
 }
 
 struct Pending {
@@ -158,9 +166,13 @@ impl Life {
         }
     }
 
-    /// Makes a call and waits for its end, or for that of the process.
-    pub(super) async fn call(self: &Arc<Self>, work: Work, setup: &Setup) -> Result<Report, Death> {
-        let (id, mut ended) = self.expect(&work)?;
+    /// Makes a call that is expected, and waits for its end, or for that of the process.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        work: Work,
+        Expected { id, mut ended }: Expected,
+        setup: &Setup,
+    ) -> Result<Report, Death> {
         let in_flight = InFlight { life: self, id };
         let (cancelled, deadline) = (work.cancelled().clone(), work.deadline());
         self.tell_level();
@@ -218,15 +230,32 @@ impl Life {
         self.process
     }
 
-    fn expect(&self, work: &Work) -> Result<(u64, oneshot::Receiver<Report>), Death> {
+    /// Whether it takes no calls any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// Takes no other calls from now on; those that are in it are told later how it ended.
+    fn close(&self) {
+        let _pending = self.pending();
+        self.closed.store(true, Relaxed);
+    }
+
+    /// Expects the end of a call that is about to be made; unless no call is to be made of it any more.
+    pub(super) fn expect(&self, work: &Work) -> Option<Expected> {
         let id = self.next.fetch_add(1, Relaxed);
-        let (ended, end) = oneshot::channel();
-        let (key, span) = (work.key().map(str::to_owned), tracing::Span::current());
-        match &mut *self.pending() {
-            Some(pending) => pending.insert(id, Pending { ended, key, span }),
-            None => return Err(self.death()),
+        let (tell, ended) = oneshot::channel();
+        let waiting = Pending {
+            ended: tell,
+            key: work.key().map(str::to_owned),
+            span: tracing::Span::current(),
         };
-        Ok((id, end))
+        let mut pending = self.pending();
+        pending
+            .as_mut()
+            .filter(|_| !self.is_closed())?
+            .insert(id, waiting);
+        Some(Expected { id, ended })
     }
 
     /// Whether a call is running that may ask this: receipts and events are those of a step.
@@ -242,7 +271,10 @@ impl Life {
         match question {
             Question::Value { .. } | Question::Put { .. } | Question::Secret { .. } => true,
             Question::Receipt { key } | Question::Keep { key, .. } => is_of(key, str::is_empty),
-            Question::Emit { key, .. } => is_of(key, |rest| rest.starts_with('/')),
+            Question::Emit { key, .. } => is_of(key, |rest| {
+                rest.strip_prefix('/')
+                    .is_some_and(|name| limits::check_key(name).is_ok())
+            }),
         }
     }
 
@@ -328,6 +360,7 @@ impl Watch {
                 },
                 // Whatever it has started may hold its socket open.
                 _ = self.child.wait() => {
+                    self.life.close();
                     self.hear_out(setup).await;
                     break None;
                 }
@@ -484,9 +517,9 @@ impl Watch {
                     plugin,
                     instance,
                     level,
-                    target,
-                    message,
-                    fields,
+                    target: limits::shortened(target),
+                    message: limits::shortened(message),
+                    fields: limits::shortened(fields),
                 };
                 let of_call = call.and_then(|id| {
                     let pending = self.life.pending();
@@ -509,6 +542,8 @@ impl Watch {
 
     /// Makes sure that the process is dead, and tells everybody who waits for it how that came.
     async fn bury(&mut self, setup: &Setup, why: Option<String>) -> Death {
+        // All of this takes a while, and a call that comes meanwhile is one for the next process.
+        self.life.close();
         if why.is_none() {
             // It closed its socket: it is dying by itself, unless it closed nothing but that.
             let _ = timeout(DYING, self.child.wait()).await;
@@ -667,6 +702,7 @@ async fn spawn(staged: &Staged, setup: &Setup, housing: &Housing) -> io::Result<
             features: OnceLock::new(),
             level: AtomicU32::new(log::number(LevelFilter::current())),
             next: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
             process,
@@ -800,6 +836,7 @@ mod tests {
             // No level at all, so that every one is another.
             level: AtomicU32::new(u32::MAX),
             next: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
             pending: Mutex::new(Some(HashMap::new())),
             death: OnceLock::new(),
             process: None,
@@ -861,6 +898,18 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_process_that_is_about_to_end_takes_no_other_call() {
+        let (life, _writing, _theirs) = life(Features::default());
+        let mut first = life.expect(&call("dlv_1/post")).unwrap();
+        life.close();
+        assert!(life.expect(&call("dlv_2/post")).is_none());
+        assert!(
+            first.ended.try_recv().is_err() && !life.is_idle(),
+            "it is told when all is over"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_in_time_where_its_worker_takes_nothing() {
         // Nobody writes what is handed in, as where the socket is full.
@@ -888,7 +937,8 @@ mod tests {
             (call("dlv_1/post"), Reason::TimedOut),
             (Work::Step(cancelled), Reason::Interrupted),
         ] {
-            let report = life.call(work, &setup).await.unwrap();
+            let expected = life.expect(&work).unwrap();
+            let report = life.call(work, expected, &setup).await.unwrap();
             assert_eq!(report.reason, Some(reason));
             assert!(report.message.unwrap().contains("was not begun"));
             assert!(life.is_idle());

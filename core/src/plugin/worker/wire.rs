@@ -15,7 +15,10 @@ use std::{
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use jackfield_event::DeliveryId;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned, SeqAccess, Visitor},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -33,6 +36,35 @@ pub(super) const PROTOCOL: u32 = 5;
 /// How many questions a worker may have that are not answered yet. Who asks more does not read what it is answered, and does
 /// not speak this protocol.
 pub(super) const QUESTIONS: usize = 256;
+
+/// Labels, of which there are never many: a list of empty ones would take far more room than it took on its way.
+fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST_LABELS} labels")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut labels: A) -> Result<Self::Value, A::Error> {
+            let mut few = Vec::new();
+            while let Some(label) = labels.next_element()? {
+                if few.len() == MOST_LABELS {
+                    return Err(de::Error::invalid_length(few.len() + 1, &self));
+                }
+                few.push(label);
+            }
+            Ok(few)
+        }
+    }
+
+    from.deserialize_seq(Few)
+}
+
+/// As many as a plugin's longest text of them can hold.
+const MOST_LABELS: usize = 4096;
 
 /// What an end says first, before it has heard anything. It is JSON, of which either end reads what it knows, so that two that
 /// differ still understand each other so far.
@@ -106,6 +138,7 @@ pub(super) enum Notice {
     /// It counts.
     Metric {
         name: String,
+        #[serde(deserialize_with = "few")]
         labels: Vec<(String, String)>,
         value: f64,
     },
@@ -541,6 +574,19 @@ mod tests {
     async fn pair() -> (OwnedReadHalf, OwnedWriteHalf) {
         let (a, b) = tokio::net::UnixStream::pair().unwrap();
         (a.into_split().0, b.into_split().1)
+    }
+
+    #[test]
+    fn many_labels_are_refused_before_there_is_room_for_them() {
+        for (count, fits) in [(MOST_LABELS, true), (MOST_LABELS + 1, false), (4 << 20, false)] {
+            let notice = Notice::Metric {
+                name: "posts".to_owned(),
+                labels: vec![(String::new(), String::new()); count],
+                value: 1.0,
+            };
+            let read = postcard::from_bytes::<Notice>(&postcard::to_allocvec(&notice).unwrap());
+            assert_eq!(read.is_ok(), fits, "{count}");
+        }
     }
 
     #[tokio::test]
