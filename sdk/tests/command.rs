@@ -192,6 +192,15 @@ async fn a_program_that_talks_too_much_on_its_standard_error_goes_on() {
 }
 
 #[tokio::test]
+async fn what_a_program_leaves_behind_ends_with_it() {
+    let witness = Witness::new().await;
+    let script = "exec 3>\"$0\"; echo ready >&3; sleep 1000 </dev/null >/dev/null 2>&1 &";
+    let output = shell(script).arg(&witness.path).run(scope()).await.unwrap();
+    assert!(output.success().is_ok());
+    assert_eq!(witness.rest().await, "ready\n");
+}
+
+#[tokio::test]
 async fn a_deadline_ends_the_whole_group() {
     let witness = Witness::new().await;
     let sleepers = witness.sleepers("").timeout(Duration::from_millis(200));

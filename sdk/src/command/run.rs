@@ -149,8 +149,10 @@ impl Program {
             ended = exit_and_talk(&mut self.child, talk) => ended,
             _ = stopped => Ended::Stopped,
         };
-        if !matches!(ended, Ended::Exited(..)) {
-            self.stop().await;
+        match ended {
+            // What it has left behind was to go on without it.
+            Ended::Exited(..) => self.group.signal(Signal::KILL),
+            _ => self.stop().await,
         }
         self.group.release();
         ended
