@@ -17,13 +17,25 @@ mod rules;
 mod settle;
 mod socket;
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use hyper::{Method, Request, body::Incoming, header::HOST, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{clock::Clock, dispatcher::Handle as Deliveries, journal::Journal, plugin, router::Generation};
@@ -154,24 +166,27 @@ impl Admin {
 
     /// Answers until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let tracker = TaskTracker::new();
+        // Whoever can reach the loopback address takes no place from the router's own user.
+        let [tcp, unix] = [TaskTracker::new(), TaskTracker::new()];
         loop {
             // Both accepts are cancel-safe: a connection that is not taken now is taken in the next turn.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 accepted = self.tcp.accept() => match accepted {
-                    Ok((stream, _)) => self.open(stream, Door::Tcp, &tracker, &stop),
+                    Ok((stream, _)) => self.open(stream, Door::Tcp, &tcp, &stop),
                     Err(error) => rest(&error).await,
                 },
                 accepted = self.unix.accept() => match accepted {
-                    Ok((stream, _)) => self.open(stream, Door::Unix, &tracker, &stop),
+                    Ok((stream, _)) => self.open(stream, Door::Unix, &unix, &stop),
                     Err(error) => rest(&error).await,
                 },
             }
         }
-        tracker.close();
-        tracker.wait().await;
+        for tracker in [tcp, unix] {
+            tracker.close();
+            tracker.wait().await;
+        }
     }
 
     fn open<S>(&self, stream: S, door: Door, tracker: &TaskTracker, stop: &CancellationToken)
@@ -196,9 +211,15 @@ async fn serve<S>(shared: Arc<Shared>, stream: S, door: Door, stop: Cancellation
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let in_hand = AtomicUsize::new(0);
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, std::convert::Infallible>(shared.answer(request, door).await) }
+        let (shared, in_hand) = (Arc::clone(&shared), &in_hand);
+        async move {
+            in_hand.fetch_add(1, Relaxed);
+            let answer = shared.answer(request, door).await;
+            in_hand.fetch_sub(1, Relaxed);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -209,7 +230,14 @@ where
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                match timeout(LAST_WORDS, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    // It has asked for nothing yet, or does not read the answer.
+                    Err(_) if in_hand.load(Relaxed) == 0 => return,
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = ended {
@@ -311,7 +339,9 @@ const WRITES: [&str; 7] = [
 ];
 /// Monitors and people, not traffic.
 const CONNECTIONS: usize = 128;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client of a router that stops has to ask, or to read what it is answered.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const INDEX: &str = "jackfield\n\n/healthz     the process answers\n/readyz      events can be taken in\n\
                      /metrics     what is counted\n/v1/plugins  the plugins and their instances\n/v1/routes   the rules in force\n\
                      /v1/events/evt_…/explain  why each route matched an event or did not; `?route=…` asks for one\n";

@@ -442,6 +442,24 @@ async fn the_admin_side_tells_how_the_router_is() {
 }
 
 #[tokio::test]
+async fn who_keeps_the_admin_side_waiting_holds_up_neither_the_routers_user_nor_its_end() {
+    let mut stage = Stage::started().await;
+    let mut half = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(stage.router.admin()).await.unwrap();
+        // Those for whom there is no place are turned away.
+        let _ = stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
+            .await;
+        half.push(stream);
+    }
+    stage.router.command(&["routes", "reload"]).await.unwrap();
+    stage.router.stop().await.unwrap();
+    let log = stage.router.log();
+    assert!(!log.contains("outlived the grace"), "{log}");
+}
+
+#[tokio::test]
 async fn every_fault_is_told_at_once_and_nothing_starts() {
     let stage = Stage::set();
     let sources = SOURCES.replace("TOKEN", "MISSING").replace("zeplin", "zeplni");
