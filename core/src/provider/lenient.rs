@@ -72,6 +72,10 @@ pub(super) trait Shape<'b>: Default {
 
 impl<'b, T: Deserialize<'b>> Shape<'b> for List<T> {
     fn item<A: SeqAccess<'b>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        // An item that says nothing takes much more room here than in a body.
+        if self.0.len() == MOST_ITEMS {
+            return Ok(seq.next_element::<IgnoredAny>()?.map(drop));
+        }
         Ok(seq.next_element()?.map(|item| self.0.push(item)))
     }
 }
@@ -157,6 +161,9 @@ impl<'b, T: Shape<'b>> Visitor<'b> for Lenient<T> {
     }
 }
 
+/// Of a list, so many items are read: far more than there are ever artifacts.
+const MOST_ITEMS: usize = 10_000;
+
 /// A key, borrowed unless it has escapes.
 struct Key<'b>(Cow<'b, str>);
 
@@ -171,16 +178,17 @@ impl<'b> Deserialize<'b> for Key<'b> {
                 f.write_str("a key")
             }
 
-            fn visit_borrowed_str<E>(self, key: &'b str) -> Result<Key<'b>, E> {
-                Ok(Key(Cow::Borrowed(key)))
+            fn visit_borrowed_bytes<E>(self, key: &'b [u8]) -> Result<Key<'b>, E> {
+                Ok(Key(String::from_utf8_lossy(key)))
             }
 
-            fn visit_str<E>(self, key: &str) -> Result<Key<'b>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
+            fn visit_bytes<E>(self, key: &[u8]) -> Result<Key<'b>, E> {
+                Ok(Key(Cow::Owned(String::from_utf8_lossy(key).into_owned())))
             }
         }
 
-        deserializer.deserialize_str(KeyVisitor)
+        // As bytes, half of a character beyond U+FFFF is a key like any, and not the end of the whole body.
+        deserializer.deserialize_bytes(KeyVisitor)
     }
 }
 
@@ -238,6 +246,19 @@ mod tests {
         check(r#"{"name":true,"inner":"b","list":-1}"#, None, None, &[]);
         check(r#"{"name":"\ud800","inner":1.5,"list":7}"#, None, None, &[]);
         check("[[{}],1]", None, None, &[]);
+        check(
+            r#"{"\ud800":1,"inner":{"\ud800\u0061":{},"id":"b"},"name":"a"}"#,
+            Some("a"),
+            Some("b"),
+            &[],
+        );
+    }
+
+    #[test]
+    fn of_a_list_that_says_nothing_no_more_is_kept_than_a_list_of_artifacts_can_have() {
+        let json = format!("{{\"list\":[{}1],\"name\":\"a\"}}", "1,".repeat(3 * MOST_ITEMS));
+        let outer: Outer<'_> = serde_json::from_str(&json).unwrap();
+        assert_eq!((outer.list.0.len(), outer.name.get()), (MOST_ITEMS, Some("a")));
     }
 
     #[test]
