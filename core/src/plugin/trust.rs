@@ -172,16 +172,42 @@ impl Lock {
         let mut file = File::open(path).map_err(unreadable)?;
         let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
         trusted(path, &stat)?;
-        // Whoever may change its directory can put another in its place; as where it is a link, that of the file.
-        for file_path in [std::path::absolute(path), path.canonicalize()] {
-            let mut directory = file_path.map_err(unreadable)?;
-            directory.pop();
-            let stat = rustix::fs::stat(&directory).map_err(|error| unreadable(error.into()))?;
-            trusted(&directory, &stat)?;
-        }
+        Self::check_place(path)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;
         Ok(Self::parse(&path.display().to_string(), &text)?)
+    }
+
+    /// Makes sure that nobody else may put another file in the place of the one at `path`, which need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// Where somebody may, or it cannot be told.
+    pub fn check_place(path: &Path) -> Result<(), LockError> {
+        let unreadable = |source| LockError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        for directory in Self::directories(path).map_err(unreadable)? {
+            let stat = rustix::fs::stat(&directory).map_err(|error| unreadable(error.into()))?;
+            trusted(&directory, &stat)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever may change these can put another file in the place of the one at `path`: its directory, and where it is a link,
+    /// that of the file. A link that leads nowhere is an error: somebody may have taken away what it led to a moment ago.
+    pub(super) fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = vec![std::path::absolute(path)?];
+        match (path.canonicalize(), path.symlink_metadata()) {
+            (Ok(file), _) => paths.push(file),
+            (Err(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            (Err(error), _) => return Err(error),
+        }
+        for path in &mut paths {
+            path.pop();
+        }
+        Ok(paths)
     }
 
     fn parse(file: &str, text: &str) -> Result<Self, Faults> {
@@ -392,6 +418,14 @@ mod tests {
             );
         }
         insta::assert_snapshot!(read(&links).unwrap_err(), @"`/links` has mode 0775: others than its owner may change it, and so run code in this process: chmod go-w '/links'");
+
+        // Before there is one, its place counts; and a link that leads nowhere is none.
+        let place = |by: &Path| Lock::check_place(&by.join("plugins.lock")).is_ok();
+        allow(&links, 0o755);
+        fs::remove_file(real.join("plugins.lock")).unwrap();
+        assert!(place(&real) && !place(&links));
+        allow(&real, 0o775);
+        assert!(!place(&real));
     }
 
     #[test]

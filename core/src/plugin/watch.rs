@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Registry,
     directory::{is_library, is_signature},
+    trust::Lock,
 };
 use crate::watch::{self, Mark, Scene};
 
@@ -33,7 +34,7 @@ enum Picture {
         directory: Mark,
         /// Libraries and their signatures.
         files: BTreeMap<OsString, Mark>,
-        lock: Option<Mark>,
+        lock: Vec<Mark>,
     },
 }
 
@@ -80,11 +81,17 @@ impl Directory {
                 files.extend(entry.metadata().ok().map(|data| (name, Mark::of(&data))));
             }
         }
-        let lock = self.lock.as_ref().and_then(|lock| fs::metadata(lock).ok());
+        let lock = self.lock.iter().flat_map(|lock| {
+            let around = Lock::directories(lock).unwrap_or_default().into_iter();
+            let around = around.filter_map(|directory| fs::metadata(directory).ok());
+            let around = around.map(|data| Mark::of(&data).apart_from_content());
+            let file = fs::metadata(lock).ok();
+            around.chain(file.as_ref().map(Mark::of)).collect::<Vec<_>>()
+        });
         Ok(Picture::Some {
             directory,
             files,
-            lock: lock.as_ref().map(Mark::of),
+            lock: lock.collect(),
         })
     }
 }
@@ -154,5 +161,9 @@ mod tests {
         check("none", true);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
         check("permissions of the directory", true);
+        fs::set_permissions(lock.parent().unwrap(), fs::Permissions::from_mode(0o770)).unwrap();
+        check("permissions of the lock file's directory", true);
+        fs::write(lock.with_extension("txt"), "").unwrap();
+        check("another file beside the lock file", false);
     }
 }

@@ -1,6 +1,6 @@
 //! `plugin lock`, and a router that loads only what is locked.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use jackfield_stage::router::Router;
 
@@ -37,6 +37,18 @@ async fn a_router_loads_what_was_locked_and_takes_up_what_is_locked_later() {
     router.set("SECRET", "s");
     let missing = reason(&router).await;
     assert!(missing.contains("`jackfield plugin lock` writes it"), "{missing}");
+
+    // Where others could put another in its place, none is written that no router would read.
+    let open = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).unwrap();
+    open(0o775);
+    let refused = router.attempt(&["plugin", "lock"]).await.unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("has mode 0775") && !refused.status.success(),
+        "{said}"
+    );
+    assert!(!home.path().join("plugins.lock").exists());
+    open(0o700);
 
     let told = router.command(&["plugin", "lock"]).await.unwrap();
     assert!(told.contains("trial") && told.contains("new"), "{told}");

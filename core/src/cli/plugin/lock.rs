@@ -40,6 +40,7 @@ impl Lock {
             .context("there is no plugins directory; make it, or name it as `dir` in `[plugins]`")?;
         let before = match LockFile::read(&path) {
             Err(LockError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                LockFile::check_place(&path)?;
                 LockFile::default()
             }
             read => read?,
