@@ -167,6 +167,8 @@ async fn what_died_at_a_step_goes_on_from_there_with_the_files_of_those_before()
         .await;
     let expected = json!({ "fetch": "made-for-its-files", "commit": "made", "tell": "made" });
     assert_eq!(fates(&preview), expected);
+    let nothing = story.refused(&["replay", "nobody", "--dry-run"]).await;
+    assert!(nothing.contains("1 of 1 would not be replayed"), "{nothing}");
     assert_eq!(story.ids(&["deliveries", "list"]).await.len(), 1);
     fs::rename(&away, &repository).unwrap();
     story.scene.router.start().await.unwrap();

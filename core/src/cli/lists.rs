@@ -325,7 +325,7 @@ fn events_table(events: &[EventRecord]) -> String {
             show::marks(&event.deliveries),
         ]);
     }
-    table.show("no events yet; `jackfield send <source>` posts one")
+    table.show("no events found; `jackfield send <source>` posts one")
 }
 
 fn deliveries_table(deliveries: &[DeliveryRecord]) -> String {

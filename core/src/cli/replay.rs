@@ -165,8 +165,12 @@ impl Replay {
         }
         let preview = wait(Preview::of(&request, &ids, history))??;
         match output.output {
-            Shape::Json => say_json(&preview),
-            Shape::Table => Ok(say(preview.words())?),
+            Shape::Json => say_json(&preview)?,
+            Shape::Table => say(preview.words())?,
+        }
+        match preview.refused() {
+            0 => Ok(()),
+            refused => bail!("{refused} of {} would not be replayed", ids.len()),
         }
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! What always holds: every call ends in one [`Report`](super::Report). When the process dies, the calls that were in it
 //! are retried, with the signal and the last words on its standard error; how often is for whoever makes them to say.
-//! Before that, what it has started is asked to end, and killed where it goes on. A process never asks in the name of
+//! Before that, what is in its group is asked to end, and killed where it goes on; programs of the SDK's are in groups of
+//! their own, and the kernel kills them with it, though not what they have started. A process never asks in the name of
 //! another instance than its own. It need not read what it is told: so much waits for it and no more, nobody waits longer
 //! than a call has time, and who asks on without reading the answers is ended.
 

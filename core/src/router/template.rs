@@ -242,6 +242,8 @@ mod tests {
         check("{{ event.data.nothing | default(7) }}", json!(7));
         check("{{ event.data.title | default('x') }}", json!("A <b> & c"));
         check("{{ event.data.labels['a-b'] | default('y') }}", json!("x"));
+        check("{{ event.data.labels['❤\u{fe0f}'] | default('y') }}", json!("y"));
+        check(r#"{{ event.data.labels['"\\'] | default('y') }}"#, json!("y"));
         check(
             "{{ steps.commit.changed is defined and steps.commit.changed }}",
             json!(false),

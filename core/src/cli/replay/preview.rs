@@ -50,6 +50,11 @@ struct Shelf {
 }
 
 impl Preview {
+    /// How many would not be done again.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
     pub(super) async fn of(
         request: &admin::Replay,
         ids: &[String],
