@@ -359,9 +359,10 @@ impl Shared {
             limit: self.options.batch.get(),
             busy: [self.gates.busy(), self.breakers.tried()].concat(),
         };
-        let claims = self.journal.claim(request).await?;
-        let left = std::mem::take(&mut self.running().left);
-        Ok([left, claims].concat())
+        let claimed = self.journal.claim(request).await?;
+        let mut claims = std::mem::take(&mut self.running().left);
+        claims.extend(claimed);
+        Ok(claims)
     }
 
     /// Starts a course for each claim whose delivery has none.

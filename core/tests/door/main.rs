@@ -418,19 +418,13 @@ async fn a_router_that_could_not_start_relieves_nobody() {
 
     // An admin side that could not listen, also not when the one that runs has stopped.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken
-        .local_addr()
-        .map(|address| (taken, address.to_string()))
-        .unwrap();
-    fs::write(
-        &configuration,
-        fitting.replace(&router.admin().to_string(), &taken.1),
-    )
-    .unwrap();
+    let elsewhere = taken.local_addr().unwrap().to_string();
+    let moved = fitting.replace(&router.admin().to_string(), &elsewhere);
+    fs::write(&configuration, moved).unwrap();
     let refused = router.attempt(&["run", "--take-over"]).await.unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        said.contains(&format!("the admin side cannot listen at {}", taken.1)),
+        said.contains(&format!("the admin side cannot listen at {elsewhere}")),
         "{said}"
     );
     fs::write(&configuration, &fitting).unwrap();

@@ -230,11 +230,6 @@ impl Life {
         self.process
     }
 
-    /// Whether it takes no calls any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed)
-    }
-
     /// Takes no other calls from now on; those that are in it are told later how it ended.
     fn close(&self) {
         let _pending = self.pending();
@@ -253,7 +248,7 @@ impl Life {
         let mut pending = self.pending();
         pending
             .as_mut()
-            .filter(|_| !self.is_closed())?
+            .filter(|_| !self.closed.load(Relaxed))?
             .insert(id, waiting);
         Some(Expected { id, ended })
     }
